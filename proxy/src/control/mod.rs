@@ -1,0 +1,1 @@
+//! Floor 3, slow path: the control thread.

@@ -1,0 +1,1 @@
+//! Floor 2: the engine. The only floor with `unsafe` and hot-path system calls.

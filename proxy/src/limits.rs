@@ -1,0 +1,68 @@
+//! Every bound of adit, in one place, with the arithmetic that ties them together.
+//!
+//! Nothing that outside input can reach is unbounded, and no bound is written anywhere else
+//! (the `tidy` test looks for strays). Sizes are bytes, times are `Duration`.
+
+use crate::time::Duration;
+
+// ---- records ------------------------------------------------------------------------------
+
+/// Clear record header: length u24, key epoch u8.
+pub const RECORD_HEADER: usize = 4;
+/// Sealed inner header: type u8, flags u8, stream u16.
+pub const RECORD_INNER: usize = 4;
+/// The AEAD tag.
+pub const RECORD_TAG: usize = 16;
+/// What a record costs on the wire beyond its payload.
+pub const RECORD_OVERHEAD: usize = RECORD_HEADER + RECORD_INNER + RECORD_TAG;
+/// Largest value of the length field on a lane: streams take turns, nobody waits long.
+pub const LANE_RECORD_MAX: usize = 16 * 1024;
+/// Largest value of the length field on a circuit: one receive buffer, sealed where it lies.
+pub const CIRCUIT_RECORD_MAX: usize = 256 * 1024 - 4;
+/// Largest payload of one DATA record on a lane.
+pub const LANE_PAYLOAD_MAX: usize = LANE_RECORD_MAX - RECORD_INNER - RECORD_TAG;
+
+// ---- frames (sessions and handshakes) -----------------------------------------------------
+
+/// Longest frame behind its u16 length. Fits every handshake message and session message.
+pub const FRAME_MAX: usize = 8 * 1024;
+/// The clear preface of a session.
+pub const PREFACE: usize = 8;
+/// The preface of a leg: 32 clear and authenticated bytes, 48 sealed, tag.
+pub const LEG_PREFACE: usize = 96;
+/// The relay's one answer to a leg.
+pub const LEG_ANSWER: usize = 48;
+
+// ---- streams and credit -------------------------------------------------------------------
+
+/// Lane bytes a stream may send, per direction, before the first CREDIT.
+pub const CREDIT_INITIAL: u32 = 16 * 1024;
+/// Most lane bytes outstanding per stream and direction.
+pub const CREDIT_MAX: u32 = 256 * 1024;
+/// Sum of grants a worker may have outstanding beyond the initial ones.
+pub const CREDIT_BUDGET: usize = 64 * 1024 * 1024;
+/// Above this much pending on a lane, reading from apps pauses.
+pub const LANE_PENDING_MAX: usize = 512 * 1024;
+/// Bytes that one direction may move in one turn of the loop.
+pub const TURN_BYTES_MAX: usize = 256 * 1024;
+/// Streams of one lane. Numbers are u16 and 0 is the lane itself.
+pub const LANE_STREAMS_MAX: usize = 32 * 1024;
+
+// ---- deadlines ----------------------------------------------------------------------------
+
+/// A TCP connection must be up by then.
+pub const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
+/// An inlet leg waits this long for its answer (the relay's own wait is `PAIR_WAIT`).
+pub const PAIRING_TIMEOUT: Duration = Duration::from_secs(6);
+/// How long the relay lets an inlet leg wait for an outlet leg.
+pub const PAIR_WAIT: Duration = Duration::from_secs(5);
+/// A handshake must be over by then.
+pub const SHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+/// An inlet waits this long for OPENED.
+pub const OPENING_TIMEOUT: Duration = Duration::from_secs(10);
+/// An outlet waits this long for its target.
+pub const CONNECTING_TIMEOUT: Duration = Duration::from_secs(5);
+/// An app waits this long for a lane before it is reset.
+pub const LANE_WAIT: Duration = Duration::from_secs(5);
+/// An OPEN older than this is refused: a relay can't deliver a held one later.
+pub const OPEN_AGE_MAX: Duration = Duration::from_secs(10);
