@@ -34,21 +34,10 @@ pub struct PortalNo(pub u16);
 
 /// A framed connection (session, leg or handshake) that a worker carries for control.
 ///
-/// `worker` carries it, `slot` and `generation` find it there; a late command for a link that is
-/// gone finds another generation and is dropped.
+/// Never used twice in a process. Control makes the even ones (dials), workers the odd ones
+/// (accepted connections), so neither waits for the other to name one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct LinkId {
-    /// The worker that holds the socket.
-    pub worker: u16,
-    /// Its place in that worker's slab.
-    pub slot: u32,
-    /// How often that place was used before.
-    pub generation: u32,
-}
-
-/// Control's own name for a dial it asked for, echoed by the worker in `Event::Dialed`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct DialId(pub u64);
+pub struct LinkId(pub u64);
 
 macro_rules! debug_as_hex_prefix {
     ($($name:ident),*) => {$(

@@ -66,3 +66,12 @@ pub const CONNECTING_TIMEOUT: Duration = Duration::from_secs(5);
 pub const LANE_WAIT: Duration = Duration::from_secs(5);
 /// An OPEN older than this is refused: a relay can't deliver a held one later.
 pub const OPEN_AGE_MAX: Duration = Duration::from_secs(10);
+
+// ---- control ------------------------------------------------------------------------------
+
+/// Messages in each direction of one mailbox.
+pub const MAILBOX_MAX: usize = 4096;
+/// Addresses tried for one dial.
+pub const DIAL_ADDRESSES_MAX: usize = 8;
+/// Unpaired legs outlive their session by this.
+pub const LEG_GRACE: Duration = Duration::from_secs(30);
