@@ -3,6 +3,7 @@
 pub mod codec;
 pub mod command;
 pub mod frame;
+pub mod lane;
 pub mod preface;
 pub mod record;
 pub mod stream;
