@@ -1,1 +1,754 @@
+//! One rule of the protocol each.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use super::super::*;
+use super::world::{Side, World, open_at, record};
+use crate::error::Code;
+use crate::limits::{
+    CONNECTING_TIMEOUT, CREDIT_INITIAL, CREDIT_MAX, LANE_STREAMS_MAX, OPENING_TIMEOUT,
+};
+use crate::protocol::record::{Body, Header};
+use crate::time::Instant;
+use Side::{Inlet, Outlet};
+
+fn give(world: &mut World, side: Side, body: &Body<'_>, n: u16) -> Result<(), Violation> {
+    let (header, payload) = record(body, n);
+    let now = world.now;
+    world.end(side).lane.on_record(now, header, &payload)
+}
+
+/// A world with one stream that both ends have, both keys 0.
+fn one_stream() -> World {
+    let mut world = World::ready();
+    world.open().unwrap();
+    world.settle();
+    world
+}
+
+#[test]
+fn ready_comes_first_and_nothing_before_it() {
+    let mut world = World::new();
+    assert_eq!(world.open(), Err(OpenRefused::NotReady));
+    assert!(!world.inlet.lane.has_control());
+    world.inlet.lane.credential(vec![1]);
+    assert!(
+        !world.inlet.lane.has_control(),
+        "an inlet says nothing before READY"
+    );
+    let early = give(&mut world, Outlet, &Body::Ping(1), 0);
+    assert_eq!(
+        early,
+        Err(Violation::Untimely(Kind::Ping)),
+        "READY has not left"
+    );
+    let data = give(&mut world, Inlet, &Body::Data(&[1]), 1);
+    assert_eq!(data, Err(Violation::Untimely(Kind::Data)));
+    world.settle();
+    assert_eq!(world.inlet.said, [Reaction::Ready]);
+    assert_eq!(
+        world.outlet.said,
+        [Reaction::Ready, Reaction::Credential(vec![1])]
+    );
+    assert!(world.open().is_ok());
+    let again = give(&mut world, Inlet, &Body::Ready, 0);
+    assert_eq!(again, Err(Violation::Untimely(Kind::Ready)));
+}
+
+#[test]
+fn denied_ends_the_lane_with_its_reason_and_an_unknown_one_is_not_authorized() {
+    for (code, why) in [
+        (
+            CloseReason::NotAuthorized.code(),
+            CloseReason::NotAuthorized,
+        ),
+        (CloseReason::Finished.code(), CloseReason::NotAuthorized),
+        (Code(9999), CloseReason::NotAuthorized),
+        (
+            CloseReason::PermitExpired.code(),
+            CloseReason::PermitExpired,
+        ),
+    ] {
+        let mut world = World::new();
+        assert_eq!(give(&mut world, Inlet, &Body::Denied(code), 0), Ok(()));
+        assert_eq!(
+            world.inlet.lane.poll_reaction(),
+            Some(Reaction::Denied(why))
+        );
+        assert_eq!(world.open(), Err(OpenRefused::NotReady));
+        let more = give(&mut world, Inlet, &Body::Ready, 0);
+        assert_eq!(more, Err(Violation::Untimely(Kind::Ready)));
+    }
+}
+
+#[test]
+fn open_and_first_bytes_leave_together_and_are_held_until_the_target_answers() {
+    let mut world = World::ready();
+    world.eager = false;
+    let app = world.open().unwrap();
+    assert_eq!(world.send(Inlet, app, 100), 100);
+    let kinds: Vec<Kind> = world
+        .wire_to(Outlet)
+        .iter()
+        .map(|(header, _)| header.kind)
+        .collect();
+    assert_eq!(kinds, [Kind::Open, Kind::Data]);
+    world.settle();
+    assert_eq!(world.outlet.apps[0].pending, 100);
+    world.connected(0);
+    world.settle();
+    assert_eq!(
+        world.inlet.said.last(),
+        Some(&Reaction::Opened {
+            n: StreamNo(1),
+            key: StreamKey(0)
+        })
+    );
+}
+
+#[test]
+fn half_close_carries_a_long_answer_behind_the_requests_fin() {
+    let mut world = one_stream();
+    world.send(Inlet, 0, 10);
+    world.fin(Inlet, 0);
+    world.settle();
+    world.write(Outlet, 0, 10);
+    assert!(world.outlet.apps[0].fin_due);
+    let mut left = 3 * 1024 * 1024;
+    while left > 0 {
+        left -= world.send(Outlet, 0, left);
+        world.settle();
+        world.write(Inlet, 0, usize::MAX);
+        world.settle();
+    }
+    world.fin(Outlet, 0);
+    assert!(world.close_if_done(0));
+    world.settle();
+    assert_eq!(world.inlet.apps[0].freed, Some(CloseReason::Finished));
+    assert_eq!(world.inlet.apps[0].got, 3 * 1024 * 1024);
+    assert_eq!(
+        (world.inlet.lane.streams(), world.outlet.lane.streams()),
+        (0, 0)
+    );
+    world.check_apps();
+}
+
+#[test]
+fn an_end_held_while_connecting_is_a_fin_behind_the_held_bytes() {
+    let mut world = World::ready();
+    world.eager = false;
+    let app = world.open().unwrap();
+    world.send(Inlet, app, 5);
+    world.fin(Inlet, app);
+    world.settle();
+    assert!(!world.outlet.apps[0].fin_due);
+    world.connected(0);
+    assert!(world.outlet.apps[0].fin_due && world.outlet.apps[0].pending == 5);
+}
+
+#[test]
+fn a_number_waits_for_closed_and_the_lowest_free_one_is_taken() {
+    let mut world = World::ready();
+    for _ in 0..3 {
+        world.open().unwrap();
+    }
+    world.settle();
+    for side in [Inlet, Outlet] {
+        world.fin(side, 1);
+    }
+    world.settle();
+    assert_eq!(world.inlet.lane.streams(), 3, "no CLOSED yet");
+    let app = world.open().unwrap();
+    assert_eq!(world.inlet.n(app), StreamNo(4));
+    world.close_if_done(1);
+    world.settle();
+    let app = world.open().unwrap();
+    assert_eq!(world.inlet.n(app), StreamNo(2));
+}
+
+#[test]
+fn a_number_waits_until_a_slow_app_has_read_everything() {
+    let mut world = one_stream();
+    world.send(Outlet, 0, 1000);
+    for side in [Inlet, Outlet] {
+        world.fin(side, 0);
+    }
+    world.settle();
+    world.close_if_done(0);
+    world.settle();
+    assert_eq!(
+        world.inlet.lane.streams(),
+        1,
+        "CLOSED is read, bytes are not"
+    );
+    world.write(Inlet, 0, 999);
+    assert!(world.inlet.apps[0].is_live());
+    world.write(Inlet, 0, 1);
+    assert_eq!(world.inlet.apps[0].freed, Some(CloseReason::Finished));
+    assert_eq!(world.inlet.lane.streams(), 0);
+}
+
+#[test]
+fn a_reset_behind_closed_has_nobody_to_tell() {
+    let mut world = one_stream();
+    world.send(Outlet, 0, 1000);
+    for side in [Inlet, Outlet] {
+        world.fin(side, 0);
+    }
+    world.settle();
+    world.close_if_done(0);
+    world.settle();
+    world.reset(Inlet, 0);
+    assert!(!world.inlet.lane.has_control());
+    assert_eq!(world.inlet.lane.streams(), 0);
+}
+
+#[test]
+fn a_reset_becomes_a_reset_and_the_number_waits_for_the_answer() {
+    for side in [Inlet, Outlet] {
+        let mut world = one_stream();
+        world.reset(side, 0);
+        assert_eq!(world.end(side).apps[0].freed, Some(CloseReason::AppReset));
+        world.pull_control(side);
+        assert_eq!(world.end(side).lane.streams(), 1);
+        world.settle();
+        let other = world.end(side.other());
+        assert_eq!(other.apps[0].reset, Some(CloseReason::PeerReset));
+        assert!(!other.apps[0].fin_due);
+        assert_eq!(
+            (world.inlet.lane.streams(), world.outlet.lane.streams()),
+            (0, 0)
+        );
+    }
+}
+
+#[test]
+fn aborts_that_cross_are_each_others_answer() {
+    let mut world = one_stream();
+    world.reset(Inlet, 0);
+    world.reset(Outlet, 0);
+    world.pull_control(Inlet);
+    world.pull_control(Outlet);
+    world.settle();
+    assert_eq!(
+        (world.inlet.lane.streams(), world.outlet.lane.streams()),
+        (0, 0)
+    );
+    assert!(world.inlet.apps[0].reset.is_none() && world.outlet.apps[0].reset.is_none());
+}
+
+#[test]
+fn an_abort_that_crosses_closed_is_ignored_and_closed_is_its_answer() {
+    let mut world = one_stream();
+    for side in [Inlet, Outlet] {
+        world.fin(side, 0);
+    }
+    world.settle();
+    world.close_if_done(0);
+    world.pull_control(Outlet);
+    world.reset(Inlet, 0);
+    world.pull_control(Inlet);
+    world.settle();
+    assert_eq!(
+        (world.inlet.lane.streams(), world.outlet.lane.streams()),
+        (0, 0)
+    );
+    let app = world.open().unwrap();
+    world.settle();
+    assert_eq!(world.inlet.n(app), StreamNo(1));
+    assert!(
+        world.outlet.apps[1].is_live(),
+        "the old ABORT did not hit the new stream"
+    );
+}
+
+#[test]
+fn an_abort_right_behind_its_open_still_gets_an_answer() {
+    let mut world = World::ready();
+    let app = world.open().unwrap();
+    world.reset(Inlet, app);
+    world.settle();
+    assert_eq!(
+        (world.inlet.lane.streams(), world.outlet.lane.streams()),
+        (0, 0)
+    );
+    assert_eq!(world.outlet.apps[0].freed, Some(CloseReason::PeerReset));
+}
+
+#[test]
+fn refused_is_the_outlets_abort_and_tells_why() {
+    let mut world = World::ready();
+    world.eager = false;
+    let app = world.open().unwrap();
+    world.send(Inlet, app, 50);
+    world.settle();
+    world.failed(0, CloseReason::TargetRefused);
+    assert_eq!(
+        world.send(Inlet, app, 7),
+        7,
+        "crosses REFUSED and is discarded"
+    );
+    world.settle();
+    assert_eq!(world.inlet.apps[0].reset, Some(CloseReason::TargetRefused));
+    assert_eq!(
+        (world.inlet.lane.streams(), world.outlet.lane.streams()),
+        (0, 0)
+    );
+}
+
+#[test]
+fn a_reset_that_crosses_refused_needs_no_more_answer() {
+    let mut world = World::ready();
+    world.eager = false;
+    world.open().unwrap();
+    world.settle();
+    world.failed(0, CloseReason::TargetUnknown);
+    world.pull_control(Outlet);
+    world.reset(Inlet, 0);
+    world.settle();
+    assert_eq!(
+        (world.inlet.lane.streams(), world.outlet.lane.streams()),
+        (0, 0)
+    );
+}
+
+#[test]
+fn credit_bounds_what_may_be_sent_and_comes_back_when_half_is_used() {
+    let mut world = one_stream();
+    let all = CREDIT_INITIAL as usize;
+    let mut sent = 0;
+    while world.inlet.lane.sendable(StreamNo(1)) > 0 {
+        sent += world.send(Inlet, 0, all);
+    }
+    assert_eq!(sent, all);
+    world.settle();
+    world.write(Outlet, 0, all / 2 - 1);
+    assert!(!world.outlet.lane.has_control(), "less than half is used");
+    world.write(Outlet, 0, 1);
+    world.settle();
+    assert!(world.inlet.lane.sendable(StreamNo(1)) >= all / 2);
+}
+
+#[test]
+fn one_byte_more_than_granted_is_a_violation() {
+    let mut world = one_stream();
+    let bytes = vec![0; CREDIT_INITIAL as usize];
+    let mut over = |len: usize| {
+        let header = Header::new(Kind::Data, StreamNo(1));
+        world
+            .outlet
+            .lane
+            .on_record(Instant::ZERO, header, &bytes[..len])
+    };
+    assert_eq!(over(bytes.len() - 1), Ok(()));
+    assert_eq!(over(2), Err(Violation::Overrun { got: 2, granted: 1 }));
+}
+
+#[test]
+fn a_fast_stream_gets_more_credit_while_the_budget_allows() {
+    for (budget, most) in [
+        (usize::MAX, CREDIT_MAX),
+        (0, CREDIT_INITIAL),
+        (20_000, 32 * 1024),
+    ] {
+        let mut world = World::with_credit(budget);
+        world.settle();
+        world.open().unwrap();
+        world.settle();
+        for _ in 0..200 {
+            while world.send(Outlet, 0, usize::MAX) > 0 {}
+            world.settle();
+            world.write(Inlet, 0, usize::MAX);
+            world.settle();
+        }
+        assert_eq!(world.outlet.lane.sendable(StreamNo(1)), most as usize);
+        world.reset(Inlet, 0);
+        assert_eq!(
+            world.inlet.shared.credit_left(),
+            budget,
+            "a reset gives everything back"
+        );
+    }
+}
+
+#[test]
+fn a_blocked_stream_holds_no_other_up() {
+    let mut world = World::ready();
+    for _ in 0..100 {
+        world.open().unwrap();
+    }
+    world.settle();
+    while world.send(Outlet, 0, usize::MAX) > 0 {}
+    world.settle();
+    for app in 1..100 {
+        for _ in 0..20 {
+            assert_eq!(world.send(Outlet, app, 5000), 5000);
+            world.settle();
+            world.write(Inlet, app, 5000);
+            world.settle();
+        }
+    }
+    assert_eq!(world.send(Outlet, 0, 1), 0, "its app has read nothing");
+}
+
+#[test]
+fn credit_after_end_is_ignored_and_too_much_is_a_violation() {
+    let mut world = one_stream();
+    let too_much = Body::Credit(CREDIT_MAX - CREDIT_INITIAL + 1);
+    assert_eq!(
+        give(&mut world, Outlet, &too_much, 1),
+        Err(Violation::TooMuchCredit)
+    );
+    let mut world = one_stream();
+    world.fin(Outlet, 0);
+    assert_eq!(give(&mut world, Outlet, &too_much, 1), Ok(()));
+    assert_eq!(world.outlet.lane.sendable(StreamNo(1)), 0);
+}
+
+#[test]
+fn an_end_that_counts_other_bytes_is_a_violation() {
+    let mut world = one_stream();
+    world.send(Inlet, 0, 10);
+    world.settle();
+    let wrong = give(&mut world, Outlet, &Body::End(9), 1);
+    assert_eq!(
+        wrong,
+        Err(Violation::Count {
+            said: 9,
+            counted: 10
+        })
+    );
+}
+
+#[test]
+fn data_behind_end_is_a_violation() {
+    let mut world = one_stream();
+    world.fin(Inlet, 0);
+    world.settle();
+    for body in [Body::Data(&[1]), Body::End(0)] {
+        let more = give(&mut world, Outlet, &body, 1);
+        assert!(
+            matches!(
+                more,
+                Err(Violation::OutOfTurn {
+                    state: State::PeerDone,
+                    ..
+                })
+            ),
+            "{more:?}"
+        );
+    }
+}
+
+#[test]
+fn open_numbers_leave_no_gap_and_are_not_taken_twice() {
+    let mut world = one_stream();
+    let open = Body::Open(open_at("postgres", super::world::NOW_MILLIS));
+    assert_eq!(
+        give(&mut world, Outlet, &open, 3),
+        Err(Violation::Number(3))
+    );
+    let taken = give(&mut world, Outlet, &open, 1);
+    assert!(
+        matches!(
+            taken,
+            Err(Violation::OutOfTurn {
+                input: Input::Open,
+                ..
+            })
+        ),
+        "{taken:?}"
+    );
+    assert_eq!(give(&mut world, Outlet, &open, 2), Ok(()));
+}
+
+#[test]
+fn records_of_the_wrong_end_are_violations() {
+    let mut world = one_stream();
+    let open = Body::Open(open_at("postgres", super::world::NOW_MILLIS));
+    assert_eq!(
+        give(&mut world, Inlet, &open, 2),
+        Err(Violation::WrongEnd(Kind::Open))
+    );
+    for (body, n) in [
+        (Body::Opened, 1),
+        (Body::Refused(Code(5101)), 1),
+        (Body::Closed, 1),
+        (Body::Ready, 0),
+    ] {
+        let wrong = give(&mut world, Outlet, &body, n);
+        assert_eq!(wrong, Err(Violation::WrongEnd(body.kind())));
+    }
+}
+
+#[test]
+fn what_belongs_to_later_versions_is_a_violation() {
+    let mut world = one_stream();
+    let switch = crate::protocol::record::Switch {
+        circuit: crate::ids::CircuitNo(1),
+        bytes: 0,
+    };
+    for (body, n) in [
+        (Body::Switch(switch), 1),
+        (Body::Continue(0), 1),
+        (Body::Cut, 1),
+        (Body::Want(1), 0),
+        (Body::KeyUpdate(Some(1)), 0),
+        (Body::KeyExchange(1, &[1]), 0),
+        (Body::KeyReady(1), 0),
+    ] {
+        assert_eq!(
+            give(&mut world, Inlet, &body, n),
+            Err(Violation::NotInUse(body.kind()))
+        );
+    }
+    let open = Body::Open(open_at("postgres", super::world::NOW_MILLIS));
+    let (header, payload) = record(&open, 2);
+    let dedicated = Header { flags: 1, ..header };
+    let refused = world.outlet.lane.on_record(world.now, dedicated, &payload);
+    assert_eq!(refused, Err(Violation::NotInUse(Kind::Open)));
+}
+
+#[test]
+fn an_open_that_was_held_back_contacts_nobody() {
+    for (age, fresh) in [
+        (0, true),
+        (10_000, true),
+        (10_001, false),
+        (-10_000, true),
+        (-10_001, false),
+    ] {
+        let mut world = World::ready();
+        world.pass(Duration::from_secs(60));
+        let now = super::world::NOW_MILLIS + 60_000;
+        let open = open_at("postgres", now.saturating_add_signed(-age));
+        let (header, payload) = record(&Body::Open(open.clone()), 1);
+        assert_eq!(
+            world.outlet.lane.on_record(world.now, header, &payload),
+            Ok(())
+        );
+        let (n, open) = (StreamNo(1), Box::new(open));
+        let expected = if fresh {
+            Reaction::Connect { n, open }
+        } else {
+            Reaction::Refused {
+                n,
+                why: CloseReason::OpenTooOld,
+                open,
+            }
+        };
+        assert_eq!(
+            world.outlet.lane.poll_reaction(),
+            Some(expected),
+            "{age} ms"
+        );
+    }
+}
+
+#[test]
+fn an_outlet_without_the_authoritys_time_refuses() {
+    let shared = LaneShared::new(0);
+    let mut lane = Lane::new(Role::Outlet, &shared);
+    while lane.poll_reaction().is_some() {}
+    assert!(lane.next_control(&mut [0; 128]).is_some());
+    let (header, payload) = record(&Body::Open(open_at("postgres", 0)), 1);
+    assert_eq!(lane.on_record(Instant::ZERO, header, &payload), Ok(()));
+    let reaction = lane.poll_reaction();
+    assert!(matches!(
+        reaction,
+        Some(Reaction::Refused {
+            why: CloseReason::OpenTooOld,
+            ..
+        })
+    ));
+}
+
+#[test]
+fn a_retired_lane_goes_on_with_its_streams_and_late_opens_may_be_tried_elsewhere() {
+    let mut world = one_stream();
+    let late = world.open().unwrap();
+    world.send(Inlet, late, 10);
+    world.outlet.lane.retire();
+    world.outlet.lane.retire();
+    world.settle();
+    assert_eq!(world.outlet.apps.len(), 1, "nothing was contacted");
+    assert_eq!(
+        world.inlet.apps[late].freed,
+        Some(CloseReason::LaneRetiring)
+    );
+    assert_eq!(world.inlet.apps[late].reset, None);
+    assert_eq!(world.inlet.said.last(), Some(&Reaction::Retiring));
+    assert_eq!(world.open(), Err(OpenRefused::Retiring));
+    assert!(!world.inlet.lane.is_spent(), "a stream is left");
+    assert_eq!(world.send(Inlet, 0, 10), 10);
+    world.settle();
+    world.reset(Inlet, 0);
+    assert!(!world.inlet.lane.is_spent(), "its ABORT has not left");
+    world.settle();
+    assert!(world.inlet.lane.is_spent() && world.outlet.lane.is_spent());
+    let again = give(&mut world, Inlet, &Body::Retire, 0);
+    assert_eq!(again, Err(Violation::Untimely(Kind::Retire)));
+}
+
+#[test]
+fn an_inlet_that_retired_opens_nothing_more() {
+    let mut world = World::ready();
+    world.inlet.lane.retire();
+    world.settle();
+    assert_eq!(world.outlet.said.last(), Some(&Reaction::Retiring));
+    let open = Body::Open(open_at("postgres", super::world::NOW_MILLIS));
+    assert_eq!(
+        give(&mut world, Outlet, &open, 1),
+        Err(Violation::Untimely(Kind::Open))
+    );
+}
+
+#[test]
+fn a_retry_is_believed_only_from_a_lane_that_retires() {
+    let mut world = World::ready();
+    world.open().unwrap();
+    let refused = Body::Refused(CloseReason::LaneRetiring.code());
+    assert_eq!(
+        give(&mut world, Inlet, &refused, 1),
+        Err(Violation::Untimely(Kind::Refused))
+    );
+}
+
+#[test]
+fn an_open_without_an_answer_is_reset_after_its_time() {
+    let mut world = World::ready();
+    world.open().unwrap();
+    world.pass(Duration::from_secs(1));
+    world.open().unwrap();
+    assert_eq!(
+        world.inlet.lane.next_deadline(),
+        Instant::ZERO + OPENING_TIMEOUT
+    );
+    world.pass(OPENING_TIMEOUT - Duration::from_secs(1));
+    assert_eq!(world.inlet.apps[0].reset, Some(CloseReason::OpenTimeout));
+    assert!(world.inlet.apps[1].is_live());
+}
+
+#[test]
+fn a_target_without_an_answer_is_refused_after_its_time() {
+    let mut world = World::ready();
+    world.eager = false;
+    world.open().unwrap();
+    world.settle();
+    assert_eq!(
+        world.outlet.lane.next_deadline(),
+        Instant::ZERO + CONNECTING_TIMEOUT
+    );
+    world.pass(CONNECTING_TIMEOUT);
+    assert_eq!(world.outlet.apps[0].reset, Some(CloseReason::TargetTimeout));
+    world.settle();
+    assert_eq!(world.inlet.apps[0].reset, Some(CloseReason::TargetTimeout));
+    assert_eq!(world.outlet.lane.next_deadline(), Instant::FAR_FUTURE);
+}
+
+#[test]
+fn a_peers_code_never_makes_a_reset_look_clean() {
+    for (code, why) in [
+        (CloseReason::Finished.code(), CloseReason::PeerReset),
+        (CloseReason::AppReset.code(), CloseReason::PeerReset),
+        (Code(1), CloseReason::PeerReset),
+        (CloseReason::Stopping.code(), CloseReason::Stopping),
+    ] {
+        let mut world = one_stream();
+        assert_eq!(give(&mut world, Inlet, &Body::Abort(code), 1), Ok(()));
+        let (n, key) = (StreamNo(1), StreamKey(0));
+        assert_eq!(
+            world.inlet.lane.poll_reaction(),
+            Some(Reaction::ResetApp { n, key, why })
+        );
+    }
+}
+
+#[test]
+fn a_lost_lane_resets_every_app_and_gives_everything_back() {
+    let mut world = one_stream();
+    world.open().unwrap();
+    world.lose();
+    for end in [&world.inlet, &world.outlet] {
+        for app in &end.apps {
+            assert_eq!(app.reset, Some(CloseReason::TunnelLost));
+            assert!(!app.fin_due);
+        }
+        assert_eq!(end.lane.streams(), 0);
+        assert_eq!(end.lane.next_deadline(), Instant::FAR_FUTURE);
+        assert!(!end.lane.has_control());
+    }
+    assert_eq!(world.open(), Err(OpenRefused::NotReady));
+    let late = give(&mut world, Inlet, &Body::Ping(1), 0);
+    assert_eq!(late, Err(Violation::Untimely(Kind::Ping)));
+}
+
+#[test]
+fn a_ping_is_answered_once_with_its_number() {
+    let mut world = World::ready();
+    assert!(world.inlet.lane.ping(world.now));
+    assert!(!world.inlet.lane.ping(world.now), "one at a time");
+    let unasked = give(&mut world, Inlet, &Body::Pong(1), 0);
+    assert_eq!(
+        unasked,
+        Err(Violation::Untimely(Kind::Pong)),
+        "it has not left yet"
+    );
+    world.pull_control(Inlet);
+    world.pass(Duration::from_millis(30));
+    world.settle();
+    let rtt = Duration::from_millis(30);
+    assert_eq!(world.inlet.said.last(), Some(&Reaction::Pong { rtt }));
+    let again = give(&mut world, Inlet, &Body::Pong(1), 0);
+    assert_eq!(again, Err(Violation::Untimely(Kind::Pong)));
+    assert_eq!(give(&mut world, Outlet, &Body::Ping(8), 0), Ok(()));
+    let twice = give(&mut world, Outlet, &Body::Ping(9), 0);
+    assert_eq!(
+        twice,
+        Err(Violation::Untimely(Kind::Ping)),
+        "the first is unanswered"
+    );
+}
+
+#[test]
+fn a_key_update_and_a_credential_are_handed_on() {
+    let mut world = World::ready();
+    assert_eq!(give(&mut world, Inlet, &Body::KeyUpdate(None), 0), Ok(()));
+    assert_eq!(world.inlet.lane.poll_reaction(), Some(Reaction::KeyUpdate));
+    world.outlet.lane.credential(vec![1; 10]);
+    world.outlet.lane.credential(vec![2; 200]);
+    assert_eq!(
+        world.outlet.lane.next_control(&mut [0; 128]),
+        None,
+        "it does not fit"
+    );
+    assert!(world.outlet.lane.has_control());
+    world.settle();
+    assert_eq!(
+        world.inlet.said.last(),
+        Some(&Reaction::Credential(vec![2; 200])),
+        "the newest"
+    );
+}
+
+#[test]
+fn a_full_lane_says_so() {
+    let mut lane = World::ready().inlet.lane;
+    let open = open_at("postgres", 0);
+    for n in 1..=LANE_STREAMS_MAX {
+        let key = StreamKey(u32::try_from(n).unwrap());
+        assert_eq!(
+            usize::from(lane.open(Instant::ZERO, key, &open).unwrap().0),
+            n
+        );
+    }
+    assert_eq!(
+        lane.open(Instant::ZERO, StreamKey(0), &open),
+        Err(OpenRefused::Full)
+    );
+    let bad = open_at("10.0.0.1:22", 0);
+    assert_eq!(
+        lane.open(Instant::ZERO, StreamKey(0), &bad),
+        Err(OpenRefused::BadTarget)
+    );
+    lane.check();
+}
