@@ -73,6 +73,8 @@ pub const PARK_WANT_MIN: usize = 4;
 pub const PARK_ASK_AGAIN: Duration = Duration::from_secs(1);
 /// The peak of pairings per second is taken over the current and the last of these.
 pub const PARK_PEAK_SPAN: Duration = Duration::from_secs(30);
+/// An outlet whose circuit ended young is taken last for so long, if there are others.
+pub const OUTLET_SKIP: Duration = Duration::from_secs(10);
 /// What BUSY tells a leg to wait.
 pub const LEG_BUSY_RETRY: Duration = Duration::from_secs(1);
 

@@ -4,6 +4,8 @@ pub mod codec;
 pub mod command;
 pub mod frame;
 pub mod lane;
+pub mod leg;
+pub mod pairing;
 pub mod preface;
 pub mod record;
 pub mod stream;

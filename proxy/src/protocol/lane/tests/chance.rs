@@ -4,7 +4,7 @@
 use super::super::*;
 use super::world::{App, Side, World};
 use crate::limits::{CREDIT_BUDGET, OPENING_TIMEOUT};
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 
 const SEEDS: u64 = 3_000;
 const STEPS: usize = 400;

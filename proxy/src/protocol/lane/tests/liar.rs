@@ -6,7 +6,7 @@ use super::chance::{Chance, Seed, seeds};
 use super::world::{NOW_MILLIS, open_at, record};
 use crate::error::Code;
 use crate::limits::CREDIT_BUDGET;
-use crate::protocol::record::{Body, Header};
+use crate::protocol::record::{Body, Header, Kind};
 use crate::time::Instant;
 
 const SEEDS: u64 = 4_000;

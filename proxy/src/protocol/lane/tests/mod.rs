@@ -2,5 +2,7 @@
 
 mod chance;
 mod liar;
-mod rules;
+mod rules_credit;
+mod rules_ending;
+mod rules_lane;
 mod world;

@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::super::*;
 use crate::limits::{CREDIT_BUDGET, LANE_PAYLOAD_MAX};
-use crate::protocol::record::{Body, Header};
-use crate::time::Instant;
+use crate::protocol::record::{Body, Header, Kind, Open};
+use crate::time::{Duration, Instant};
 
 /// One of the two ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -466,4 +466,24 @@ pub(super) fn record(body: &Body<'_>, n: u16) -> (Header, Vec<u8>) {
         Header::new(body.kind(), StreamNo(n)),
         payload[..len].to_vec(),
     )
+}
+
+/// Gives one end a record that nobody sent; its reactions are left.
+pub(super) fn give(
+    world: &mut World,
+    side: Side,
+    body: &Body<'_>,
+    n: u16,
+) -> Result<(), Violation> {
+    let (header, payload) = record(body, n);
+    let now = world.now;
+    world.end(side).lane.on_record(now, header, &payload)
+}
+
+/// A world with one stream that both ends have, both keys 0.
+pub(super) fn one_stream() -> World {
+    let mut world = World::ready();
+    assert_eq!(world.open(), Ok(0));
+    world.settle();
+    world
 }
