@@ -56,7 +56,10 @@ pub(super) struct Rests {
 impl Rests {
     /// Nobody rests. Without a reserve (no `/dev/null`) connections only wait.
     pub(super) fn new() -> Rests {
-        Rests { resting: Vec::new(), reserve: open_reserve() }
+        Rests {
+            resting: Vec::new(),
+            reserve: open_reserve(),
+        }
     }
 
     /// `listener` could not accept at `now`, for the `tries`th time in a row: it rests. Refuses

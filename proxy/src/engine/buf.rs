@@ -16,7 +16,10 @@
 //!   of its slice of the mapping, so its `&mut [u8]` is unique.
 //! - The mapping lives as long as any `Buf` of it: each holds a count.
 
-#![expect(unsafe_code, reason = "hands out slices of a mapping; the invariants are above")]
+#![expect(
+    unsafe_code,
+    reason = "hands out slices of a mapping; the invariants are above"
+)]
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -88,7 +91,9 @@ pub struct PoolStats {
 impl PoolStats {
     /// Buffers out + buffers free = buffers made, in every class.
     pub fn balanced(&self) -> bool {
-        self.classes.iter().all(|c| c.out.checked_add(c.free) == Some(c.made) && c.lent <= c.free)
+        self.classes
+            .iter()
+            .all(|c| c.out.checked_add(c.free) == Some(c.made) && c.lent <= c.free)
     }
 
     /// Buffers out, all classes together: 0 when everything came home.
@@ -246,12 +251,18 @@ impl Pool {
             free: RefCell::new((0..counts[i]).rev().collect()),
         };
         let classes = [shelf(0), shelf(1), shelf(2), shelf(3)];
-        Ok(Pool { mapping: Rc::new(Mapping { base, len, classes }), foreign: 0 })
+        Ok(Pool {
+            mapping: Rc::new(Mapping { base, len, classes }),
+            foreign: 0,
+        })
     }
 
     /// A buffer, or `None` when all of the class are out or lent.
     pub(super) fn alloc(&self, class: Class) -> Option<Buf> {
-        let index = self.mapping.classes[class.index()].free.borrow_mut().pop()?;
+        let index = self.mapping.classes[class.index()]
+            .free
+            .borrow_mut()
+            .pop()?;
         Some(self.hand_out(class, index))
     }
 
@@ -276,7 +287,10 @@ impl Pool {
     /// kernel is done with exactly this index.
     pub(super) fn receive_lent(&self, class: Class, index: u32) -> Buf {
         let shelf = &self.mapping.classes[class.index()];
-        assert!(shelf.lent.get() > 0, "a buffer came back that was never lent");
+        assert!(
+            shelf.lent.get() > 0,
+            "a buffer came back that was never lent"
+        );
         shelf.lent.set(shelf.lent.get() - 1);
         self.hand_out(class, index)
     }
@@ -285,7 +299,13 @@ impl Pool {
         let shelf = &self.mapping.classes[class.index()];
         shelf.out.set(shelf.out.get() + 1);
         let start = self.mapping.start_of(class, index);
-        Buf { pool: Rc::clone(&self.mapping), start, index, class, freed: false }
+        Buf {
+            pool: Rc::clone(&self.mapping),
+            start,
+            index,
+            class,
+            freed: false,
+        }
     }
 
     /// How many of the class `alloc` could give out now.
@@ -307,7 +327,10 @@ impl Pool {
             lent: s.lent.get(),
         };
         let [small, medium, large, bulk] = &self.mapping.classes;
-        PoolStats { classes: [of(small), of(medium), of(large), of(bulk)], foreign: self.foreign }
+        PoolStats {
+            classes: [of(small), of(medium), of(large), of(bulk)],
+            foreign: self.foreign,
+        }
     }
 
     /// Gives the memory of all free buffers back to the system; the next use of one finds zeroes.
@@ -415,9 +438,25 @@ mod tests {
         let mut pool = pool();
         let (index, _) = pool.lend(Class::Bulk).unwrap();
         assert!(pool.alloc(Class::Bulk).is_none());
-        assert_eq!(pool.stats().classes[3], ClassStats { made: 1, out: 0, free: 1, lent: 1 });
+        assert_eq!(
+            pool.stats().classes[3],
+            ClassStats {
+                made: 1,
+                out: 0,
+                free: 1,
+                lent: 1
+            }
+        );
         let buf = pool.receive_lent(Class::Bulk, index);
-        assert_eq!(pool.stats().classes[3], ClassStats { made: 1, out: 1, free: 0, lent: 0 });
+        assert_eq!(
+            pool.stats().classes[3],
+            ClassStats {
+                made: 1,
+                out: 1,
+                free: 0,
+                lent: 0
+            }
+        );
         pool.free(buf);
         assert!(pool.stats().balanced());
     }

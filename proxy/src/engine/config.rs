@@ -45,7 +45,11 @@ pub enum Family {
 impl Family {
     /// The family of an address.
     pub fn of(addr: &std::net::SocketAddr) -> Family {
-        if addr.is_ipv4() { Family::V4 } else { Family::V6 }
+        if addr.is_ipv4() {
+            Family::V4
+        } else {
+            Family::V6
+        }
     }
 }
 
@@ -115,4 +119,3 @@ pub struct TurnStats {
     /// Completions delivered.
     pub completions: u32,
 }
-

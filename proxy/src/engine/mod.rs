@@ -117,4 +117,3 @@ pub trait Wake: Clone + Send + Sync + 'static {
     /// Makes the current or next `turn` return.
     fn wake(&self);
 }
-

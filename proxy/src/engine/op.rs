@@ -160,9 +160,11 @@ impl Op {
     /// before it takes an operation.
     pub(super) fn is_well_formed(&self) -> bool {
         match self {
-            Op::RecvAny { class, at, tail, .. } => {
-                at.checked_add(*tail).is_some_and(|room| room < class.size())
-            }
+            Op::RecvAny {
+                class, at, tail, ..
+            } => at
+                .checked_add(*tail)
+                .is_some_and(|room| room < class.size()),
             Op::RecvInto { buf, at, max, .. } => {
                 *max > 0 && at.checked_add(*max).is_some_and(|end| end <= buf.len())
             }
@@ -296,7 +298,11 @@ pub struct Done {
 impl Done {
     /// The last (usually the only) result of an operation.
     pub(super) fn last(token: Token, what: Outcome) -> Done {
-        Done { token, more: false, what }
+        Done {
+            token,
+            more: false,
+            what,
+        }
     }
 }
 

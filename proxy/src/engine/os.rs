@@ -52,7 +52,12 @@ fn new_socket(family: Family) -> io::Result<OwnedFd> {
     };
     // Non-blocking for both engines: splice(2) on a blocking socket blocks whatever its flags say.
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    Ok(net::socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP))?)
+    Ok(net::socket_with(
+        family,
+        SocketType::STREAM,
+        flags,
+        Some(ipproto::TCP),
+    )?)
 }
 
 /// A socket to connect with.

@@ -13,7 +13,11 @@ pub(super) enum Inward {
     /// `Op::Accept`.
     Accept,
     /// `Op::RecvAny`.
-    Any { class: Class, at: usize, tail: usize },
+    Any {
+        class: Class,
+        at: usize,
+        tail: usize,
+    },
     /// `Op::RecvInto`.
     Into { buf: Buf, at: usize, max: usize },
 }
@@ -70,7 +74,9 @@ impl Slots {
         }
         match op {
             Op::Accept { .. } => self.inward = Some((token, Inward::Accept)),
-            Op::RecvAny { class, at, tail, .. } => {
+            Op::RecvAny {
+                class, at, tail, ..
+            } => {
                 self.inward = Some((token, Inward::Any { class, at, tail }));
             }
             Op::RecvInto { buf, at, max, .. } => {

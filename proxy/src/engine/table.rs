@@ -28,7 +28,11 @@ pub(super) struct Table<T> {
 impl<T> Table<T> {
     /// An empty table for at most `max` sockets; memory follows the most that were in it at once.
     pub(super) fn new(max: u32) -> Table<T> {
-        Table { places: Vec::new(), free: Vec::new(), max: max.min(SOCKETS_MAX) }
+        Table {
+            places: Vec::new(),
+            free: Vec::new(),
+            max: max.min(SOCKETS_MAX),
+        }
     }
 
     /// Whether no further socket fits.
@@ -49,26 +53,40 @@ impl<T> Table<T> {
         }
         // Below `max` ≤ 2^20, so it fits.
         let place = u32::try_from(self.places.len()).unwrap_or(0);
-        self.places.push(Place { generation: 0, entry: Some(entry) });
+        self.places.push(Place {
+            generation: 0,
+            entry: Some(entry),
+        });
         Ok(SockRef(place))
     }
 
     fn split(name: SockRef) -> (usize, u32) {
-        ((name.0 & ((1 << PLACE_BITS) - 1)) as usize, name.0 >> PLACE_BITS)
+        (
+            (name.0 & ((1 << PLACE_BITS) - 1)) as usize,
+            name.0 >> PLACE_BITS,
+        )
     }
 
     /// The entry of that name, if it is still the one that was named.
     pub(super) fn get(&self, name: SockRef) -> Option<&T> {
         let (place, generation) = Self::split(name);
         let p = self.places.get(place)?;
-        if p.generation == generation { p.entry.as_ref() } else { None }
+        if p.generation == generation {
+            p.entry.as_ref()
+        } else {
+            None
+        }
     }
 
     /// As [`get`](Self::get), to change it.
     pub(super) fn get_mut(&mut self, name: SockRef) -> Option<&mut T> {
         let (place, generation) = Self::split(name);
         let p = self.places.get_mut(place)?;
-        if p.generation == generation { p.entry.as_mut() } else { None }
+        if p.generation == generation {
+            p.entry.as_mut()
+        } else {
+            None
+        }
     }
 
     /// Takes the entry out; its name is void from now on.

@@ -39,7 +39,10 @@ impl EventWaker {
     /// What eventfd2 says (EMFILE, ENOMEM).
     pub(super) fn new() -> io::Result<EventWaker> {
         let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        Ok(EventWaker(Arc::new(Shared { state: AtomicU8::new(AWAKE), event })))
+        Ok(EventWaker(Arc::new(Shared {
+            state: AtomicU8::new(AWAKE),
+            event,
+        })))
     }
 
     /// The descriptor to watch while asleep.

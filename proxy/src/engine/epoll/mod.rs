@@ -103,7 +103,10 @@ impl Epoll {
     /// # Errors
     /// [`OpenError::Failed`] with what epoll_create, eventfd or mmap say (EMFILE, ENOMEM).
     pub fn open(cfg: &EngineConfig) -> Result<Epoll, OpenError> {
-        Self::build(cfg).map_err(|source| OpenError::Failed { engine: "epoll", source })
+        Self::build(cfg).map_err(|source| OpenError::Failed {
+            engine: "epoll",
+            source,
+        })
     }
 
     fn build(cfg: &EngineConfig) -> io::Result<Epoll> {
@@ -129,17 +132,28 @@ impl Epoll {
 
     /// Adds the socket to the set, once in its life.
     fn join(&mut self, name: SockRef, extra: EventFlags) -> io::Result<()> {
-        let Some(e) = self.table.get_mut(name) else { return Err(Errno::BADF.into()) };
+        let Some(e) = self.table.get_mut(name) else {
+            return Err(Errno::BADF.into());
+        };
         let flags = EventFlags::IN | EventFlags::ET | extra;
         self.syscalls += 1;
-        epoll::add(&self.set, &e.fd, EventData::new_u64(u64::from(name.0)), flags)?;
+        epoll::add(
+            &self.set,
+            &e.fd,
+            EventData::new_u64(u64::from(name.0)),
+            flags,
+        )?;
         e.joined = true;
         Ok(())
     }
 
     /// Takes a connected socket in. It counts as ready until it proves not to be.
     fn adopt(&mut self, fd: OwnedFd) -> Result<Sock, OwnedFd> {
-        let entry = Entry { readable: true, writable: true, ..Entry::new(fd) };
+        let entry = Entry {
+            readable: true,
+            writable: true,
+            ..Entry::new(fd)
+        };
         let name = self.table.insert(entry).map_err(|e| e.fd)?;
         match self.join(name, EventFlags::OUT | EventFlags::RDHUP) {
             Ok(()) => Ok(Sock::new(name)),
@@ -219,16 +233,19 @@ impl Epoll {
         }
         for i in 0..self.events.len() {
             let (flags, data) = (self.events[i].flags, self.events[i].data.u64());
-            let Ok(raw) = u32::try_from(data) else { continue };
+            let Ok(raw) = u32::try_from(data) else {
+                continue;
+            };
             let name = SockRef(raw);
-            let Some(e) = self.table.get_mut(name) else { continue };
+            let Some(e) = self.table.get_mut(name) else {
+                continue;
+            };
             if flags.intersects(EventFlags::HUP | EventFlags::ERR | EventFlags::RDHUP) {
                 e.ended = true;
                 e.readable = true;
             }
             e.readable |= flags.contains(EventFlags::IN);
-            e.writable |=
-                flags.intersects(EventFlags::OUT | EventFlags::HUP | EventFlags::ERR);
+            e.writable |= flags.intersects(EventFlags::OUT | EventFlags::HUP | EventFlags::ERR);
             if !e.slots.is_idle() {
                 self.enqueue(name);
             }
@@ -241,7 +258,10 @@ impl Engine for Epoll {
     type Waker = EventWaker;
 
     fn caps(&self) -> Caps {
-        Caps { kind: Kind::Epoll, features: vec!["edge-triggered"] }
+        Caps {
+            kind: Kind::Epoll,
+            features: vec!["edge-triggered"],
+        }
     }
 
     fn now(&self) -> Instant {
@@ -251,8 +271,14 @@ impl Engine for Epoll {
     fn listen(&mut self, shared: &OwnedFd) -> io::Result<Sock> {
         let fd = shared.try_clone()?;
         rustix::io::ioctl_fionbio(&fd, true)?;
-        let entry = Entry { readable: true, ..Entry::new(fd) };
-        let name = self.table.insert(entry).map_err(|_| io::Error::from(Errno::MFILE))?;
+        let entry = Entry {
+            readable: true,
+            ..Entry::new(fd)
+        };
+        let name = self
+            .table
+            .insert(entry)
+            .map_err(|_| io::Error::from(Errno::MFILE))?;
         // One connection wakes one worker, not all that share the socket.
         if let Err(e) = self.join(name, EventFlags::EXCLUSIVE) {
             self.table.remove(name);
@@ -267,7 +293,10 @@ impl Engine for Epoll {
         }
         // It joins the set once it connects: before that it would only report a hang-up.
         let entry = Entry::new(os::stream(family, opt)?);
-        let name = self.table.insert(entry).map_err(|_| io::Error::from(Errno::MFILE))?;
+        let name = self
+            .table
+            .insert(entry)
+            .map_err(|_| io::Error::from(Errno::MFILE))?;
         Ok(Sock::new(name))
     }
 
@@ -296,18 +325,23 @@ impl Engine for Epoll {
     }
 
     fn tune(&mut self, s: SockRef, opt: &SockOpt) -> io::Result<()> {
-        let e = self.table.get(s).ok_or_else(|| io::Error::from(Errno::BADF))?;
+        let e = self
+            .table
+            .get(s)
+            .ok_or_else(|| io::Error::from(Errno::BADF))?;
         os::tune(e.fd.as_fd(), opt)
     }
 
     fn submit(&mut self, t: Token, op: Op) -> Result<(), Op> {
         let name = op.on();
         let Some(e) = self.table.get_mut(name) else {
-            self.local.push(Done::last(t, slots::refuse(op, Errno::BADF)));
+            self.local
+                .push(Done::last(t, slots::refuse(op, Errno::BADF)));
             return Ok(());
         };
         if !op.is_well_formed() {
-            self.local.push(Done::last(t, slots::refuse(op, Errno::INVAL)));
+            self.local
+                .push(Done::last(t, slots::refuse(op, Errno::INVAL)));
             return Ok(());
         }
         let side = e.slots.put(t, op)?;
@@ -322,7 +356,9 @@ impl Engine for Epoll {
     }
 
     fn cancel(&mut self, s: SockRef) {
-        let Some(e) = self.table.get_mut(s) else { return };
+        let Some(e) = self.table.get_mut(s) else {
+            return;
+        };
         // Nothing is in the kernel: what is in flight ends here, in the next turn.
         if let Some((t, op)) = e.slots.inward.take() {
             self.local.push(Done::last(t, op.ended(None)));
@@ -331,13 +367,22 @@ impl Engine for Epoll {
             self.local.push(Done::last(t, op.ended(None)));
         }
         if let Some((t, _)) = e.slots.watch.take() {
-            self.local.push(Done::last(t, Outcome::Cancelled { buf: None, part: None }));
+            self.local.push(Done::last(
+                t,
+                Outcome::Cancelled {
+                    buf: None,
+                    part: None,
+                },
+            ));
         }
         self.rests.forget(s);
     }
 
     fn shutdown(&mut self, s: SockRef, d: Dir) -> io::Result<()> {
-        let e = self.table.get(s).ok_or_else(|| io::Error::from(Errno::BADF))?;
+        let e = self
+            .table
+            .get(s)
+            .ok_or_else(|| io::Error::from(Errno::BADF))?;
         if d == Dir::Write && e.slots.outward.is_some() {
             return Err(io::ErrorKind::ResourceBusy.into());
         }
@@ -346,7 +391,9 @@ impl Engine for Epoll {
     }
 
     fn close(&mut self, s: Sock, how: Close) {
-        let Some(e) = self.table.remove(s.taken()) else { return };
+        let Some(e) = self.table.remove(s.taken()) else {
+            return;
+        };
         debug_assert!(e.slots.is_idle(), "closed with an operation in flight");
         let ops = [
             e.slots.inward.map(|(_, op)| op.ended(None)),
@@ -377,7 +424,10 @@ impl Engine for Epoll {
             let sleeps = (timeout.tv_sec, timeout.tv_nsec) != (0, 0);
             // Somebody may have woken us between two turns: then this one only looks.
             if sleeps && !self.waker.begin_sleep() {
-                self.gather(&rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 });
+                self.gather(&rustix::event::Timespec {
+                    tv_sec: 0,
+                    tv_nsec: 0,
+                });
             } else {
                 self.gather(&timeout);
             }
@@ -428,9 +478,18 @@ impl Drop for Epoll {
         for (_, e) in self.table.iter_mut() {
             let inward = e.slots.inward.take().map(|(_, op)| op.ended(None));
             let outward = e.slots.outward.take().map(|(_, op)| op.ended(None));
-            bufs.extend([inward, outward].into_iter().flatten().filter_map(slots::buffers_of));
+            bufs.extend(
+                [inward, outward]
+                    .into_iter()
+                    .flatten()
+                    .filter_map(slots::buffers_of),
+            );
         }
-        bufs.extend(self.local.drain(..).filter_map(|d| slots::buffers_of(d.what)));
+        bufs.extend(
+            self.local
+                .drain(..)
+                .filter_map(|d| slots::buffers_of(d.what)),
+        );
         bufs.into_iter().for_each(|b| self.pool.free(b));
     }
 }

@@ -54,7 +54,10 @@ fn peek(e: &mut Entry) -> Got {
         let flags = RecvFlags::DONTWAIT | RecvFlags::PEEK;
         return match net::recv(&e.fd, &mut byte[..], flags) {
             Ok((0, _)) => Got::Eof,
-            Ok((len, _)) => Got::Bytes { len, drained: false },
+            Ok((len, _)) => Got::Bytes {
+                len,
+                drained: false,
+            },
             Err(SysErrno::INTR) => continue,
             Err(SysErrno::AGAIN) => {
                 e.readable = false;
@@ -93,8 +96,12 @@ fn send_some(e: &mut Entry, bytes: &[u8]) -> Result<usize, Errno> {
 impl Epoll {
     /// Tries the send or the connect of a socket.
     pub(super) fn try_outward(&mut self, name: SockRef, out: &mut DoneList) {
-        let Some(e) = self.table.get_mut(name) else { return };
-        let Some((t, op)) = e.slots.outward.take() else { return };
+        let Some(e) = self.table.get_mut(name) else {
+            return;
+        };
+        let Some((t, op)) = e.slots.outward.take() else {
+            return;
+        };
         match op {
             Outward::Connect { to } => self.try_connect(name, t, to, out),
             Outward::All { buf, range } => {
@@ -134,7 +141,9 @@ impl Epoll {
         to: std::net::SocketAddr,
         out: &mut DoneList,
     ) {
-        let Some(e) = self.table.get_mut(name) else { return };
+        let Some(e) = self.table.get_mut(name) else {
+            return;
+        };
         let result = if e.connecting {
             if !e.writable {
                 e.slots.outward = Some((t, Outward::Connect { to }));
@@ -156,7 +165,9 @@ impl Epoll {
             }
             begun
         };
-        let Some(e) = self.table.get_mut(name) else { return };
+        let Some(e) = self.table.get_mut(name) else {
+            return;
+        };
         match result {
             Ok(()) => {
                 e.writable = true;
@@ -174,18 +185,29 @@ impl Epoll {
 
     /// Tries the receive or the accept of a socket.
     pub(super) fn try_inward(&mut self, name: SockRef, out: &mut DoneList) {
-        let Some(e) = self.table.get_mut(name) else { return };
+        let Some(e) = self.table.get_mut(name) else {
+            return;
+        };
         if !e.readable {
             return;
         }
-        let Some((t, op)) = e.slots.inward.take() else { return };
+        let Some((t, op)) = e.slots.inward.take() else {
+            return;
+        };
         match op {
             Inward::Accept => self.try_accept(name, t, out),
-            Inward::Any { class, at, tail } => self.try_receive_any(name, t, (class, at, tail), out),
+            Inward::Any { class, at, tail } => {
+                self.try_receive_any(name, t, (class, at, tail), out)
+            }
             Inward::Into { mut buf, at, max } => {
                 self.syscalls += 1;
                 let what = match receive(e, &mut buf, at, max) {
-                    Got::Bytes { len, drained } => Outcome::Received { buf, at, len, drained },
+                    Got::Bytes { len, drained } => Outcome::Received {
+                        buf,
+                        at,
+                        len,
+                        drained,
+                    },
                     Got::Eof => Inward::Into { buf, at, max }.eof(),
                     Got::Error(errno) => Inward::Into { buf, at, max }.ended(Some(errno)),
                     Got::Nothing => {
@@ -205,7 +227,9 @@ impl Epoll {
         (class, at, tail): (Class, usize, usize),
         out: &mut DoneList,
     ) {
-        let Some(e) = self.table.get_mut(name) else { return };
+        let Some(e) = self.table.get_mut(name) else {
+            return;
+        };
         let op = Inward::Any { class, at, tail };
         self.syscalls += 1;
         let mut buf = self.pool.alloc(class);
@@ -214,9 +238,12 @@ impl Epoll {
             None => peek(e),
         };
         let what = match (got, buf.take()) {
-            (Got::Bytes { len, drained }, Some(buf)) => {
-                Outcome::Received { buf, at, len, drained }
-            }
+            (Got::Bytes { len, drained }, Some(buf)) => Outcome::Received {
+                buf,
+                at,
+                len,
+                drained,
+            },
             (Got::Bytes { .. }, None) => Outcome::Starved,
             (Got::Eof, unused) => {
                 self.give_back(unused);
@@ -249,7 +276,9 @@ impl Epoll {
                 Err(SysErrno::MFILE)
             } else {
                 self.syscalls += 1;
-                let Some(e) = self.table.get(name) else { return };
+                let Some(e) = self.table.get(name) else {
+                    return;
+                };
                 net::acceptfrom_with(&e.fd, flags)
             };
             match accepted {
@@ -266,7 +295,11 @@ impl Epoll {
                     };
                     // A set that can't grow (ENOMEM, max_user_watches) costs the connection.
                     if let Ok(sock) = self.adopt(fd) {
-                        out.push(Done { token: t, more: true, what: Outcome::Accepted(sock, from) });
+                        out.push(Done {
+                            token: t,
+                            more: true,
+                            what: Outcome::Accepted(sock, from),
+                        });
                     }
                 }
                 Err(err) => match classify(err.into()) {
@@ -287,7 +320,9 @@ impl Epoll {
                 },
             }
         }
-        let Some(e) = self.table.get_mut(name) else { return };
+        let Some(e) = self.table.get_mut(name) else {
+            return;
+        };
         e.slots.inward = Some((t, Inward::Accept));
         e.readable = more;
         if more {
@@ -297,15 +332,21 @@ impl Epoll {
 
     fn rest(&mut self, name: SockRef) {
         let now = os::monotonic();
-        let Some(e) = self.table.get_mut(name) else { return };
+        let Some(e) = self.table.get_mut(name) else {
+            return;
+        };
         e.rests += 1;
         self.rests.begin(name, e.fd.as_fd(), e.rests, now);
     }
 
     /// Checks what a `Ready` waits for, exactly: remembered readiness may be stale.
     pub(super) fn try_watch(&mut self, name: SockRef, out: &mut DoneList) {
-        let Some(e) = self.table.get_mut(name) else { return };
-        let Some((t, want)) = e.slots.watch else { return };
+        let Some(e) = self.table.get_mut(name) else {
+            return;
+        };
+        let Some((t, want)) = e.slots.watch else {
+            return;
+        };
         let events = match want {
             Interest::Read => PollFlags::IN,
             Interest::Write => PollFlags::OUT,
@@ -313,7 +354,13 @@ impl Epoll {
         };
         self.syscalls += 1;
         let mut set = [PollFd::new(&e.fd, events)];
-        let found = poll(&mut set, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
+        let found = poll(
+            &mut set,
+            Some(&Timespec {
+                tv_sec: 0,
+                tv_nsec: 0,
+            }),
+        );
         if matches!(found, Ok(n) if n > 0) {
             e.slots.watch = None;
             out.push(Done::last(t, Outcome::Ready(want)));
