@@ -47,6 +47,7 @@ mod os;
 pub mod simulated;
 mod slots;
 mod table;
+mod uring;
 mod wake;
 
 pub use buf::{Buf, Class, ClassStats, PoolStats};
@@ -57,6 +58,7 @@ pub use epoll::Epoll;
 pub use leak::{leaks, tear_down};
 pub use op::{Done, DoneList, Errno, Interest, Op, Outcome, Part, Sock, SockRef, Token};
 pub use os::listener;
+pub use uring::Uring;
 pub use wake::EventWaker;
 
 /// A proactor. See the module's contract.
