@@ -42,6 +42,7 @@ mod config;
 mod epoll;
 mod leak;
 mod op;
+mod open;
 mod os;
 #[cfg(feature = "sim")]
 pub mod simulated;
@@ -57,6 +58,7 @@ pub use config::{
 pub use epoll::Epoll;
 pub use leak::{leaks, tear_down};
 pub use op::{Done, DoneList, Errno, Interest, Op, Outcome, Part, Sock, SockRef, Token};
+pub use open::{Choice, UnknownEngine, decide};
 pub use os::listener;
 pub use uring::Uring;
 pub use wake::EventWaker;
