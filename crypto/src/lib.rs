@@ -44,6 +44,10 @@ pub mod statics;
 pub mod suite;
 pub mod ticket;
 mod time;
+#[cfg(test)]
+mod vectors;
+#[cfg(test)]
+mod wycheproof;
 
 pub use cbor::DecodeError;
 pub use id::Id;
