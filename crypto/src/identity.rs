@@ -402,3 +402,7 @@ impl IdentitySecret {
         Ok(IdentitySecret { key, identity })
     }
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests;

@@ -370,3 +370,6 @@ impl FrameOpener {
         Ok(plain)
     }
 }
+
+#[cfg(test)]
+mod tests;
