@@ -149,7 +149,7 @@ fn no_change_goes_back_to_an_earlier_key() {
 #[test]
 fn a_stored_secret_comes_back_and_can_sign() {
     let secret = rotated(1, 2);
-    let read = IdentitySecret::from_bytes(&secret.to_bytes()).ok().unwrap();
+    let read = IdentitySecret::from_bytes(&secret.to_bytes()).unwrap();
     assert_eq!(read.identity(), secret.identity());
     let signature = read.sign(SignedKind::Beacon, &Id([0; 32]), b"now");
     let key = secret.identity().key();
