@@ -1,7 +1,11 @@
 //! Histories: what goes on from what, and every way to forge one.
 
 use super::*;
+use crate::attestation::{LifeTooLong, Purpose};
+use crate::limits::IDENTITY_SECRET_MAX;
 use crate::random::SeededRandom;
+use crate::statics::StaticPublic;
+use crate::time::UnixTime;
 use proptest::prelude::*;
 
 /// An identity with this many changes; the same seed gives the same keys.
@@ -131,7 +135,7 @@ fn a_key_of_small_order_is_refused_in_every_place() {
 
 #[test]
 fn no_change_goes_back_to_an_earlier_key() {
-    let mut secret = rotated(1, 1);
+    let secret = rotated(1, 1);
     let first = rotated(1, 0);
     let (id, number) = (secret.id(), 2);
     let body = change_body(number, &secret.identity().head(), first.identity().key());
@@ -141,7 +145,7 @@ fn no_change_goes_back_to_an_earlier_key() {
         by_new: first.sign(SignedKind::Change, &id, &body),
     };
     assert_eq!(
-        secret.identity.push(change),
+        secret.identity().clone().push(change),
         Err(IdentityError::KeyReused(2))
     );
 }

@@ -1,5 +1,6 @@
 //! Each step of the check, taken alone, fails with its own denial; with all in place it passes.
 
+mod credential;
 mod evidence;
 mod identity;
 mod member;
@@ -7,7 +8,7 @@ mod pass;
 
 use super::*;
 use crate::attestation::{Attestation, Purpose};
-use crate::credential::{self, Connect, CredentialBody};
+use crate::credential::{Connect, CredentialBody, issue};
 use crate::identity::IdentitySecret;
 use crate::random::SeededRandom;
 use crate::statics::{StaticKeypair, StaticPublic};
@@ -78,8 +79,7 @@ impl World {
     }
 
     fn credential_evidence(&self) -> Evidence {
-        let (credential, _) =
-            credential::issue(&self.authority, self.body.clone()).expect("issued");
+        let (credential, _) = issue(&self.authority, self.body.clone()).expect("issued");
         Evidence {
             identity: self.node.identity().clone(),
             attestation: self.attest(Purpose::Circuit),
@@ -88,7 +88,7 @@ impl World {
     }
 
     fn pass_evidence(&self) -> Evidence {
-        let (_, pass) = credential::issue(&self.authority, self.body.clone()).expect("issued");
+        let (_, pass) = issue(&self.authority, self.body.clone()).expect("issued");
         Evidence {
             identity: self.node.identity().clone(),
             attestation: self.attest(Purpose::RelaySession),
