@@ -1,0 +1,433 @@
+//! A program under test: started, watched through its output, ended by its id.
+//!
+//! # Contract
+//! - What it prints is collected from the first byte on, so that a wait for a line never misses one
+//!   that came early.
+//! - A wait ends with its event, or with the program's end, or at its deadline; never by a sleep.
+//! - It never outlives its [`Process`], and not this test process either, even one that is killed.
+//! - When a test fails, what its programs printed is part of the failure.
+
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
+
+/// Why something did not happen that a test asked for. A test fails by unwrapping it, so `Debug`
+/// prints the text as it is.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Failure(pub String);
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl From<String> for Failure {
+    fn from(text: String) -> Failure {
+        Failure(text)
+    }
+}
+
+/// A value, or why there is none.
+pub type Outcome<T> = Result<T, Failure>;
+
+/// A running program.
+pub struct Process {
+    name: String,
+    child: Child,
+    stdout: Arc<Output>,
+    stderr: Arc<Output>,
+}
+
+/// What a program printed and how it ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// How it ended.
+    pub status: ExitStatus,
+    /// All of standard output.
+    pub stdout: Vec<u8>,
+    /// All of standard error; what is no UTF-8 is replaced.
+    pub stderr: String,
+}
+
+impl Ended {
+    /// Standard output as text; what is no UTF-8 is replaced.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).into_owned()
+    }
+
+    /// The same, if the program ended with 0; else an error with all that it printed.
+    pub fn success(self) -> Outcome<Ended> {
+        if self.status.success() {
+            Ok(self)
+        } else {
+            Err(Failure(self.to_string()))
+        }
+    }
+
+    /// The exit code; `None` for a program that a signal ended.
+    pub fn code(&self) -> Option<i32> {
+        self.status.code()
+    }
+}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{}; printed: {}{}",
+            self.status,
+            self.text(),
+            self.stderr
+        )
+    }
+}
+
+impl Process {
+    /// Starts a program with no input and its standard output and error collected. `name` is what
+    /// failures call it.
+    pub fn spawn(name: &str, command: Command) -> Outcome<Process> {
+        Process::launch(name, command, Stdio::null())
+    }
+
+    /// The same for a program that reads `input` to its end.
+    pub fn spawn_fed(name: &str, command: Command, input: Vec<u8>) -> Outcome<Process> {
+        let mut process = Process::launch(name, command, Stdio::piped())?;
+        if let Some(mut pipe) = process.child.stdin.take() {
+            // A program that ends early breaks the pipe; its status tells the test more than that.
+            thread::spawn(move || drop(pipe.write_all(&input)));
+        }
+        Ok(process)
+    }
+
+    fn launch(name: &str, command: Command, stdin: Stdio) -> Outcome<Process> {
+        let program = command.get_program().to_owned();
+        let mut command = tied(command);
+        command
+            .stdin(stdin)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = start(command)
+            .map_err(|error| format!("{name}: {} does not start: {error}", program.display()))?;
+        let stdout = Output::collect(child.stdout.take());
+        let stderr = Output::collect(child.stderr.take());
+        Ok(Process {
+            name: name.to_owned(),
+            child,
+            stdout,
+            stderr,
+        })
+    }
+
+    /// Runs a program to its end, which must come `within` that time.
+    pub fn run(name: &str, command: Command, within: Duration) -> Outcome<Ended> {
+        Process::spawn(name, command)?.finish(within)
+    }
+
+    /// The process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits for a line of standard error that holds all of `parts`, and returns it. Fails when the
+    /// program ends without having printed one.
+    pub fn wait_for_line(&self, parts: &[&str], within: Duration) -> Outcome<String> {
+        let holds = |line: &str| parts.iter().all(|part| line.contains(part));
+        let find = |text: &str| text.lines().find(|line| holds(line)).map(str::to_owned);
+        self.stderr
+            .wait_for(Instant::now() + within, find)
+            .map_err(|why| {
+                Failure(format!(
+                    "{}: no line with {parts:?} within {within:?}: {why}",
+                    self.name
+                ))
+            })
+    }
+
+    /// The lines of standard error that hold all of `parts`, up to now.
+    pub fn lines_with(&self, parts: &[&str]) -> Vec<String> {
+        let holds = |line: &&str| parts.iter().all(|part| line.contains(part));
+        self.stderr
+            .text()
+            .lines()
+            .filter(holds)
+            .map(str::to_owned)
+            .collect()
+    }
+
+    /// Is it still running?
+    pub fn runs(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Sends a signal; to a program that is gone it does nothing.
+    pub fn signal(&mut self, signal: Signal) {
+        if self.runs() {
+            // It is unreaped, so that its id can't have gone to another process meanwhile.
+            let _ = kill_process(Pid::from_child(&self.child), signal);
+        }
+    }
+
+    /// Ends it at once (SIGKILL) and reaps it.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Waits for its end.
+    pub fn wait(&mut self, within: Duration) -> Outcome<ExitStatus> {
+        let end = Instant::now() + within;
+        let (name, id) = (self.name.clone(), self.child.id());
+        let fail = |what: String| Failure(format!("{name} (process {id}): {what}"));
+        if let Ok(Some(status)) = self.child.try_wait() {
+            return Ok(status);
+        }
+        let fd = pidfd_open(Pid::from_child(&self.child), PidfdFlags::empty())
+            .map_err(|error| fail(format!("can't be watched: {error}")))?;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            let left = Timespec::try_from(left).map_err(|error| fail(error.to_string()))?;
+            match poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&left)) {
+                Ok(0) => return Err(fail(format!("still runs after {within:?}"))),
+                Ok(_) => break,
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(fail(format!("can't be watched: {error}"))),
+            }
+        }
+        self.child.wait().map_err(|error| fail(error.to_string()))
+    }
+
+    /// Waits for its end and returns all that it printed.
+    pub fn finish(mut self, within: Duration) -> Outcome<Ended> {
+        let end = Instant::now() + within;
+        let status = self.wait(within).map_err(|why| {
+            Failure(format!(
+                "{why}; printed: {}{}",
+                self.stdout.text(),
+                self.stderr.text()
+            ))
+        })?;
+        // A child of its own may hold the pipes open; what came until the deadline has to do.
+        let stdout = self.stdout.all(end);
+        let stderr = String::from_utf8_lossy(&self.stderr.all(end)).into_owned();
+        Ok(Ended {
+            status,
+            stdout,
+            stderr,
+        })
+    }
+
+    /// Resident memory in bytes (VmRSS).
+    pub fn resident_bytes(&self) -> Outcome<u64> {
+        let path = format!("/proc/{}/status", self.child.id());
+        let status = std::fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
+        status
+            .lines()
+            .find_map(|line| {
+                line.strip_prefix("VmRSS:")?
+                    .trim()
+                    .strip_suffix(" kB")?
+                    .parse::<u64>()
+                    .ok()
+            })
+            .map(|kib| kib * 1024)
+            .ok_or_else(|| Failure(format!("{path} has no VmRSS")))
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+        if thread::panicking() {
+            let (stdout, stderr) = (self.stdout.text(), self.stderr.text());
+            eprintln!(
+                "--- {} printed:\n{stdout}{stderr}--- end of {}",
+                self.name, self.name
+            );
+        }
+    }
+}
+
+/// What one pipe of a program brought.
+struct Output {
+    so_far: Mutex<SoFar>,
+    news: Condvar,
+}
+
+#[derive(Default)]
+struct SoFar {
+    bytes: Vec<u8>,
+    ended: bool,
+}
+
+impl Output {
+    fn collect(pipe: Option<impl Read + Send + 'static>) -> Arc<Output> {
+        let output = Arc::new(Output {
+            so_far: Mutex::default(),
+            news: Condvar::new(),
+        });
+        let collector = Arc::clone(&output);
+        thread::spawn(move || {
+            let mut chunk = [0; 16 * 1024];
+            if let Some(mut pipe) = pipe {
+                while let Ok(len @ 1..) = pipe.read(&mut chunk) {
+                    collector.lock().bytes.extend_from_slice(&chunk[..len]);
+                    collector.news.notify_all();
+                }
+            }
+            collector.lock().ended = true;
+            collector.news.notify_all();
+        });
+        output
+    }
+
+    /// A test that failed elsewhere must still be able to print what it has.
+    fn lock(&self) -> MutexGuard<'_, SoFar> {
+        self.so_far.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.lock().bytes).into_owned()
+    }
+
+    /// Waits until `find` finds something in the complete lines so far.
+    fn wait_for<T>(&self, end: Instant, find: impl Fn(&str) -> Option<T>) -> Outcome<T> {
+        let mut so_far = self.lock();
+        loop {
+            let newline = so_far.bytes.iter().rposition(|&byte| byte == b'\n');
+            let complete = if so_far.ended {
+                so_far.bytes.len()
+            } else {
+                newline.map_or(0, |at| at + 1)
+            };
+            if let Some(found) = find(&String::from_utf8_lossy(&so_far.bytes[..complete])) {
+                return Ok(found);
+            }
+            if so_far.ended {
+                return Err(Failure("it ended before".to_owned()));
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(Failure("the time is over".to_owned()));
+            }
+            so_far = self
+                .news
+                .wait_timeout(so_far, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+    }
+
+    /// All of it, once the program closed the pipe, or what there is at the deadline.
+    fn all(&self, end: Instant) -> Vec<u8> {
+        let left = end.saturating_duration_since(Instant::now());
+        let waited = self
+            .news
+            .wait_timeout_while(self.lock(), left, |so_far| !so_far.ended);
+        waited
+            .unwrap_or_else(PoisonError::into_inner)
+            .0
+            .bytes
+            .clone()
+    }
+}
+
+/// Repeats `attempt` until it succeeds, and returns what it gave and how long that took. Only for
+/// states of other programs that announce themselves by no event.
+pub fn eventually<T>(
+    what: &str,
+    within: Duration,
+    mut attempt: impl FnMut() -> Outcome<T>,
+) -> Outcome<(T, Duration)> {
+    let began = Instant::now();
+    loop {
+        match attempt() {
+            Ok(value) => return Ok((value, began.elapsed())),
+            Err(why) if began.elapsed() > within => {
+                return Err(Failure(format!(
+                    "{what}: not within {within:?}; the last attempt: {why}"
+                )));
+            }
+            // Lets the programs under test have the processor between two attempts.
+            Err(_) => thread::park_timeout(Duration::from_millis(20)),
+        }
+    }
+}
+
+/// Is there a program of that name in `PATH`?
+pub fn installed(program: &str) -> bool {
+    std::env::var_os("PATH").is_some_and(|path| {
+        std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+    })
+}
+
+/// Says that a test, or a part of it, could not run here, where the test command finds it: it is
+/// written past the capture of the test harness.
+pub fn skipped(what: &str, why: &str) {
+    let _ = writeln!(io::stderr(), "SKIPPED: {what}: {why}");
+}
+
+/// Are the long forms of the tests wanted (`ADIT_LONG=1`)?
+pub fn long() -> bool {
+    std::env::var_os("ADIT_LONG").is_some_and(|value| value == "1")
+}
+
+type Request = (Command, mpsc::SyncSender<io::Result<Child>>);
+
+/// Starts a program that the kernel ends when this test process ends, however it does.
+///
+/// The kernel watches the *thread* that started the program, and a test's thread ends before the
+/// test process does: so one thread starts them all and stays.
+fn start(command: Command) -> io::Result<Child> {
+    static STARTER: LazyLock<Mutex<mpsc::Sender<Request>>> = LazyLock::new(|| {
+        let (sender, requests) = mpsc::channel::<Request>();
+        thread::spawn(move || {
+            for (mut command, reply) in requests {
+                let _ = reply.send(command.spawn());
+            }
+        });
+        Mutex::new(sender)
+    });
+    let gone = || io::Error::other("the thread that starts programs is gone");
+    let (reply, child) = mpsc::sync_channel(1);
+    STARTER
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .send((tied(command), reply))
+        .map_err(|_| gone())?;
+    child.recv().map_err(|_| gone())?
+}
+
+/// The same command behind `setpriv --pdeathsig`, which becomes it. Without setpriv a killed test
+/// run leaves its programs behind, and nothing else changes.
+fn tied(command: Command) -> Command {
+    if !installed("setpriv") {
+        return command;
+    }
+    let mut tied = Command::new("setpriv");
+    tied.args(["--pdeathsig", "KILL", "--"])
+        .arg(command.get_program())
+        .args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => tied.env(name, value),
+            None => tied.env_remove(name),
+        };
+    }
+    if let Some(folder) = command.get_current_dir() {
+        tied.current_dir(folder);
+    }
+    tied
+}
