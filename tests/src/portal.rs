@@ -200,9 +200,13 @@ pub struct Project {
 impl Project {
     /// Creates a project in a new folder and waits until its relay is ready.
     pub fn start(engine: Engine) -> Outcome<Project> {
+        Project::start_at(engine, tcp::own_address()?)
+    }
+
+    /// The same at a given public address.
+    pub fn start_at(engine: Engine, public: SocketAddr) -> Outcome<Project> {
         let folder = TempDir::with_prefix("adit-test-");
         let folder = folder.map_err(|error| Failure(format!("making a folder: {error}")))?;
-        let public = tcp::own_address()?;
         let home = new_home(&folder, "authority")?;
         let create = [
             "project",

@@ -195,10 +195,7 @@ impl Client {
             .env("PGPORT", self.entry.port().to_string())
             .env("PGUSER", USER)
             .env("PGDATABASE", &self.database)
-            .env("PGCONNECT_TIMEOUT", "10")
-            // What the tests' user has in his own files must not change what is tested.
-            .env("PGPASSFILE", "/dev/null")
-            .env("PGSERVICEFILE", "/dev/null");
+            .env("PGCONNECT_TIMEOUT", "10");
     }
 
     /// One of PostgreSQL's programs with these arguments.

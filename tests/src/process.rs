@@ -149,9 +149,9 @@ impl Process {
         self.stderr
             .wait_for(Instant::now() + within, find)
             .map_err(|why| {
+                let (name, text) = (&self.name, self.stderr.text());
                 Failure(format!(
-                    "{}: no line with {parts:?} within {within:?}: {why}",
-                    self.name
+                    "{name}: no line with {parts:?} within {within:?}: {why}; printed: {text}"
                 ))
             })
     }
@@ -376,7 +376,8 @@ pub fn installed(program: &str) -> bool {
 /// Says that a test, or a part of it, could not run here, where the test command finds it: it is
 /// written past the capture of the test harness.
 pub fn skipped(what: &str, why: &str) {
-    let _ = writeln!(io::stderr(), "SKIPPED: {what}: {why}");
+    // On a line of its own, also where the harness has just begun one with the name of the test.
+    let _ = writeln!(io::stderr(), "\nSKIPPED: {what}: {why}");
 }
 
 /// Are the long forms of the tests wanted (`ADIT_LONG=1`)?
@@ -386,7 +387,7 @@ pub fn long() -> bool {
 
 type Request = (Command, mpsc::SyncSender<io::Result<Child>>);
 
-/// Starts a program that the kernel ends when this test process ends, however it does.
+/// Starts a [`tied`] program.
 ///
 /// The kernel watches the *thread* that started the program, and a test's thread ends before the
 /// test process does: so one thread starts them all and stays.
@@ -405,13 +406,14 @@ fn start(command: Command) -> io::Result<Child> {
     STARTER
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
-        .send((tied(command), reply))
+        .send((command, reply))
         .map_err(|_| gone())?;
     child.recv().map_err(|_| gone())?
 }
 
-/// The same command behind `setpriv --pdeathsig`, which becomes it. Without setpriv a killed test
-/// run leaves its programs behind, and nothing else changes.
+/// The same command behind `setpriv --pdeathsig`, which becomes it: the kernel ends it when this test
+/// process ends, however it does. Without setpriv a killed test run leaves its programs behind, and
+/// nothing else changes. Loses what was set for standard input and output: set these afterwards.
 fn tied(command: Command) -> Command {
     if !installed("setpriv") {
         return command;
