@@ -516,3 +516,110 @@ fn accept<F>(
         });
     }
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    const SMALL: Exchange = Exchange {
+        up: 10,
+        down: 200_000,
+        seed: 1,
+        order: Order::AtOnce,
+    };
+
+    /// What the client of an exchange says about a service that answers it by `serve`.
+    fn client_of(
+        serve: impl Fn(&TcpStream, Exchange) -> Outcome<()> + Send + Sync + 'static,
+    ) -> Outcome<()> {
+        let service = Service::start(move |stream| {
+            let exchange = Exchange::read(stream).map_err(|error| Failure(error.to_string()))?;
+            serve(stream, exchange).map(|()| Ending::Fin)
+        });
+        SMALL.run(service.unwrap().address())
+    }
+
+    #[test]
+    fn a_pattern_is_the_same_in_any_cut() {
+        let mut whole = vec![0; 1000];
+        Pattern::new(7).fill(&mut whole);
+        let (mut cut, mut at) = (Pattern::new(7), 0);
+        for len in [1, 2, 13, 100, 884] {
+            cut.check(&whole[at..at + len]).unwrap();
+            at += len;
+        }
+        assert_eq!(cut.offset(), 1000);
+        assert!(Pattern::new(8).check(&whole).is_err());
+    }
+
+    #[test]
+    fn a_changed_byte_is_found_at_its_offset() {
+        let mut bytes = vec![0; 200_000];
+        Pattern::new(7).fill(&mut bytes);
+        bytes[150_001] ^= 1;
+        let why = Pattern::new(7).check(&bytes).unwrap_err();
+        assert!(why.0.contains("150001"), "{why}");
+    }
+
+    #[test]
+    fn a_client_is_content_with_a_service_that_does_as_asked() {
+        client_of(|stream, exchange| exchange.serve(stream)).unwrap();
+    }
+
+    #[test]
+    fn a_client_notices_wrong_missing_and_surplus_bytes() {
+        let wrong = client_of(|stream, it| {
+            Exchange {
+                seed: it.seed + 1,
+                ..it
+            }
+            .serve(stream)
+        });
+        assert!(wrong.unwrap_err().0.contains("a wrong byte at offset 0"));
+        let missing = client_of(|stream, it| {
+            Exchange {
+                down: it.down - 1,
+                ..it
+            }
+            .serve(stream)
+        });
+        assert!(
+            missing
+                .unwrap_err()
+                .0
+                .contains("a FIN after 199999 of 200000 bytes")
+        );
+        let surplus = client_of(|stream, it| {
+            Exchange {
+                down: it.down + 1,
+                ..it
+            }
+            .serve(stream)
+        });
+        assert!(surplus.unwrap_err().0.contains("more than 200000 bytes"));
+    }
+
+    #[test]
+    fn a_reset_is_no_end_of_data_and_silence_is_neither() {
+        let resetting = Service::resetting().unwrap();
+        let client = connect(resetting.address()).unwrap();
+        assert!(ending(&client, Duration::from_millis(10)).is_err());
+        (&client).write_all(b"x").unwrap();
+        assert_eq!(ending(&client, PATIENCE).unwrap().0, Ending::Reset);
+        let closing = Service::closing().unwrap();
+        let client = connect(closing.address()).unwrap();
+        assert_eq!(ending(&client, PATIENCE).unwrap().0, Ending::Fin);
+    }
+
+    /// What [`own_address`] promises: outgoing connections come from another address.
+    #[test]
+    fn a_client_of_an_own_address_has_another_one_itself() {
+        let address = own_address().unwrap();
+        let listener = TcpListener::bind(address).unwrap();
+        let client = connect(address).unwrap();
+        assert_ne!(client.local_addr().unwrap().ip(), address.ip());
+        drop(listener);
+        assert_ne!(own_address().unwrap().ip(), address.ip());
+    }
+}

@@ -1,11 +1,7 @@
 //! Who may not, can't: the app sees a reset at once, never a hang and never an end of data; the side
 //! that denies says why, with its code, and the other side learns only that it was not authorized.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::io::Write;
 use std::net::SocketAddr;

@@ -3,11 +3,7 @@
 //! Each test runs directly too, which tests the test. Where PostgreSQL or Node.js is not installed
 //! a test says so and ends; `tests/run.sh` installs them.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fmt::Write;
 use std::fs;
