@@ -257,12 +257,12 @@ fn benched(said: &Ended) -> Outcome<Benched> {
     })
 }
 
-/// The example's Node.js app with the packages it needs, in a folder of its own. `None` where it
-/// can't be had; a `SKIPPED` line says why.
+/// The example's Node.js app with the packages it needs, in a folder of its own that later runs use
+/// again. `None` where it can't be had; a `SKIPPED` line says why.
 pub fn node_app(test: &str) -> Option<&'static Path> {
-    static APP: OnceLock<Outcome<TempDir>> = OnceLock::new();
+    static APP: OnceLock<Outcome<PathBuf>> = OnceLock::new();
     match APP.get_or_init(install_node_app) {
-        Ok(folder) => Some(folder.path()),
+        Ok(folder) => Some(folder),
         Err(why) => {
             skipped(test, &why.to_string());
             None
@@ -270,16 +270,28 @@ pub fn node_app(test: &str) -> Option<&'static Path> {
     }
 }
 
-fn install_node_app() -> Outcome<TempDir> {
+fn install_node_app() -> Outcome<PathBuf> {
     if let Some(missing) = ["node", "npm"].iter().find(|program| !installed(program)) {
         return Err(Failure(format!("{missing} is not installed")));
     }
+    let fail = |error: std::io::Error| Failure(format!("installing the example's app: {error}"));
     let example = workspace().join("examples/postgres");
-    let fail = |error: std::io::Error| Failure(format!("copying the example's app: {error}"));
-    let folder = TempDir::with_prefix("adit-node-").map_err(fail)?;
-    for file in ["app.js", "package.json", "package-lock.json"] {
-        fs::copy(example.join(file), folder.path().join(file)).map_err(fail)?;
+    // Test programs are in target/PROFILE/deps.
+    let program = std::env::current_exe().map_err(fail)?;
+    let target = program.ancestors().nth(3).unwrap_or(&program);
+    let folder = target.join("tmp/node-app");
+    fs::create_dir_all(&folder).map_err(fail)?;
+    fs::copy(example.join("app.js"), folder.join("app.js")).map_err(fail)?;
+
+    // npm writes its own list last: where it is there and of this lock file, so is everything.
+    let wanted = fs::read(example.join("package-lock.json")).map_err(fail)?;
+    let lock = folder.join("package-lock.json");
+    let installed = folder.join("node_modules/.package-lock.json");
+    if installed.is_file() && fs::read(&lock).is_ok_and(|lock| lock == wanted) {
+        return Ok(folder);
     }
+    fs::copy(example.join("package.json"), folder.join("package.json")).map_err(fail)?;
+    fs::write(&lock, &wanted).map_err(fail)?;
     let mut npm = Command::new("npm");
     npm.args([
         "ci",
@@ -288,7 +300,7 @@ fn install_node_app() -> Outcome<TempDir> {
         "--no-fund",
         "--ignore-scripts",
     ]);
-    npm.current_dir(folder.path());
+    npm.current_dir(&folder);
     Process::run("npm ci", npm, 2 * PATIENCE)?.success()?;
     Ok(folder)
 }
