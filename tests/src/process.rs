@@ -7,15 +7,22 @@
 //! - It never outlives its [`Process`], and not this test process either, even one that is killed.
 //! - When a test fails, what its programs printed is part of the failure.
 
+mod output;
+mod start;
+
 use std::fmt;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
+
+use output::{News, Output};
+use start::{start, tied};
 
 /// Why something did not happen that a test asked for. A test fails by unwrapping it, so `Debug`
 /// prints the text as it is.
@@ -42,6 +49,9 @@ impl From<String> for Failure {
 
 /// A value, or why there is none.
 pub type Outcome<T> = Result<T, Failure>;
+
+/// The kernel must have carried out a signal by then.
+const SIGNALLED: Duration = Duration::from_secs(10);
 
 /// A running program.
 pub struct Process {
@@ -229,22 +239,47 @@ impl Process {
         })
     }
 
+    /// Stops it (SIGSTOP) and waits until none of its threads runs.
+    pub fn stop(&mut self) -> Outcome<()> {
+        self.signal(Signal::STOP);
+        let tasks = format!("/proc/{}/task", self.child.id());
+        let stopped = eventually(&format!("{} is stopped", self.name), SIGNALLED, || {
+            let threads = std::fs::read_dir(&tasks).map_err(|error| format!("{tasks}: {error}"))?;
+            for thread in threads.flatten() {
+                let state = status_field(&thread.path().join("status"), "State:")?;
+                if !state.starts_with('T') {
+                    return Err(Failure(format!("{} is {state}", thread.path().display())));
+                }
+            }
+            Ok(())
+        });
+        stopped.map(|_| ())
+    }
+
+    /// Lets it go on after [`Process::stop`].
+    pub fn resume(&mut self) {
+        self.signal(Signal::CONT);
+    }
+
     /// Resident memory in bytes (VmRSS).
     pub fn resident_bytes(&self) -> Outcome<u64> {
-        let path = format!("/proc/{}/status", self.child.id());
-        let status = std::fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
-        status
-            .lines()
-            .find_map(|line| {
-                line.strip_prefix("VmRSS:")?
-                    .trim()
-                    .strip_suffix(" kB")?
-                    .parse::<u64>()
-                    .ok()
-            })
-            .map(|kib| kib * 1024)
-            .ok_or_else(|| Failure(format!("{path} has no VmRSS")))
+        let status = format!("/proc/{}/status", self.child.id());
+        let field = status_field(Path::new(&status), "VmRSS:")?;
+        let kib = field
+            .strip_suffix(" kB")
+            .and_then(|kib| kib.parse::<u64>().ok());
+        kib.map(|kib| kib * 1024)
+            .ok_or_else(|| Failure(format!("VmRSS is {field:?}")))
     }
+}
+
+/// A field of a `/proc/…/status`.
+fn status_field(path: &Path, label: &str) -> Outcome<String> {
+    let shown = path.display();
+    let status = std::fs::read_to_string(path).map_err(|error| format!("{shown}: {error}"))?;
+    let field = status.lines().find_map(|line| line.strip_prefix(label));
+    let field = field.ok_or_else(|| Failure(format!("{shown} has no {label}")))?;
+    Ok(field.trim().to_owned())
 }
 
 impl Drop for Process {
@@ -260,100 +295,6 @@ impl Drop for Process {
     }
 }
 
-/// What one pipe of a program brought.
-struct Output {
-    so_far: Mutex<SoFar>,
-    news: Condvar,
-}
-
-#[derive(Default)]
-struct SoFar {
-    bytes: Vec<u8>,
-    ended: bool,
-}
-
-impl Output {
-    fn collect(pipe: Option<impl Read + Send + 'static>) -> Arc<Output> {
-        let output = Arc::new(Output {
-            so_far: Mutex::default(),
-            news: Condvar::new(),
-        });
-        let collector = Arc::clone(&output);
-        thread::spawn(move || {
-            let mut chunk = [0; 16 * 1024];
-            if let Some(mut pipe) = pipe {
-                while let Ok(len @ 1..) = pipe.read(&mut chunk) {
-                    collector.lock().bytes.extend_from_slice(&chunk[..len]);
-                    collector.news.notify_all();
-                    announce_news();
-                }
-            }
-            collector.lock().ended = true;
-            collector.news.notify_all();
-            announce_news();
-        });
-        output
-    }
-
-    /// A test that failed elsewhere must still be able to print what it has.
-    fn lock(&self) -> MutexGuard<'_, SoFar> {
-        self.so_far.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn text(&self) -> String {
-        String::from_utf8_lossy(&self.lock().bytes).into_owned()
-    }
-
-    /// Waits until `find` finds something in the complete lines so far.
-    fn wait_for<T>(&self, end: Instant, find: impl Fn(&str) -> Option<T>) -> Outcome<T> {
-        let mut so_far = self.lock();
-        loop {
-            let newline = so_far.bytes.iter().rposition(|&byte| byte == b'\n');
-            let complete = if so_far.ended {
-                so_far.bytes.len()
-            } else {
-                newline.map_or(0, |at| at + 1)
-            };
-            if let Some(found) = find(&String::from_utf8_lossy(&so_far.bytes[..complete])) {
-                return Ok(found);
-            }
-            if so_far.ended {
-                return Err(Failure("it ended before".to_owned()));
-            }
-            let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Err(Failure("the time is over".to_owned()));
-            }
-            so_far = self
-                .news
-                .wait_timeout(so_far, left)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
-        }
-    }
-
-    /// All of it, once the program closed the pipe, or what there is at the deadline.
-    fn all(&self, end: Instant) -> Vec<u8> {
-        let left = end.saturating_duration_since(Instant::now());
-        let waited = self
-            .news
-            .wait_timeout_while(self.lock(), left, |so_far| !so_far.ended);
-        waited
-            .unwrap_or_else(PoisonError::into_inner)
-            .0
-            .bytes
-            .clone()
-    }
-}
-
-/// Whatever any watched program printed may be what somebody waits for: counts the pieces.
-static NEWS: (Mutex<u64>, Condvar) = (Mutex::new(0), Condvar::new());
-
-fn announce_news() {
-    *NEWS.0.lock().unwrap_or_else(PoisonError::into_inner) += 1;
-    NEWS.1.notify_all();
-}
-
 /// Repeats `attempt` until it succeeds, and returns what it gave and how long that took. For states
 /// of other programs that no event announces: it is repeated when some watched program prints
 /// something, and every 20 ms, so that the programs under test have the processor between.
@@ -364,7 +305,7 @@ pub fn eventually<T>(
 ) -> Outcome<(T, Duration)> {
     let began = Instant::now();
     loop {
-        let seen = *NEWS.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let seen = News::so_far();
         match attempt() {
             Ok(value) => return Ok((value, began.elapsed())),
             Err(why) if began.elapsed() > within => {
@@ -372,13 +313,7 @@ pub fn eventually<T>(
                     "{what}: not within {within:?}; the last attempt: {why}"
                 )));
             }
-            Err(_) => {
-                let news = NEWS.0.lock().unwrap_or_else(PoisonError::into_inner);
-                drop(
-                    NEWS.1
-                        .wait_timeout_while(news, Duration::from_millis(20), |now| *now == seen),
-                );
-            }
+            Err(_) => News::wait(seen, Duration::from_millis(20)),
         }
     }
 }
@@ -400,55 +335,6 @@ pub fn skipped(what: &str, why: &str) {
 /// Are the long forms of the tests wanted (`ADIT_LONG=1`)?
 pub fn long() -> bool {
     std::env::var_os("ADIT_LONG").is_some_and(|value| value == "1")
-}
-
-type Request = (Command, mpsc::SyncSender<io::Result<Child>>);
-
-/// Starts a [`tied`] program.
-///
-/// The kernel watches the *thread* that started the program, and a test's thread ends before the
-/// test process does: so one thread starts them all and stays.
-fn start(command: Command) -> io::Result<Child> {
-    static STARTER: LazyLock<Mutex<mpsc::Sender<Request>>> = LazyLock::new(|| {
-        let (sender, requests) = mpsc::channel::<Request>();
-        thread::spawn(move || {
-            for (mut command, reply) in requests {
-                let _ = reply.send(command.spawn());
-            }
-        });
-        Mutex::new(sender)
-    });
-    let gone = || io::Error::other("the thread that starts programs is gone");
-    let (reply, child) = mpsc::sync_channel(1);
-    STARTER
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .send((command, reply))
-        .map_err(|_| gone())?;
-    child.recv().map_err(|_| gone())?
-}
-
-/// The same command behind `setpriv --pdeathsig`, which becomes it: the kernel ends it when this test
-/// process ends, however it does. Without setpriv a killed test run leaves its programs behind, and
-/// nothing else changes. Loses what was set for standard input and output: set these afterwards.
-fn tied(command: Command) -> Command {
-    if !installed("setpriv") {
-        return command;
-    }
-    let mut tied = Command::new("setpriv");
-    tied.args(["--pdeathsig", "KILL", "--"])
-        .arg(command.get_program())
-        .args(command.get_args());
-    for (name, value) in command.get_envs() {
-        match value {
-            Some(value) => tied.env(name, value),
-            None => tied.env_remove(name),
-        };
-    }
-    if let Some(folder) = command.get_current_dir() {
-        tied.current_dir(folder);
-    }
-    tied
 }
 
 #[cfg(test)]

@@ -253,7 +253,7 @@ fn stop_and_resume(engine: Engine, part: Part) {
     let mut client = tcp::connect(portal.entry()).unwrap();
     tcp::ping(&client, b"before").unwrap();
 
-    portal.node(part).stop();
+    portal.node(part).process().stop().unwrap();
     client.write_all(b"meanwhile").unwrap();
     // Long enough for every session's ping to be missed, in the long form.
     let silence = Duration::from_secs(if long() { 10 } else { 2 });
@@ -266,7 +266,7 @@ fn stop_and_resume(engine: Engine, part: Part) {
         "{part:?} is stopped, and yet it answers"
     );
 
-    portal.node(part).resume();
+    portal.node(part).process().resume();
     client.set_read_timeout(Some(PATIENCE)).unwrap();
     client.read_exact(&mut back).unwrap();
     assert_eq!(&back, b"meanwhile");
