@@ -52,6 +52,11 @@ trap 'exit 130' INT
 trap 'exit 143' TERM
 trap 'printf "%s: line %s failed\n" "$0" "$LINENO" >&2' ERR
 
+# Flags of adit that happen to be in the environment would change what is shown.
+for variable in "${!ADIT_@}"; do
+    [[ $variable == ADIT_ENGINE || $variable == ADIT_BIN ]] || unset "$variable"
+done
+
 # ---- while the Internet can be reached: programs, adit, the app's dependency ------------------------
 
 if [[ ! ${WORLD:-} ]]; then
