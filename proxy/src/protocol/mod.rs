@@ -10,6 +10,8 @@ pub mod leg;
 pub mod pairing;
 pub mod policy;
 pub mod pool;
+
+pub mod lane;
 pub mod preface;
 pub mod record;
 pub mod session;
