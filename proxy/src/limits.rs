@@ -240,3 +240,5 @@ pub const TUNNEL_KEEPALIVE_PROBE: (Duration, u32) = (Duration::from_secs(5), 3);
 pub const SLEEP_MAX: Duration = Duration::from_secs(3600);
 /// Readiness events read by one epoll_wait.
 pub const EPOLL_EVENTS: usize = 512;
+/// Simulation: an engine that takes so many turns at one instant of the clock spins.
+pub const SIM_TURNS_MAX: u32 = 100_000;
