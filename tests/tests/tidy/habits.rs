@@ -64,6 +64,9 @@ fn names_a_constant(expression: &str) -> bool {
 
 /// Unsafe code outside of the engine, and such without its reason.
 pub fn careless_unsafe(source: &Source) -> Vec<String> {
+    if !source.is_rust() {
+        return Vec::new();
+    }
     let mut found = Vec::new();
     let lines: Vec<&str> = source.text.lines().collect();
     for offset in words(&source.code, "unsafe") {
