@@ -47,6 +47,34 @@ pub const LANE_PENDING_MAX: usize = 512 * 1024;
 pub const TURN_BYTES_MAX: usize = 256 * 1024;
 /// Streams of one lane. Numbers are u16 and 0 is the lane itself.
 pub const LANE_STREAMS_MAX: usize = 32 * 1024;
+/// Longest CREDENTIAL: as long as a frame, so that control can carry it.
+pub const LANE_CREDENTIAL_MAX: usize = FRAME_MAX;
+
+// ---- legs at the relay --------------------------------------------------------------------
+
+/// How far behind the highest counter of its session a leg may come (one bit each, 512 B a
+/// session): legs that were dialed at once overtake each other.
+pub const LEG_WINDOW: u64 = 4096;
+/// Circuits of one inlet member and address that wait for an outlet, or were paired within
+/// `LEG_UNPROVEN`.
+pub const LEGS_UNFINISHED_MAX: usize = 64;
+/// So long after pairing nobody at the relay can know whether the handshake succeeded: the outlet
+/// closes 2 s after pairing without message 1 and 5 s later without message 3.
+pub const LEG_UNPROVEN: Duration = Duration::from_secs(2 + 5);
+/// Paired circuits of one inlet member and address.
+pub const LEGS_PAIRED_MAX: usize = 1024;
+/// Parked legs of one outlet member and address.
+pub const LEGS_PARKED_MAX: usize = 256;
+/// Fewer parked legs than this, and the relay asks for more.
+pub const PARK_LOW: usize = 2;
+/// Least number of parked legs that the relay asks for: 2 · peak pairings + this.
+pub const PARK_WANT_MIN: usize = 4;
+/// The relay asks again after this, if the legs have not come.
+pub const PARK_ASK_AGAIN: Duration = Duration::from_secs(1);
+/// The peak of pairings per second is taken over the current and the last of these.
+pub const PARK_PEAK_SPAN: Duration = Duration::from_secs(30);
+/// What BUSY tells a leg to wait.
+pub const LEG_BUSY_RETRY: Duration = Duration::from_secs(1);
 
 // ---- deadlines ----------------------------------------------------------------------------
 
@@ -75,3 +103,140 @@ pub const MAILBOX_MAX: usize = 4096;
 pub const DIAL_ADDRESSES_MAX: usize = 8;
 /// Unpaired legs outlive their session by this.
 pub const LEG_GRACE: Duration = Duration::from_secs(30);
+
+// ---- control: sessions, pools and back-off --------------------------------------------------
+
+/// A node pings its sessions this often …
+pub const SESSION_PING: Duration = Duration::from_secs(4);
+/// … and either end gives a session up after three pings were missed, with slack for a control
+/// thread that was held for 10 s: 4 s between pings + 10 s held < 15 s.
+pub const SESSION_DEAD: Duration = Duration::from_secs(15);
+/// A relay session is made anew at this age, before the old one is closed.
+pub const RELAY_SESSION_LIFE: Duration = Duration::from_secs(3600);
+/// How long a replaced relay session stays for what is under way on it.
+pub const RELAY_SESSION_LINGER: Duration = Duration::from_secs(5);
+/// First wait before something wanted is dialed again …
+pub const BACKOFF_FIRST: Duration = Duration::from_millis(50);
+/// … and the longest (promise 6: back within two seconds of the last missing piece).
+pub const BACKOFF_MAX: Duration = Duration::from_millis(1500);
+/// Longest wait after a refusal.
+pub const BACKOFF_REFUSED: Duration = Duration::from_secs(10);
+/// Failures are forgotten when none came for so long.
+pub const BACKOFF_FORGET: Duration = Duration::from_secs(10);
+/// A lane is replaced before it is this old.
+pub const LANE_LIFE: Duration = Duration::from_secs(3600);
+/// Parked legs per served address to begin with …
+pub const PARKED_FIRST: usize = 4;
+/// … and at most, whatever the relay asks for.
+pub const PARKED_MAX: usize = 256;
+/// Legs of one portal that are being dialed at once.
+pub const LEGS_DIALING_MAX: usize = 8;
+/// An outlet leg that was paired must bring message 1 within this, or it is let go.
+pub const PAIRED_IDLE: Duration = Duration::from_secs(2);
+/// The project note is asked for this often.
+pub const NOTE_REFRESH: Duration = Duration::from_secs(3600);
+/// Lanes of one outlet portal, of all inlets together …
+pub const OUTLET_LANES_MAX: usize = 1024;
+/// … and of one member. An inlet has one, its replacement, and old ones with long streams.
+pub const OUTLET_LANES_PER_MEMBER_MAX: usize = 64;
+/// Peers that are remembered as seen, so that a new one can be logged.
+pub const PEERS_SEEN_MAX: usize = 4096;
+/// Handshakes between two looks at everything else …
+pub const SHAKES_PER_LOOK: usize = 8;
+/// … and how many wait for their turn, at most `SHAKE_TIMEOUT`.
+pub const SHAKES_WAITING_MAX: usize = 256;
+/// Targets' names are looked up again this often.
+pub const TARGET_REFRESH: Duration = Duration::from_secs(30);
+/// An answer to TIME that took longer says too little.
+pub const TIME_ROUND_TRIP_MAX: Duration = Duration::from_secs(3);
+/// Authority time is asked for this often.
+pub const TIME_REFRESH: Duration = Duration::from_secs(600);
+/// A difference between the wall clock and authority time that is worth a warning.
+pub const CLOCK_SKEW_WARN: Duration = Duration::from_secs(30);
+/// An attestation is made to last this long …
+pub const ATTESTATION_LIFE: Duration = Duration::from_secs(24 * 3600);
+/// … of which this much lies in the past when it is made: a node whose clock is wrong by less
+/// can still make its first contact.
+pub const ATTESTATION_BACKDATE: Duration = Duration::from_secs(3 * 3600);
+
+// ---- control: authority and relay -----------------------------------------------------------
+
+/// Life of a credential.
+pub const CREDENTIAL_LIFE: Duration = Duration::from_secs(3600);
+/// Default life of a ticket.
+pub const TICKET_LIFE: Duration = Duration::from_secs(600);
+/// Longest life of a ticket.
+pub const TICKET_LIFE_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
+/// Most identities that one ticket admits.
+pub const TICKET_USES_MAX: u32 = 10_000;
+/// The same identity may redeem its ticket again for so long: its answer may have been lost.
+pub const REDEEM_REPEAT: Duration = Duration::from_secs(24 * 3600);
+/// Rows of one page that a store gives.
+pub const STORE_PAGE_MAX: usize = 1000;
+/// Requests to the store that a core has under way; beyond it the answer is "busy".
+pub const STORE_REQUESTS_MAX: usize = 1024;
+/// Connections that have not shown who they are, in total …
+pub const STRANGERS_MAX: usize = 256;
+/// … and from one source prefix (/24 of IPv4, /48 of IPv6).
+pub const STRANGERS_PER_PREFIX_MAX: usize = 32;
+/// An identity that has an authority session must show to be a member by then.
+pub const GUEST_TIME: Duration = Duration::from_secs(10);
+/// Sessions of one kind that a server keeps.
+pub const SESSIONS_MAX: usize = 16 * 1024;
+/// Sessions of one kind that one identity may have at a server: the present one, its
+/// replacement, and one that the server has not yet found dead.
+pub const SESSIONS_PER_MEMBER_MAX: usize = 4;
+/// Relay addresses that one session serves; as many as a credential lists.
+pub const SERVED_MAX: usize = crypto::limits::ADDRESSES_MAX;
+/// Requests that a session may have unanswered.
+pub const SESSION_REQUESTS_MAX: usize = 16;
+
+// ---- control: texts -------------------------------------------------------------------------
+
+/// Longest policy rule in its short form.
+pub const RULE_TEXT_MAX: usize = 4 * 1024;
+/// Terms of one rule.
+pub const RULE_TERMS_MAX: usize = 33;
+/// Rules of one policy.
+pub const RULES_MAX: usize = 64;
+/// Longest text of a refusal or of an error from outside that is kept or logged.
+pub const REASON_TEXT_MAX: usize = 256;
+
+// ---- engine -------------------------------------------------------------------------------
+
+/// Memory page that buffers are laid out and given back by.
+pub const PAGE: usize = 4096;
+/// Capacity of a Small buffer.
+pub const SMALL_BUF: usize = 4 * 1024;
+/// Capacity of a Medium buffer: one full lane record with its overhead fits
+/// (`LANE_RECORD_MAX` counts all but the clear header), rounded up to a cache line.
+pub const MEDIUM_BUF: usize = 16 * 1024 + 64;
+/// Capacity of a Large buffer.
+pub const LARGE_BUF: usize = 64 * 1024;
+/// Capacity of a Bulk buffer: one full circuit record.
+pub const BULK_BUF: usize = 256 * 1024;
+const _: () = assert!(LANE_RECORD_MAX + RECORD_HEADER <= MEDIUM_BUF);
+const _: () = assert!(CIRCUIT_RECORD_MAX + RECORD_HEADER <= BULK_BUF);
+/// Buffers of one class and engine: their numbers are u16 in the kernel's buffer rings.
+pub const BUFFERS_PER_CLASS_MAX: u32 = 64 * 1024;
+/// Sockets of one engine: a socket's name keeps 20 bits for its place, 12 to recognise reuse.
+pub const SOCKETS_MAX: u32 = 1 << 20;
+/// Connections that may wait in the backlog of a listening socket.
+pub const LISTEN_BACKLOG: i32 = 4096;
+/// Connections taken from one listening socket in one turn.
+pub const ACCEPT_BURST: usize = 64;
+/// How long accepting rests when descriptors, memory or places are used up.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// After this many rests in a row the connection that waited longest is refused, one per rest: it
+/// gets a reset instead of an endless wait.
+pub const ACCEPT_PAUSES_MAX: u32 = 20;
+/// TCP_USER_TIMEOUT of tunnel legs and sessions: data unacknowledged for so long ends them.
+pub const TUNNEL_USER_TIMEOUT: Duration = Duration::from_secs(15);
+/// Keepalive of tunnel legs and sessions, for NAT.
+pub const TUNNEL_KEEPALIVE: Duration = Duration::from_secs(60);
+/// Time between keepalive probes that stay unanswered, and how many there are.
+pub const TUNNEL_KEEPALIVE_PROBE: (Duration, u32) = (Duration::from_secs(5), 3);
+/// Longest a turn sleeps: the wait is begun anew then. Keeps timeouts within an epoll `int`.
+pub const SLEEP_MAX: Duration = Duration::from_secs(3600);
+/// Readiness events read by one epoll_wait.
+pub const EPOLL_EVENTS: usize = 512;
