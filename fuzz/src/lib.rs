@@ -11,7 +11,9 @@ pub mod fixtures;
 mod handshake;
 mod objects;
 mod records;
+mod session;
 mod text;
+mod wire;
 
 /// Something that takes bytes from outside.
 #[derive(Clone, Copy)]
@@ -37,6 +39,14 @@ pub const TARGETS: &[Target] = &[
     records::RECORDS,
     records::FRAMES,
     records::LEG,
+    wire::PREFACE,
+    wire::CUTTING,
+    wire::OPENED,
+    session::MESSAGE,
+    session::HELLO,
+    session::CIRCUIT_HELLO,
+    session::POLICY,
+    session::MEMBERSHIP,
     text::TICKET,
     text::TICKET_BODY,
     text::NAMES,
