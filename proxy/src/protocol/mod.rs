@@ -6,12 +6,11 @@ pub mod command;
 pub mod core;
 pub mod frame;
 pub mod keyring;
+pub mod lane;
 pub mod leg;
 pub mod pairing;
 pub mod policy;
 pub mod pool;
-
-pub mod lane;
 pub mod preface;
 pub mod record;
 pub mod session;
