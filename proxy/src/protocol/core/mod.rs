@@ -33,10 +33,18 @@ mod text;
 mod uplink;
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#[expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 mod tests;
 #[cfg(test)]
-#[expect(clippy::unwrap_used, clippy::panic, missing_docs, reason = "a test fails by panicking")]
+#[expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 mod world;
 
 pub use admin::{AdminCall, AdminDesk, AdminReply, TicketSpec};

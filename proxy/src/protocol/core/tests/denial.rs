@@ -1,7 +1,7 @@
 //! Who is denied, by whom, and what is heard where.
 
 use super::super::world::{HostNo, Plan, World, connecting};
-use super::super::{Status, StateFile};
+use super::super::{StateFile, Status};
 use crate::error::{CloseReason, Code, Problem};
 use crate::ids::PortalNo;
 use crate::protocol::command::Gate;
@@ -13,7 +13,11 @@ const MAY_NOT_CONNECT: Code = Code(2151);
 const ROLE: Code = Code(2148);
 
 /// A server, an outlet of `postgres` with the right attribute, and one more node.
-fn world(seed: u64, spec: super::super::TicketSpec, plan: Vec<Plan>) -> (World, HostNo, HostNo, HostNo) {
+fn world(
+    seed: u64,
+    spec: super::super::TicketSpec,
+    plan: Vec<Plan>,
+) -> (World, HostNo, HostNo, HostNo) {
     let mut world = World::new(seed);
     let server = world.add_server("acme");
     let outlet_ticket = World::spec("bank-outlet", "postgres-outlet", &["postgres"]);
@@ -22,7 +26,10 @@ fn world(seed: u64, spec: super::super::TicketSpec, plan: Vec<Plan>) -> (World, 
     let outlet = world.add_node("bank", Some(outlet_ticket), outlet_plan);
     let ticket = world.ticket(server, spec);
     let node = world.add_node("node", Some(ticket), plan);
-    world.names.insert("localhost:5432".into(), vec!["127.0.0.1:5432".parse().unwrap()]);
+    world.names.insert(
+        "localhost:5432".into(),
+        vec!["127.0.0.1:5432".parse().unwrap()],
+    );
     (world, server, outlet, node)
 }
 
@@ -44,12 +51,21 @@ fn an_inlet_without_the_attribute_is_denied_by_the_outlet() {
     assert!(took < Duration::from_secs(1), "{took:?}");
     // Here: the rule and what is missing. There: not authorized, and nothing else.
     let here = denial(&world.status(outlet));
-    assert!(here.contains("attribute postgres-inlet is missing"), "{here}");
+    assert!(
+        here.contains("attribute postgres-inlet is missing"),
+        "{here}"
+    );
     assert!(here.contains(&world.status(node).id.to_string()), "{here}");
     let there = denial(&world.status(node));
-    assert!(there.contains("not authorized") && !there.contains("postgres-inlet"), "{there}");
+    assert!(
+        there.contains("not authorized") && !there.contains("postgres-inlet"),
+        "{there}"
+    );
     assert_eq!(world.host(outlet).logged(POLICY), 1);
-    assert_eq!(world.host(node).logged(CloseReason::NotAuthorized.code()), 1);
+    assert_eq!(
+        world.host(node).logged(CloseReason::NotAuthorized.code()),
+        1
+    );
     let gate = Gate::Reset(CloseReason::NotAuthorized);
     assert_eq!(world.host(node).gates.get(&PortalNo(0)), Some(&gate));
     // It asks again about every ten seconds, and its own log stays quiet.
@@ -57,7 +73,10 @@ fn an_inlet_without_the_attribute_is_denied_by_the_outlet() {
     world.run(Duration::from_secs(60));
     let asked = world.dials[&node] - before;
     assert!((6..=13).contains(&asked), "{asked}");
-    assert_eq!(world.host(node).logged(CloseReason::NotAuthorized.code()), 1);
+    assert_eq!(
+        world.host(node).logged(CloseReason::NotAuthorized.code()),
+        1
+    );
     assert!(world.lanes().is_empty());
 }
 
@@ -110,7 +129,10 @@ fn a_member_that_may_not_connect_is_stopped_by_relay_and_app_is_reset() {
     let (mut world, server, _, node) = world(5, spec, inlet("postgres-outlet=true"));
     world.run(Duration::from_secs(2));
     let why = CloseReason::AddressNotPermitted;
-    assert_eq!(world.host(node).gates.get(&PortalNo(0)), Some(&Gate::Reset(why)));
+    assert_eq!(
+        world.host(node).gates.get(&PortalNo(0)),
+        Some(&Gate::Reset(why))
+    );
     assert_eq!(world.host(node).logged(why.code()), 1);
     assert!(world.host(server).logged(why.code()) >= 1);
     assert!(world.lanes().is_empty());
@@ -119,7 +141,10 @@ fn a_member_that_may_not_connect_is_stopped_by_relay_and_app_is_reset() {
 #[test]
 fn a_lenient_relay_does_not_help_who_may_not_connect() {
     // The relay lets the leg of a permitted address through and joins it with another's.
-    let spec = connecting(World::spec("bank-as-inlet", "postgres-inlet", &[]), &["postgres"]);
+    let spec = connecting(
+        World::spec("bank-as-inlet", "postgres-inlet", &[]),
+        &["postgres"],
+    );
     let (mut world, _, outlet, node) = world(6, spec, inlet("postgres-outlet=true"));
     world.run(Duration::from_secs(2));
     assert_eq!(world.lanes().len(), 1, "permitted: it works");
@@ -143,7 +168,10 @@ fn a_relay_that_joins_another_address_gets_a_failed_handshake() {
     let gate = Gate::Reset(CloseReason::ShakeFailed);
     assert_eq!(world.host(node).gates.get(&PortalNo(0)), Some(&gate));
     assert!(world.lanes().is_empty());
-    assert!(world.status(outlet).last_denial.is_none(), "no message 3 came");
+    assert!(
+        world.status(outlet).last_denial.is_none(),
+        "no message 3 came"
+    );
 }
 
 #[test]
@@ -153,7 +181,11 @@ fn a_relay_that_strips_suites_gets_a_failed_handshake() {
         let (mut world, _, _, node) = world(8, spec, inlet("postgres-outlet=true"));
         world.forged_mask = Some(forged);
         world.run(Duration::from_secs(2));
-        assert_eq!(world.host(node).logged(CloseReason::ShakeFailed.code()), 1, "{forged:?}");
+        assert_eq!(
+            world.host(node).logged(CloseReason::ShakeFailed.code()),
+            1,
+            "{forged:?}"
+        );
         assert!(world.lanes().is_empty());
         // An honest relay again: it works, nothing was remembered.
         world.forged_mask = None;

@@ -36,7 +36,10 @@ fn a_used_ticket_says_by_whom_and_when_at_both_sides() {
     assert_eq!(code, Problem::TicketUsed.code());
     assert!(why.contains(&winner.to_string()), "{why}");
     assert!(why.contains("2027-01-15T08:00:0"), "{why}");
-    assert!(why.contains("adit ticket create --name NAME --replaces NAME"), "{why}");
+    assert!(
+        why.contains("adit ticket create --name NAME --replaces NAME"),
+        "{why}"
+    );
     assert_eq!(world.host(late).logged(Problem::TicketUsed.code()), 1);
     assert_eq!(world.host(server).logged(Problem::TicketUsed.code()), 1);
     assert!(!world.host(late).ticket_spent);
@@ -62,7 +65,10 @@ fn a_fresh_ticket_mends_it_without_a_restart() {
     let fresh = world.ticket(server, World::spec("late", "postgres-inlet", &[]));
     world.input(late, Input::Ticket(Box::new(fresh)));
     world.run(Duration::from_secs(1));
-    assert!(matches!(world.status(late).membership, MembershipStatus::Enrolled { .. }));
+    assert!(matches!(
+        world.status(late).membership,
+        MembershipStatus::Enrolled { .. }
+    ));
     assert_eq!(world.host(late).gates.get(&PortalNo(0)), Some(&Gate::Wait));
 }
 
@@ -93,12 +99,24 @@ fn a_ticket_of_another_project_is_refused_before_the_secret_is_shown() {
     world.names.insert("acme.example:7348".into(), vec![there]);
     let node = world.add_node("node", Some(ticket), inlet());
     world.run(Duration::from_secs(60));
-    assert_eq!(world.host(node).logged(Problem::WrongProject.code()), 1, "once, not each time");
-    let Reach::Trying { why: Some(why), failures, .. } = world.status(node).authority else {
+    assert_eq!(
+        world.host(node).logged(Problem::WrongProject.code()),
+        1,
+        "once, not each time"
+    );
+    let Reach::Trying {
+        why: Some(why),
+        failures,
+        ..
+    } = world.status(node).authority
+    else {
         panic!("{:?}", world.status(node).authority);
     };
     assert!(why.contains("not the authority of this project"), "{why}");
-    assert!((5..=14).contains(&failures), "about 10 s between attempts: {failures}");
+    assert!(
+        (5..=14).contains(&failures),
+        "about 10 s between attempts: {failures}"
+    );
     // It never came to a session there.
     assert_eq!(world.status(other).server.unwrap().authority_sessions, 0);
     let AdminReply::Members(members) = world.call(other, AdminCall::Members { after: None }) else {
@@ -109,7 +127,10 @@ fn a_ticket_of_another_project_is_refused_before_the_secret_is_shown() {
     let home = world.host(acme).address;
     world.names.insert("acme.example:7348".into(), vec![home]);
     world.run(Duration::from_secs(11));
-    assert!(matches!(world.status(node).membership, MembershipStatus::Enrolled { .. }));
+    assert!(matches!(
+        world.status(node).membership,
+        MembershipStatus::Enrolled { .. }
+    ));
 }
 
 #[test]
@@ -128,7 +149,10 @@ fn a_lost_answer_is_repeated_and_counts_once() {
     wipe(&mut world);
     world.restart(node);
     world.run(Duration::from_secs(1));
-    assert!(matches!(world.status(node).membership, MembershipStatus::Enrolled { .. }));
+    assert!(matches!(
+        world.status(node).membership,
+        MembershipStatus::Enrolled { .. }
+    ));
     world.kill(node);
     wipe(&mut world);
     world.run(REDEEM_REPEAT);
@@ -146,9 +170,17 @@ fn a_member_ignores_a_ticket_and_says_so() {
     let spec = World::spec("another", "x", &[]);
     let ticket = portal.world.ticket(portal.server, spec);
     let rest = copy(&ticket);
-    portal.world.input(portal.inlet, Input::Ticket(Box::new(ticket)));
+    portal
+        .world
+        .input(portal.inlet, Input::Ticket(Box::new(ticket)));
     portal.world.run(Duration::from_secs(1));
-    assert_eq!(portal.world.host(portal.inlet).said("the ticket is ignored"), 1);
+    assert_eq!(
+        portal
+            .world
+            .host(portal.inlet)
+            .said("the ticket is ignored"),
+        1
+    );
     assert_eq!(portal.world.lanes().len(), 1);
     // It was not used up.
     let other = portal.world.add_node("other", Some(rest), Vec::new());
@@ -170,14 +202,19 @@ fn a_replaced_member_can_not_renew_and_says_why_when_its_hour_is_over() {
     portal.world.run(Duration::from_secs(2));
     assert!(portal.world.status(fresh).ready());
     portal.world.run(Duration::from_secs(3700));
-    let MembershipStatus::NotEnrolled { code, why } =
-        portal.world.status(portal.inlet).membership
+    let MembershipStatus::NotEnrolled { code, why } = portal.world.status(portal.inlet).membership
     else {
         panic!("{:?}", portal.world.status(portal.inlet).membership);
     };
     assert_eq!(code, Problem::MemberRevoked.code());
     assert!(why.contains("fresh ticket"), "{why}");
-    assert_eq!(portal.world.host(portal.inlet).logged(Problem::MemberRevoked.code()), 1);
+    assert_eq!(
+        portal
+            .world
+            .host(portal.inlet)
+            .logged(Problem::MemberRevoked.code()),
+        1
+    );
     assert!(!portal.world.status(portal.inlet).ready());
     assert!(portal.world.status(fresh).ready());
 }
@@ -190,11 +227,17 @@ fn a_broken_store_refuses_for_now_and_the_node_comes_back() {
     world.host_mut(server).store_broken = true;
     let node = world.add_node("node", Some(ticket), inlet());
     world.run(Duration::from_secs(5));
-    assert!(matches!(world.status(node).membership, MembershipStatus::Enrolling { .. }));
+    assert!(matches!(
+        world.status(node).membership,
+        MembershipStatus::Enrolling { .. }
+    ));
     assert_eq!(world.host(node).logged(Problem::StoreUnavailable.code()), 1);
     world.host_mut(server).store_broken = false;
     world.run(Duration::from_secs(11));
-    assert!(matches!(world.status(node).membership, MembershipStatus::Enrolled { .. }));
+    assert!(matches!(
+        world.status(node).membership,
+        MembershipStatus::Enrolled { .. }
+    ));
 }
 
 #[test]
@@ -215,14 +258,17 @@ fn a_node_without_a_ticket_says_what_to_do() {
 fn a_ticket_can_not_promise_what_no_credential_holds() {
     let mut world = World::new(10);
     let server = world.add_server("acme");
-    let refused = |world: &mut World, spec| {
-        match world.call(server, AdminCall::CreateTicket(Box::new(spec))) {
-            AdminReply::Refused { code, .. } => code,
-            other => panic!("{other:?}"),
-        }
+    let refused = |world: &mut World, spec| match world
+        .call(server, AdminCall::CreateTicket(Box::new(spec)))
+    {
+        AdminReply::Refused { code, .. } => code,
+        other => panic!("{other:?}"),
     };
     let mut spec = World::spec("a", "id", &[]);
-    assert_eq!(refused(&mut world, spec.clone()), Problem::TicketSpec.code());
+    assert_eq!(
+        refused(&mut world, spec.clone()),
+        Problem::TicketSpec.code()
+    );
     spec = World::spec("a", "x", &[]);
     spec.uses = 0;
     assert_eq!(refused(&mut world, spec), Problem::TicketSpec.code());
@@ -232,7 +278,9 @@ fn a_ticket_can_not_promise_what_no_credential_holds() {
     spec = World::spec("a", "", &[]);
     for n in 0..20 {
         let value = "v".repeat(250).parse().unwrap();
-        spec.attributes.insert(format!("a{n}").parse().unwrap(), value).unwrap();
+        spec.attributes
+            .insert(format!("a{n}").parse().unwrap(), value)
+            .unwrap();
     }
     assert_eq!(refused(&mut world, spec), Problem::GrantsTooLong.code());
     spec = World::spec("a", "x", &[]);

@@ -16,10 +16,17 @@ fn open(world: &World, outlet: HostNo, inlet: HostNo) -> bool {
 #[test]
 fn each_process_may_die_and_the_portal_is_back_within_two_seconds() {
     for seed in 1..=20 {
-        let Portal { mut world, server, outlet, inlet } = World::portal(seed);
+        let Portal {
+            mut world,
+            server,
+            outlet,
+            inlet,
+        } = World::portal(seed);
         for (n, victim) in [server, outlet, inlet].into_iter().enumerate() {
             world.kill(victim);
-            world.run(Duration::from_millis(1 + (seed * 997 * (n as u64 + 1)) % 30_000));
+            world.run(Duration::from_millis(
+                1 + (seed * 997 * (n as u64 + 1)) % 30_000,
+            ));
             assert!(!open(&world, outlet, inlet));
             world.restart(victim);
             world.run_until(BACK, |world| open(world, outlet, inlet));
@@ -30,7 +37,12 @@ fn each_process_may_die_and_the_portal_is_back_within_two_seconds() {
 #[test]
 fn all_may_die_and_come_back_in_any_order() {
     for seed in 1..=12 {
-        let Portal { mut world, server, outlet, inlet } = World::portal(seed);
+        let Portal {
+            mut world,
+            server,
+            outlet,
+            inlet,
+        } = World::portal(seed);
         let mut order = [server, outlet, inlet];
         order.rotate_left(seed as usize % 3);
         if seed % 2 == 0 {
@@ -50,7 +62,12 @@ fn all_may_die_and_come_back_in_any_order() {
 #[test]
 fn broken_connections_are_made_anew() {
     for seed in 1..=10 {
-        let Portal { mut world, server, outlet, inlet } = World::portal(seed);
+        let Portal {
+            mut world,
+            server,
+            outlet,
+            inlet,
+        } = World::portal(seed);
         world.cut(inlet, server);
         world.run_until(BACK, |world| open(world, outlet, inlet));
         world.cut(outlet, server);
@@ -63,7 +80,12 @@ fn broken_connections_are_made_anew() {
 
 #[test]
 fn a_wall_is_tried_without_haste_and_with_one_line_in_the_log() {
-    let Portal { mut world, server, outlet, inlet } = World::portal(1);
+    let Portal {
+        mut world,
+        server,
+        outlet,
+        inlet,
+    } = World::portal(1);
     world.walls.push((inlet, server));
     world.cut(inlet, server);
     let before = world.dials[&inlet];
@@ -86,13 +108,20 @@ fn a_name_that_does_not_resolve_is_asked_again() {
     let host = portal.world.host(portal.inlet);
     assert_eq!(host.said("the authority can't be reached"), 1);
     portal.world.names = names;
-    let Portal { mut world, outlet, inlet, .. } = portal;
+    let Portal {
+        mut world,
+        outlet,
+        inlet,
+        ..
+    } = portal;
     world.run_until(BACK, |world| open(world, outlet, inlet));
 }
 
 #[test]
 fn a_target_that_moves_is_found_again() {
-    let Portal { mut world, outlet, .. } = World::portal(4);
+    let Portal {
+        mut world, outlet, ..
+    } = World::portal(4);
     let moved = "127.0.0.1:5433".parse().unwrap();
     world.names.insert("localhost:5432".into(), vec![moved]);
     let event = crate::protocol::command::Event::TargetFailed {
@@ -117,7 +146,12 @@ fn a_target_that_moves_is_found_again() {
 #[test]
 fn the_same_seed_gives_the_same_world() {
     let trace = |seed| {
-        let Portal { mut world, server, outlet, inlet } = World::portal(seed);
+        let Portal {
+            mut world,
+            server,
+            outlet,
+            inlet,
+        } = World::portal(seed);
         world.kill(server);
         world.run(Duration::from_secs(7));
         world.restart(server);

@@ -20,9 +20,19 @@ fn a_portal_opens_from_two_tickets() {
     assert_eq!(&*inlet.targets, ["postgres".to_owned()]);
     assert_eq!(&*outlet.targets, ["postgres".to_owned()]);
     assert!(world.host(portal.inlet).ticket_spent);
-    assert_eq!(world.host(portal.inlet).gates.get(&PortalNo(0)), None, "apps always waited");
+    assert_eq!(
+        world.host(portal.inlet).gates.get(&PortalNo(0)),
+        None,
+        "apps always waited"
+    );
     let targets = &world.host(portal.outlet).targets;
-    assert_eq!(targets, &[("postgres".to_owned(), vec!["127.0.0.1:5432".parse().unwrap()])]);
+    assert_eq!(
+        targets,
+        &[(
+            "postgres".to_owned(),
+            vec!["127.0.0.1:5432".parse().unwrap()]
+        )]
+    );
 }
 
 #[test]
@@ -45,7 +55,9 @@ fn the_outlet_keeps_four_legs_parked_and_more_when_asked() {
         let ticket = World::spec(&format!("inlet-{n}"), "postgres-inlet", &[]);
         let ticket = portal.world.ticket(portal.server, ticket);
         let plan = vec![Plan::inlet("postgres", "postgres-outlet=true")];
-        portal.world.add_node(&format!("more-{n}"), Some(ticket), plan);
+        portal
+            .world
+            .add_node(&format!("more-{n}"), Some(ticket), plan);
     }
     portal.world.run(Duration::from_secs(3));
     assert!(portal.world.status(portal.outlet).portals[0].parked >= 8);
@@ -67,13 +79,22 @@ fn several_portals_of_one_node_share_a_session_and_no_lane() {
     let server = world.add_server("acme");
     let spec = World::spec("bank", "outlet", &["a", "b"]);
     let ticket = world.ticket(server, spec);
-    let plan = vec![Plan::outlet("a", "inlet=true"), Plan::outlet("b", "inlet=true")];
+    let plan = vec![
+        Plan::outlet("a", "inlet=true"),
+        Plan::outlet("b", "inlet=true"),
+    ];
     let outlet = world.add_node("bank", Some(ticket), plan);
     let spec = World::spec("analysis", "inlet", &[]);
     let ticket = world.ticket(server, spec);
-    let plan = vec![Plan::inlet("a", "outlet=true"), Plan::inlet("b", "outlet=true")];
+    let plan = vec![
+        Plan::inlet("a", "outlet=true"),
+        Plan::inlet("b", "outlet=true"),
+    ];
     let inlet = world.add_node("analysis", Some(ticket), plan);
-    world.names.insert("localhost:5432".into(), vec!["127.0.0.1:5432".parse().unwrap()]);
+    world.names.insert(
+        "localhost:5432".into(),
+        vec!["127.0.0.1:5432".parse().unwrap()],
+    );
     world.run_until(Duration::from_secs(5), |world| {
         world.status(outlet).ready() && world.status(inlet).ready()
     });
@@ -99,6 +120,9 @@ fn a_stopping_node_goes_off_the_air_and_keeps_its_lanes() {
     let late = portal.world.add_node("late", Some(ticket), plan);
     portal.world.run(Duration::from_secs(3));
     assert_eq!(portal.world.host(late).gates.get(&PortalNo(0)), None);
-    assert_eq!(portal.world.host(late).logged(CloseReason::NoOutlet.code()), 1);
+    assert_eq!(
+        portal.world.host(late).logged(CloseReason::NoOutlet.code()),
+        1
+    );
     let _ = Gate::Wait;
 }

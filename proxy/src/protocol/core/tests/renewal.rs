@@ -3,7 +3,7 @@
 use super::super::world::{Plan, Portal, Seat, World};
 use super::super::{MembershipStatus, Reach};
 use crate::error::{CloseReason, Problem};
-use crate::limits::{CREDENTIAL_LIFE, LANE_LIFE};
+use crate::limits::CREDENTIAL_LIFE;
 use crate::protocol::store::{MemberKey, NewTicket};
 use crate::time::Duration;
 
@@ -17,7 +17,15 @@ fn serial(world: &World, host: super::super::world::HostNo) -> u64 {
 #[test]
 fn a_day_passes_and_every_lane_is_replaced_before_it_is_lost() {
     let mut portal = World::portal(1);
-    let Portal { world, outlet, inlet, .. } = &mut portal;
+    let Portal {
+        world,
+        outlet,
+        inlet,
+        ..
+    } = &mut portal;
+    for host in [*outlet, *inlet] {
+        world.host_mut(host).logs.clear();
+    }
     let first = world.lanes()[0].0;
     let (before_outlet, before_inlet) = (serial(world, *outlet), serial(world, *inlet));
     for _ in 0..(24 * 6) {
@@ -32,26 +40,45 @@ fn a_day_passes_and_every_lane_is_replaced_before_it_is_lost() {
     assert!(serial(world, *outlet) > before_outlet && serial(world, *inlet) > before_inlet);
     for host in [*outlet, *inlet] {
         let logs = &world.host(host).logs;
-        let trouble: Vec<_> =
-            logs.iter().filter(|record| record.level >= super::super::Level::Warn).collect();
+        let trouble: Vec<_> = logs
+            .iter()
+            .filter(|record| record.level >= super::super::Level::Warn)
+            .collect();
         assert!(trouble.is_empty(), "{trouble:#?}");
     }
-    assert_eq!(world.host(*outlet).said("portal open"), 1);
+    // A day without trouble is a day without news.
+    for host in [*outlet, *inlet] {
+        let logs = &world.host(host).logs;
+        let news: Vec<_> = logs
+            .iter()
+            .filter(|record| record.level >= super::super::Level::Info)
+            .collect();
+        assert!(news.is_empty(), "{news:#?}");
+    }
 }
 
 #[test]
-fn a_renewal_extends_the_live_lane_at_both_ends() {
-    let mut portal = World::portal(2);
-    let world = &mut portal.world;
-    let (bundle, inlet, outlet) = world.lanes().remove(0);
-    // The lane is replaced at half an hour to 45 minutes; renewals come at about 40.
-    world.run(Duration::from_secs(2600));
-    let lanes = world.lanes();
-    let same = lanes.iter().find(|(other, ..)| *other == bundle);
-    let (.., later_inlet, later_outlet) = &lanes[0];
-    assert!(later_inlet.serial > inlet.serial && later_outlet.serial > outlet.serial);
-    let _ = same;
-    assert!(LANE_LIFE >= Duration::from_secs(2600));
+fn a_renewal_extends_a_live_lane_at_both_ends() {
+    // Replacement and renewal come at times that are drawn: over some seeds, both ends of some
+    // lane must be seen extended without the lane being replaced.
+    let (mut at_inlet, mut at_outlet) = (false, false);
+    for seed in 1..=4 {
+        let mut portal = World::portal(seed);
+        let world = &mut portal.world;
+        let mut before = world.lanes();
+        for _ in 0..300 {
+            world.run(Duration::from_secs(10));
+            let after = world.lanes();
+            for (bundle, inlet, outlet) in &after {
+                if let Some((_, i, o)) = before.iter().find(|(same, ..)| same == bundle) {
+                    at_inlet |= inlet.serial > i.serial;
+                    at_outlet |= outlet.serial > o.serial;
+                }
+            }
+            before = after;
+        }
+    }
+    assert!(at_inlet && at_outlet);
 }
 
 #[test]
@@ -60,21 +87,38 @@ fn a_relay_session_is_remade_before_it_is_closed() {
     let world = &mut portal.world;
     let sessions = |world: &World| -> Vec<_> {
         let keys = &world.host(portal.server).relay_worker.keys;
-        keys.iter().filter(|(_, (_, until))| *until > world.now()).map(|(id, _)| *id).collect()
+        keys.iter()
+            .filter(|(_, (_, until))| *until > world.now())
+            .map(|(id, _)| *id)
+            .collect()
     };
     let before = sessions(world);
     for _ in 0..400 {
         world.run(Duration::from_secs(10));
-        assert!(world.status(portal.outlet).ready(), "never without parked legs");
-        assert!(matches!(world.status(portal.outlet).relay, Reach::Reached { .. }));
+        assert!(
+            world.status(portal.outlet).ready(),
+            "never without parked legs"
+        );
+        assert!(matches!(
+            world.status(portal.outlet).relay,
+            Reach::Reached { .. }
+        ));
     }
-    assert!(before.iter().all(|old| !sessions(world).contains(old)), "all are new by now");
+    assert!(
+        before.iter().all(|old| !sessions(world).contains(old)),
+        "all are new by now"
+    );
 }
 
 #[test]
 fn access_ends_at_expiry_while_the_authority_is_away_and_comes_back_with_it() {
     let mut portal = World::portal(4);
-    let Portal { world, server, outlet, inlet } = &mut portal;
+    let Portal {
+        world,
+        server,
+        outlet,
+        inlet,
+    } = &mut portal;
     // The store refuses everything: sessions stay, renewals fail.
     world.host_mut(*server).store_broken = true;
     world.run(CREDENTIAL_LIFE - Duration::from_secs(60));
@@ -82,7 +126,10 @@ fn access_ends_at_expiry_while_the_authority_is_away_and_comes_back_with_it() {
     world.run(Duration::from_secs(120));
     assert!(world.lanes().is_empty(), "and not longer");
     assert!(!world.status(*inlet).ready());
-    assert_eq!(world.host(*inlet).logged(Problem::StoreUnavailable.code()), 1);
+    assert_eq!(
+        world.host(*inlet).logged(Problem::StoreUnavailable.code()),
+        1
+    );
     let MembershipStatus::NotEnrolled { code, .. } = world.status(*inlet).membership else {
         panic!();
     };
@@ -98,11 +145,18 @@ fn access_ends_at_expiry_while_the_authority_is_away_and_comes_back_with_it() {
 #[test]
 fn a_credential_that_lost_the_attribute_cuts_the_lane() {
     let mut portal = World::portal(5);
-    let Portal { world, server, outlet, inlet } = &mut portal;
+    let Portal {
+        world,
+        server,
+        outlet,
+        inlet,
+    } = &mut portal;
     let id = world.status(*inlet).id;
     // The member redeems nothing; its row is changed by a ticket that its identity redeems at
     // another process, which loses the attribute.
-    let Seat::Server { store, .. } = &mut world.host_mut(*server).seat else { panic!() };
+    let Seat::Server { store, .. } = &mut world.host_mut(*server).seat else {
+        panic!()
+    };
     let member = store.member(&MemberKey::Id(id)).unwrap().unwrap();
     let ticket = NewTicket {
         id: crypto::ticket::TicketId([9; 16]),
@@ -129,15 +183,25 @@ fn a_credential_that_lost_the_attribute_cuts_the_lane() {
     store.redeem(&redeem).unwrap();
     world.run(Duration::from_secs(2700));
     assert!(world.lanes().is_empty());
-    assert!(world.host(*outlet).said("renewed credential is not accepted") == 1
-        || world.host(*outlet).said("an inlet was denied") >= 1);
+    assert!(
+        world
+            .host(*outlet)
+            .said("renewed credential is not accepted")
+            == 1
+            || world.host(*outlet).said("an inlet was denied") >= 1
+    );
     assert!(!world.status(*inlet).ready());
 }
 
 #[test]
 fn a_restarted_node_needs_neither_ticket_nor_authority() {
     let mut portal = World::portal(6);
-    let Portal { world, server, inlet, .. } = &mut portal;
+    let Portal {
+        world,
+        server,
+        inlet,
+        ..
+    } = &mut portal;
     world.host_mut(*server).store_broken = true;
     world.kill(*inlet);
     if let Seat::Node { ticket, .. } = &mut world.host_mut(*inlet).seat {
@@ -161,6 +225,9 @@ fn an_expired_node_renews_when_it_is_back() {
     let inlet = *inlet;
     world.run_until(Duration::from_secs(2), |world| world.status(inlet).ready());
     assert_eq!(world.lanes().len(), 1);
-    assert_eq!(world.host(inlet).logged(CloseReason::NotAuthorized.code()), 0);
+    assert_eq!(
+        world.host(inlet).logged(CloseReason::NotAuthorized.code()),
+        0
+    );
     let _ = Plan::inlet("a", "b=c");
 }

@@ -2,8 +2,8 @@
 
 use std::net::SocketAddr;
 
-use super::{HostNo, World};
 use super::lanes::LaneEnd;
+use super::{HostNo, World};
 use crate::error::CloseReason;
 use crate::ids::LinkId;
 use crate::limits::{FRAME_MAX, LEG_PREFACE, PREFACE};
@@ -39,7 +39,13 @@ pub struct End {
 impl End {
     fn new(host: HostNo, carrier: Carrier, expect: Expect) -> End {
         let deadline = (Instant::FAR_FUTURE, CloseReason::TunnelLost);
-        End { host, carrier, inbox: Vec::new(), expect, deadline }
+        End {
+            host,
+            carrier,
+            inbox: Vec::new(),
+            expect,
+            deadline,
+        }
     }
 }
 
@@ -86,10 +92,21 @@ impl World {
 
     pub(super) fn command(&mut self, host: HostNo, command: Command) {
         match command {
-            Command::Dial { link, to, hello, expect, .. } => {
+            Command::Dial {
+                link,
+                to,
+                hello,
+                expect,
+                ..
+            } => {
                 self.dial(host, link, &to, &hello, expect);
             }
-            Command::Send { link, bytes, framed, then } => {
+            Command::Send {
+                link,
+                bytes,
+                framed,
+                then,
+            } => {
                 assert!(bytes.len() <= FRAME_MAX);
                 if let Some((conn, end)) = self.find(host, link) {
                     let mut out = Vec::new();
@@ -134,14 +151,24 @@ impl World {
         }
     }
 
-    fn dial(&mut self, host: HostNo, link: LinkId, to: &[SocketAddr], hello: &[u8], expect: Expect) {
+    fn dial(
+        &mut self,
+        host: HostNo,
+        link: LinkId,
+        to: &[SocketAddr],
+        hello: &[u8],
+        expect: Expect,
+    ) {
         *self.dials.entry(host).or_default() += 1;
         let walled = |a: HostNo, b: HostNo| {
-            self.walls.iter().any(|wall| *wall == (a, b) || *wall == (b, a))
+            self.walls
+                .iter()
+                .any(|wall| *wall == (a, b) || *wall == (b, a))
         };
-        let target = self.hosts.iter().position(|other| {
-            to.contains(&other.address) && other.alive()
-        });
+        let target = self
+            .hosts
+            .iter()
+            .position(|other| to.contains(&other.address) && other.alive());
         let target = target.map(HostNo).filter(|target| !walled(host, *target));
         let Some(target) = target else {
             let why = CloseReason::DialFailed;
@@ -167,7 +194,9 @@ impl World {
     /// Cuts what has arrived everywhere. Returns whether anything was cut.
     pub(super) fn move_bytes(&mut self) -> bool {
         let conns: Vec<u64> = self.conns.keys().copied().collect();
-        conns.into_iter().fold(false, |moved, conn| self.deliver(conn) | moved)
+        conns
+            .into_iter()
+            .fold(false, |moved, conn| self.deliver(conn) | moved)
     }
 
     fn deliver(&mut self, no: u64) -> bool {
@@ -230,24 +259,33 @@ impl World {
         self.conns.get_mut(&no).unwrap().ends[which].carrier = Carrier::Link(link);
         let mut peer = self.host(peer_host).address;
         peer.set_port(40_000 + (no % 20_000) as u16);
-        self.input(host, Input::Event(Event::Accepted { link, preface, peer }));
+        self.input(
+            host,
+            Input::Event(Event::Accepted {
+                link,
+                preface,
+                peer,
+            }),
+        );
     }
 
     /// An end closed its connection: it hears nothing, the other end does.
     pub(super) fn close(&mut self, no: u64, from: usize) {
         let host = self.conns.get(&no).map(|conn| conn.ends[from].host);
-        let lane = self.conns.get(&no).is_some_and(|conn| {
-            matches!(conn.ends[from].carrier, Carrier::Joined(_))
-        });
+        let lane = self
+            .conns
+            .get(&no)
+            .is_some_and(|conn| matches!(conn.ends[from].carrier, Carrier::Joined(_)));
         let _ = lane;
         self.drop_conn(no, host.map(|_| from), CloseReason::TunnelLost);
     }
 
     /// A connection breaks; the ends on `silent` hear nothing.
     pub fn break_conn(&mut self, no: u64, silent: Option<HostNo>) {
-        let quiet = self.conns.get(&no).and_then(|conn| {
-            conn.ends.iter().position(|end| Some(end.host) == silent)
-        });
+        let quiet = self
+            .conns
+            .get(&no)
+            .and_then(|conn| conn.ends.iter().position(|end| Some(end.host) == silent));
         self.drop_conn(no, quiet, CloseReason::TunnelLost);
     }
 
@@ -288,17 +326,20 @@ impl World {
             .conns
             .iter()
             .flat_map(|(no, conn)| {
-                conn.ends.iter().enumerate().filter_map(move |(which, end)| {
-                    if end.deadline.0 <= now {
-                        return Some((*no, which, end.deadline.1));
-                    }
-                    match &end.carrier {
-                        Carrier::Lane(_, lane) if lane.not_after <= now => {
-                            Some((*no, which, CloseReason::PermitExpired))
+                conn.ends
+                    .iter()
+                    .enumerate()
+                    .filter_map(move |(which, end)| {
+                        if end.deadline.0 <= now {
+                            return Some((*no, which, end.deadline.1));
                         }
-                        _ => None,
-                    }
-                })
+                        match &end.carrier {
+                            Carrier::Lane(_, lane) if lane.not_after <= now => {
+                                Some((*no, which, CloseReason::PermitExpired))
+                            }
+                            _ => None,
+                        }
+                    })
             })
             .collect();
         for (no, which, why) in due {
@@ -325,9 +366,10 @@ impl World {
     /// Cuts all connections between two hosts.
     pub fn cut(&mut self, a: HostNo, b: HostNo) {
         for no in self.conns_of(a) {
-            let between = self.conns.get(&no).is_some_and(|conn| {
-                conn.ends.iter().any(|end| end.host == b)
-            });
+            let between = self
+                .conns
+                .get(&no)
+                .is_some_and(|conn| conn.ends.iter().any(|end| end.host == b));
             if between {
                 self.drop_conn(no, None, CloseReason::TunnelLost);
             }

@@ -72,6 +72,8 @@ pub struct Host {
     pub store_broken: bool,
     /// The next name of an accepted link.
     pub next_accepted: u64,
+    /// Seconds of the last turn, for traces.
+    clock: f64,
 }
 
 impl Host {
@@ -96,6 +98,7 @@ impl Host {
             relay_worker: RelayWorker::default(),
             store_broken: false,
             next_accepted: 1,
+            clock: 0.0,
         }
     }
 
@@ -111,7 +114,12 @@ impl Host {
         self.relay_worker = RelayWorker::default();
         self.gates.clear();
         let core: Box<dyn Core> = match &self.seat {
-            Seat::Server { authority, relay, project, .. } => {
+            Seat::Server {
+                authority,
+                relay,
+                project,
+                ..
+            } => {
                 let authority = AuthorityConfig {
                     identity: IdentitySecret::from_bytes(authority).unwrap(),
                     project: project.clone(),
@@ -123,10 +131,19 @@ impl Host {
                     membership: None,
                     ticket: None,
                 };
-                let config = ServerConfig { authority: Some(authority), relay: Some(relay) };
+                let config = ServerConfig {
+                    authority: Some(authority),
+                    relay: Some(relay),
+                };
                 Box::new(ServerCore::new(config, random, now))
             }
-            Seat::Node { identity, membership, ticket, plan, .. } => {
+            Seat::Node {
+                identity,
+                membership,
+                ticket,
+                plan,
+                ..
+            } => {
                 let identity = IdentitySecret::from_bytes(identity).unwrap();
                 let id = identity.id();
                 let read = |bytes: &Zeroizing<Vec<u8>>| Membership::decode(bytes, &id).unwrap();
@@ -160,6 +177,7 @@ impl Host {
     /// Tells the core what is there.
     pub fn turn(&mut self, mono: Instant) -> bool {
         let now = self.now(mono);
+        self.clock = mono.as_nanos() as f64 / 1e9;
         let Some(core) = &mut self.core else {
             self.inputs.clear();
             return false;
@@ -180,12 +198,15 @@ impl Host {
     }
 
     pub fn next_timer(&self) -> Instant {
-        self.core.as_ref().map_or(Instant::FAR_FUTURE, |core| core.next_timer())
+        self.core
+            .as_ref()
+            .map_or(Instant::FAR_FUTURE, |core| core.next_timer())
     }
 
     pub fn take_outputs(&mut self) -> Vec<Output> {
         let core = self.core.as_mut();
-        core.map(|core| std::iter::from_fn(|| core.poll_output()).collect()).unwrap_or_default()
+        core.map(|core| std::iter::from_fn(|| core.poll_output()).collect())
+            .unwrap_or_default()
     }
 
     pub fn status(&self, mono: Instant) -> Status {
@@ -197,21 +218,32 @@ impl Host {
         match output {
             Output::Store { no, request } => {
                 let answer = match &mut self.seat {
-                    _ if self.store_broken => {
-                        Err(crate::protocol::store::StoreError::Unavailable("disk full".into()))
-                    }
+                    _ if self.store_broken => Err(crate::protocol::store::StoreError::Unavailable(
+                        "disk full".into(),
+                    )),
                     Seat::Server { store, .. } => store.serve(&request),
                     Seat::Node { .. } => panic!("a node asks the store"),
                 };
                 self.inputs.push_back(Input::Store { no, answer });
             }
             Output::Admin { reply, .. } => self.replies.push(*reply),
-            Output::Persist { file: StateFile::Membership, bytes } => match &mut self.seat {
+            Output::Persist {
+                file: StateFile::Membership,
+                bytes,
+            } => match &mut self.seat {
                 Seat::Node { membership, .. } => *membership = Some(bytes),
                 Seat::Server { .. } => panic!("a server persists a membership"),
             },
             Output::TicketSpent => self.ticket_spent = true,
-            Output::Log(record) => self.logs.push(record),
+            Output::Log(record) => {
+                if std::env::var_os("ADIT_WORLD_TRACE").is_some() {
+                    println!(
+                        "{:>12.3} {}: {} {:?}",
+                        self.clock, self.name, record.what, record.fields
+                    );
+                }
+                self.logs.push(record);
+            }
             Output::StatusChanged => {}
             Output::Command(_) | Output::Resolve { .. } => unreachable!("the world's"),
         }
@@ -219,11 +251,17 @@ impl Host {
 
     /// How often a code was logged.
     pub fn logged(&self, code: Code) -> usize {
-        self.logs.iter().filter(|record| record.code == Some(code)).count()
+        self.logs
+            .iter()
+            .filter(|record| record.code == Some(code))
+            .count()
     }
 
     /// How often a text was logged.
     pub fn said(&self, what: &str) -> usize {
-        self.logs.iter().filter(|record| record.what.contains(what)).count()
+        self.logs
+            .iter()
+            .filter(|record| record.what.contains(what))
+            .count()
     }
 }

@@ -38,9 +38,25 @@ impl World {
         let Some((no, which)) = self.find(host, adopt.link) else {
             return;
         };
-        let Adopt { link, last, role, bundle, sealer, opener, permit, .. } = adopt;
+        let Adopt {
+            link,
+            last,
+            role,
+            bundle,
+            sealer,
+            opener,
+            permit,
+            ..
+        } = adopt;
         let not_after = permit.not_after;
-        let mut lane = LaneEnd { bundle, permit, not_after, role, sealer, opener };
+        let mut lane = LaneEnd {
+            bundle,
+            permit,
+            not_after,
+            role,
+            sealer,
+            opener,
+        };
         let mut out = Vec::new();
         if !last.is_empty() {
             out.extend_from_slice(&(last.len() as u16).to_be_bytes());
@@ -72,7 +88,10 @@ impl World {
             return false;
         }
         let mut record: Vec<u8> = end.inbox.drain(..len).collect();
-        let inner = lane.opener.open(&mut record).expect("a record authenticates");
+        let inner = lane
+            .opener
+            .open(&mut record)
+            .expect("a record authenticates");
         let (head, payload) = inner.split_first_chunk::<RECORD_INNER>().unwrap();
         let what = match Header::parse(*head).unwrap().kind {
             Kind::Ready => {
@@ -131,12 +150,13 @@ impl World {
     /// The lanes that both ends have: bundle and the permit of each end, the inlet's first.
     pub fn lanes(&self) -> Vec<(BundleId, Permit, Permit)> {
         let ends = |role: Role| {
-            self.conns.values().flat_map(|conn| &conn.ends).filter_map(move |end| {
-                match &end.carrier {
+            self.conns
+                .values()
+                .flat_map(|conn| &conn.ends)
+                .filter_map(move |end| match &end.carrier {
                     Carrier::Lane(_, lane) if lane.role == role => Some(lane),
                     _ => None,
-                }
-            })
+                })
         };
         ends(Role::Inlet)
             .filter_map(|inlet| {

@@ -37,7 +37,8 @@ pub struct RelayWorker {
 
 impl RelayWorker {
     pub fn publish(&mut self, entry: LegEntry) {
-        self.keys.insert(entry.session, (entry, Instant::FAR_FUTURE));
+        self.keys
+            .insert(entry.session, (entry, Instant::FAR_FUTURE));
     }
 
     pub fn gone(&mut self, session: SessionId, now: Instant) {
@@ -77,15 +78,20 @@ impl World {
         let counter = u64::from_be_bytes(clear[24..].try_into().unwrap());
         let now = self.now;
         let worker = &mut self.host_mut(host).relay_worker;
-        let entry = worker.keys.get(&session).filter(|(entry, until)| {
-            now < *until && now < entry.not_after
-        });
+        let entry = worker
+            .keys
+            .get(&session)
+            .filter(|(entry, until)| now < *until && now < entry.not_after);
         let body = entry.and_then(|(entry, _)| entry.key.open_preface(counter, clear, sealed).ok());
         let (Some((entry, _)), Some(body)) = (entry, body) else {
             worker.refused.push(CloseReason::BadLeg);
             return self.drop_conn(no, Some(1), CloseReason::TunnelLost);
         };
-        let role = if body[0] == 1 { Role::Inlet } else { Role::Outlet };
+        let role = if body[0] == 1 {
+            Role::Inlet
+        } else {
+            Role::Outlet
+        };
         let suites = SuiteMask(u16::from_be_bytes([body[2], body[3]]));
         let address = AddressHash(body[4..36].try_into().unwrap());
         let permitted = match role {
@@ -96,7 +102,13 @@ impl World {
             },
         };
         let member = entry.member;
-        let leg = CheckedLeg { session, counter, suites, address, conn: no };
+        let leg = CheckedLeg {
+            session,
+            counter,
+            suites,
+            address,
+            conn: no,
+        };
         if !permitted {
             return self.refuse_leg(host, &leg, member);
         }
@@ -119,7 +131,11 @@ impl World {
         let why = CloseReason::AddressNotPermitted;
         self.host_mut(host).relay_worker.refused.push(why);
         let peer = self.host(host).address;
-        let event = Event::LegRefused { member: Some(member), peer, why };
+        let event = Event::LegRefused {
+            member: Some(member),
+            peer,
+            why,
+        };
         self.input(host, Input::Event(event));
         self.answer(host, leg, 3, 0);
     }
@@ -136,7 +152,10 @@ impl World {
         };
         let inlet = worker.waiting.remove(w).unwrap();
         let outlet = worker.parked.remove(p).unwrap();
-        let low = !worker.parked.iter().any(|leg| leg.address == outlet.address);
+        let low = !worker
+            .parked
+            .iter()
+            .any(|leg| leg.address == outlet.address);
         let shown = self.forged_mask.unwrap_or(outlet.suites);
         self.answer(host, &inlet, 1, u32::from(shown.0));
         self.answer(host, &outlet, 1, u32::from(inlet.suites.0));
@@ -148,7 +167,14 @@ impl World {
         }
         if low {
             let (session, address, want) = (outlet.session, outlet.address, 8);
-            self.input(host, Input::Event(Event::ParkLow { session, address, want }));
+            self.input(
+                host,
+                Input::Event(Event::ParkLow {
+                    session,
+                    address,
+                    want,
+                }),
+            );
         }
         self.pair(host);
     }

@@ -130,14 +130,26 @@ impl World {
         let mut store = MemoryStore::new();
         store.create_project(&project).unwrap();
         let (authority, relay) = (authority.to_bytes(), relay.to_bytes());
-        self.add(Seat::Server { host, authority, relay, project, store: Box::new(store) })
+        self.add(Seat::Server {
+            host,
+            authority,
+            relay,
+            project,
+            store: Box::new(store),
+        })
     }
 
     /// A node with portals.
     pub fn add_node(&mut self, name: &str, ticket: Option<Ticket>, plan: Vec<Plan>) -> HostNo {
         let identity = self.identity().to_bytes();
         let ticket = ticket.map(|ticket| ticket.to_text());
-        self.add(Seat::Node { name: name.into(), identity, membership: None, ticket, plan })
+        self.add(Seat::Node {
+            name: name.into(),
+            identity,
+            membership: None,
+            ticket,
+            plan,
+        })
     }
 
     /// A ticket from the server's desk.
@@ -161,7 +173,9 @@ impl World {
         let mut spec = TicketSpec::member(Some(name.parse().unwrap()));
         if !attribute.is_empty() {
             let attribute = attribute.parse().unwrap();
-            spec.attributes.insert(attribute, "true".parse().unwrap()).unwrap();
+            spec.attributes
+                .insert(attribute, "true".parse().unwrap())
+                .unwrap();
         }
         spec.may_serve = addresses(may_serve);
         spec
@@ -195,8 +209,16 @@ impl World {
             Some(inlet_ticket),
             vec![Plan::inlet("postgres", "postgres-outlet=true")],
         );
-        world.names.insert("localhost:5432".into(), vec!["127.0.0.1:5432".parse().unwrap()]);
-        Portal { world, server, outlet, inlet }
+        world.names.insert(
+            "localhost:5432".into(),
+            vec!["127.0.0.1:5432".parse().unwrap()],
+        );
+        Portal {
+            world,
+            server,
+            outlet,
+            inlet,
+        }
     }
 
     /// The host.
@@ -258,7 +280,13 @@ impl World {
             Output::Resolve { no: question, name } => {
                 let found = self.names.get(name.as_str()).cloned();
                 let answer = found.ok_or_else(|| "no such name".to_owned());
-                self.input(no, Input::Resolved { no: question, answer });
+                self.input(
+                    no,
+                    Input::Resolved {
+                        no: question,
+                        answer,
+                    },
+                );
             }
             other => self.hosts[no.0].carry_out(other),
         }
@@ -282,7 +310,11 @@ impl World {
                 break;
             }
             rounds = if next == self.now { rounds + 1 } else { 0 };
-            assert!(rounds < ROUNDS_MAX, "a busy loop of timers at {:?}", self.now);
+            assert!(
+                rounds < ROUNDS_MAX,
+                "a busy loop of timers at {:?}",
+                self.now
+            );
             self.now = next;
             self.fire_deadlines();
             for host in &mut self.hosts {
@@ -375,7 +407,11 @@ impl Plan {
 }
 
 fn rules(rule: &str) -> Vec<String> {
-    if rule.is_empty() { Vec::new() } else { vec![rule.to_owned()] }
+    if rule.is_empty() {
+        Vec::new()
+    } else {
+        vec![rule.to_owned()]
+    }
 }
 
 /// A spec that may connect to these addresses only.
