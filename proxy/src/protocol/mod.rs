@@ -6,6 +6,8 @@ pub mod command;
 pub mod core;
 pub mod frame;
 pub mod keyring;
+pub mod leg;
+pub mod pairing;
 pub mod policy;
 pub mod pool;
 pub mod preface;
