@@ -24,6 +24,7 @@
 
 #![forbid(unsafe_code)]
 
+mod address;
 mod aead;
 pub mod attestation;
 mod cbor;
@@ -49,6 +50,7 @@ mod vectors;
 #[cfg(test)]
 mod wycheproof;
 
+pub use address::address_hash;
 pub use cbor::DecodeError;
 pub use id::Id;
 #[cfg(any(test, feature = "sim"))]

@@ -161,10 +161,172 @@ impl<E: Engine> Worker<E> {
 
     fn lane_seal(&mut self, ix: LaneIx) -> Result<(), Stop> {
         self.lane_open_fresh(ix);
+        let now = self.now;
         let Some(lane) = self.lanes.get_mut(ix) else { return Ok(()) };
-        if !lane.tx.head.is_empty() {
-            let batch = lane.tx.reserve(&mut self.net.engine, lane.tx.head.len())?;
+        lane.put_head(&mut self.net.engine)?;
+        lane.put_control(&mut self.net.engine, now, &self.counters)?;
+        let mut share = TURN_BYTES_MAX;
+        loop {
+            let Some(lane) = self.lanes.get_mut(ix) else { return Ok(()) };
+            if lane.tx.pending >= LANE_PENDING_MAX {
+                return Ok(());
+            }
+            if share == 0 {
+                // The rest of the streams get their turn in the next one.
+                self.lane_dirty(ix);
+                return Ok(());
+            }
+            let Some(key) = lane.tx.turn.pop_front() else { return Ok(()) };
+            match self.lane_seal_data(ix, key) {
+                Ok(len) => share = share.saturating_sub(len),
+                Err(stop) => {
+                    if let Some(lane) = self.lanes.get_mut(ix) {
+                        lane.tx.turn.push_front(key);
+                    }
+                    return Err(stop);
+                }
+            }
         }
+    }
+
+    /// Seals one record of what the stream holds; how many bytes of it.
+    fn lane_seal_data(&mut self, ix: LaneIx, key: SlotKey) -> Result<usize, Stop> {
+        let now = self.now;
+        let Some(Conn::Stream(stream)) = self.net.slots.get_mut(key).map(|slot| &mut slot.conn)
+        else {
+            return Ok(0);
+        };
+        let place = stream.place().filter(|(at, _)| *at == ix);
+        let (Some((_, n)), Some((held, range))) = (place, stream.rx.held.as_mut()) else {
+            stream.rx.queued = false;
+            return Ok(0);
+        };
+        let Some(lane) = self.lanes.get_mut(ix) else { return Ok(0) };
+        let want = range.len().min(LANE_PAYLOAD_MAX).min(lane.proto.sendable(n));
+        if want == 0 {
+            // Credit is used up: `Resume` brings the stream back.
+            stream.rx.queued = false;
+            self.net.watch(key);
+            return Ok(0);
+        }
+        let room = RECORD_OVERHEAD + want.min(SLIVER);
+        let batch = lane.tx.reserve(&mut self.net.engine, room)?;
+        let len = want.min(batch.room() - RECORD_OVERHEAD);
+        let at = batch.len + RECORD_HEADER + RECORD_INNER;
+        let from = range.start..range.start + len;
+        batch.buf[at..at + len].copy_from_slice(&held[from]);
+        lane.tx.seal(Header { kind: Kind::Data, flags: 0, stream: n }, len)?;
+        lane.proto.on_app_data(now, n, len);
+        self.counters.records_sent.add(1);
+        self.counters.bytes_sent.add(len as u64);
+        range.start += len;
+        let rest = !range.is_empty();
+        if !rest && let Some((buf, _)) = stream.rx.held.take() {
+            self.net.free(buf);
+        }
+        if let Some(stream) = self.stream_mut(key) {
+            stream.rx.queued = false;
+        }
+        if rest {
+            self.stream_queue(key);
+        } else {
+            self.stream_arm(key);
+        }
+        if let Some(lane) = self.lanes.get_mut(ix)
+            && lane.tx.is_key_old(now)
+        {
+            lane.put_key_update(&mut self.net.engine, now, &self.counters)?;
+        }
+        Ok(len)
+    }
+
+    /// Sends the oldest batch, unless one is on its way.
+    fn lane_send(&mut self, ix: LaneIx) {
+        let Some(lane) = self.lanes.get_mut(ix) else { return };
+        let key = lane.key;
+        if self.net.is_flying(key, code::SEND) {
+            return;
+        }
+        if let Some(batch) = lane.tx.next() {
+            lane.tx.sending = batch.len;
+            self.counters.lane_sends.add(1);
+            self.net.send(key, batch.buf, 0..batch.len);
+        }
+    }
+
+    /// A batch has left: the next one goes at the end of this turn, and apps that waited for room
+    /// are read again.
+    pub(super) fn lane_sent(&mut self, ix: LaneIx, buf: Buf) {
+        self.net.free(buf);
+        let Some(lane) = self.lanes.get_mut(ix) else { return };
+        let sent = std::mem::take(&mut lane.tx.sending);
+        lane.tx.pending = lane.tx.pending.saturating_sub(sent);
+        if lane.tx.pending < LANE_PENDING_MAX {
+            let paused = std::mem::take(&mut lane.tx.paused);
+            for key in paused {
+                if let Some(stream) = self.stream_mut(key) {
+                    stream.rx.paused = false;
+                }
+                self.stream_arm(key);
+            }
+        }
+        self.lane_dirty(ix);
+    }
+}
+
+impl LaneConn {
+    /// Puts what precedes the first record into the first batch.
+    fn put_head<E: Engine>(&mut self, engine: &mut E) -> Result<(), Stop> {
+        if self.tx.head.is_empty() {
+            return Ok(());
+        }
+        let batch = self.tx.reserve(engine, LINK_TX_MAX)?;
+        let head = std::mem::take(&mut self.tx.head);
+        let batch = match &mut self.tx.filling {
+            Some(batch) => batch,
+            None => return Err(Stop::NoBuffer),
+        };
+        batch.buf[batch.len..batch.len + head.len()].copy_from_slice(&head);
+        batch.len += head.len();
+        Ok(())
+    }
+
+    /// Seals every control record that is queued.
+    fn put_control<E: Engine>(
+        &mut self,
+        engine: &mut E,
+        now: Instant,
+        counters: &Counters,
+    ) -> Result<(), Stop> {
+        loop {
+            let batch = self.tx.reserve(engine, RECORD_OVERHEAD + CONTROL_PAYLOAD_MAX)?;
+            let at = batch.len + RECORD_HEADER + RECORD_INNER;
+            let payload = &mut batch.buf[at..at + CONTROL_PAYLOAD_MAX];
+            let Some((header, len)) = self.proto.next_control(payload) else { return Ok(()) };
+            self.tx.seal(header, len)?;
+            counters.records_sent.add(1);
+            if self.tx.is_key_old(now) {
+                self.put_key_update(engine, now, counters)?;
+            }
+        }
+    }
+
+    /// The last record under the old key: what follows is sealed with the next one.
+    fn put_key_update<E: Engine>(
+        &mut self,
+        engine: &mut E,
+        now: Instant,
+        counters: &Counters,
+    ) -> Result<(), Stop> {
+        let batch = self.tx.reserve(engine, RECORD_OVERHEAD + CONTROL_PAYLOAD_MAX)?;
+        let at = batch.len + RECORD_HEADER + RECORD_INNER;
+        let len = key_update(&mut batch.buf[at..]);
+        let header = Header { kind: Kind::KeyUpdate, flags: 0, stream: StreamNo::LANE };
+        self.tx.seal(header, len)?;
+        self.tx.sealer.update(None);
+        self.tx.key_since = now;
+        counters.records_sent.add(1);
+        counters.key_updates.add(1);
         Ok(())
     }
 }
