@@ -67,15 +67,6 @@ pub const LANE_WAIT: Duration = Duration::from_secs(5);
 /// An OPEN older than this is refused: a relay can't deliver a held one later.
 pub const OPEN_AGE_MAX: Duration = Duration::from_secs(10);
 
-// ---- control ------------------------------------------------------------------------------
-
-/// Messages in each direction of one mailbox.
-pub const MAILBOX_MAX: usize = 4096;
-/// Addresses tried for one dial.
-pub const DIAL_ADDRESSES_MAX: usize = 8;
-/// Unpaired legs outlive their session by this.
-pub const LEG_GRACE: Duration = Duration::from_secs(30);
-
 // ---- worker -------------------------------------------------------------------------------
 
 /// Commands taken from the mailbox in one turn.
@@ -108,3 +99,12 @@ pub const SPILL_KEPT_MAX: usize = 4096;
 pub const TIMERS_STALE_MAX: usize = 64;
 /// How often a slot that waits for a buffer asks again, should no buffer be freed.
 pub const STARVED_RETRY: Duration = Duration::from_millis(5);
+
+// ---- control ------------------------------------------------------------------------------
+
+/// Messages in each direction of one mailbox.
+pub const MAILBOX_MAX: usize = 4096;
+/// Addresses tried for one dial.
+pub const DIAL_ADDRESSES_MAX: usize = 8;
+/// Unpaired legs outlive their session by this.
+pub const LEG_GRACE: Duration = Duration::from_secs(30);

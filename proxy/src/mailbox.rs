@@ -77,14 +77,20 @@ impl<T> Queue<T> {
 
     fn drain(&self, out: &mut Vec<T>, max: usize) -> Drained {
         if self.len.load(Ordering::Acquire) == 0 {
-            return Drained { more: false, awaited: false };
+            return Drained {
+                more: false,
+                awaited: false,
+            };
         }
         let mut items = self.lock();
         let n = items.len().min(max);
         out.extend(items.drain(..n));
         self.len.store(items.len(), Ordering::Release);
         let awaited = n > 0 && self.refused.swap(false, Ordering::AcqRel);
-        Drained { more: !items.is_empty(), awaited }
+        Drained {
+            more: !items.is_empty(),
+            awaited,
+        }
     }
 }
 
@@ -115,7 +121,14 @@ pub fn mailbox<C, W: crate::engine::Wake>(
         to_control: Arc::clone(&to_control),
         wake: wake_worker,
     };
-    (control, WorkerEnd { to_worker, to_control, wake: wake_control })
+    (
+        control,
+        WorkerEnd {
+            to_worker,
+            to_control,
+            wake: wake_control,
+        },
+    )
 }
 
 impl<C, W: crate::engine::Wake> ControlEnd<C, W> {
@@ -188,7 +201,10 @@ mod tests {
     fn pair() -> (ControlEnd<(), Bell>, WorkerEnd<()>, Bell, Bell) {
         let (worker, control) = (Bell::default(), Bell::default());
         let ring = control.clone();
-        let (c, w) = mailbox(worker.clone(), Arc::new(move || crate::engine::Wake::wake(&ring)));
+        let (c, w) = mailbox(
+            worker.clone(),
+            Arc::new(move || crate::engine::Wake::wake(&ring)),
+        );
         (c, w, worker, control)
     }
 

@@ -23,9 +23,7 @@ use super::slab::SlotKey;
 use crate::engine::{Class, Close, Engine, Outcome, Sock};
 use crate::error::CloseReason;
 use crate::ids::{LinkId, PortalNo};
-use crate::limits::{
-    LEG_PREFACE, PREFACE, STRANGER_TIMEOUT, STRANGERS_MAX, STRANGERS_PER_PREFIX,
-};
+use crate::limits::{LEG_PREFACE, PREFACE, STRANGER_TIMEOUT, STRANGERS_MAX, STRANGERS_PER_PREFIX};
 use crate::protocol::command::Event;
 use crate::protocol::preface::{Kind, Preface};
 
@@ -105,9 +103,12 @@ impl<E: Engine> Worker<E> {
             self.counters.hints_dropped.add(1);
             return;
         };
-        if let Ok(key) = self.net.insert(Some(sock), Conn::Listener(Listener { portal })) {
+        if let Ok(key) = self
+            .net
+            .insert(Some(sock), Conn::Listener(Listener { portal }))
+        {
             self.listeners.push(key);
-            if self.is_accepting() {
+            if self.is_accepting(portal) {
                 self.net.accept(key);
             }
         }
@@ -124,7 +125,7 @@ impl<E: Engine> Worker<E> {
             (Outcome::Accepted(sock, peer), None) => self.stranger_accepted(sock, peer),
             (what, _) => self.net.reclaim(what),
         }
-        if !self.net.is_flying(key, code::ACCEPT) && self.is_accepting() {
+        if !self.net.is_flying(key, code::ACCEPT) && self.is_accepting(portal) {
             self.net.accept(key);
         }
     }
@@ -135,8 +136,14 @@ impl<E: Engine> Worker<E> {
             self.counters.strangers_refused.add(1);
             return self.net.engine.close(sock, Close::Reset);
         }
-        let stranger = Stranger { peer, got: Vec::with_capacity(LEG_PREFACE) };
-        match self.net.insert(Some(sock), Conn::Stranger(Box::new(stranger))) {
+        let stranger = Stranger {
+            peer,
+            got: Vec::with_capacity(LEG_PREFACE),
+        };
+        match self
+            .net
+            .insert(Some(sock), Conn::Stranger(Box::new(stranger)))
+        {
             Ok(key) => {
                 self.counters.strangers_open.add(1);
                 self.net.set_deadline(key, self.now + STRANGER_TIMEOUT);
@@ -177,7 +184,9 @@ impl<E: Engine> Worker<E> {
 
     /// Decides once enough bytes are there.
     pub(super) fn stranger_read(&mut self, key: SlotKey) {
-        let Some(stranger) = self.stranger_mut(key) else { return };
+        let Some(stranger) = self.stranger_mut(key) else {
+            return;
+        };
         let peer = stranger.peer;
         let Some(preface) = stranger.got.first_chunk::<PREFACE>() else {
             return self.net.recv_any(key, Class::Small);
@@ -192,7 +201,11 @@ impl<E: Engine> Worker<E> {
             }
             Ok(Kind::Circuit) => self.stranger_drop(key),
             Err(_) => {
-                self.hint(Event::LegRefused { member: None, peer, why: CloseReason::NotAdit });
+                self.hint(Event::LegRefused {
+                    member: None,
+                    peer,
+                    why: CloseReason::NotAdit,
+                });
                 self.stranger_drop(key);
             }
         }
@@ -203,10 +216,14 @@ impl<E: Engine> Worker<E> {
             self.links_paused.push(key);
             return;
         }
-        let Some(stranger) = self.stranger_leaves(key) else { return };
+        let Some(stranger) = self.stranger_leaves(key) else {
+            return;
+        };
         let Stranger { peer, mut got } = stranger;
         let rest = got.split_off(PREFACE);
-        let Some(preface) = got.first_chunk::<PREFACE>().copied() else { return };
+        let Some(preface) = got.first_chunk::<PREFACE>().copied() else {
+            return;
+        };
         let link = LinkId(self.next_link);
         self.next_link += 2;
         if let Some(slot) = self.net.slots.get_mut(key) {
@@ -217,11 +234,17 @@ impl<E: Engine> Worker<E> {
         self.net.set_deadline(key, crate::time::Instant::FAR_FUTURE);
         self.net.tune_tunnel(key);
         self.net.watch(key);
-        self.tell(Event::Accepted { link, preface, peer });
+        self.tell(Event::Accepted {
+            link,
+            preface,
+            peer,
+        });
     }
 
     fn stranger_is_leg(&mut self, key: SlotKey) {
-        let Some(stranger) = self.stranger_leaves(key) else { return };
+        let Some(stranger) = self.stranger_leaves(key) else {
+            return;
+        };
         let Stranger { peer, mut got } = stranger;
         let first = got.split_off(LEG_PREFACE);
         self.net.set_deadline(key, crate::time::Instant::FAR_FUTURE);
@@ -232,7 +255,10 @@ impl<E: Engine> Worker<E> {
     /// The stranger is one no longer; the slot keeps a placeholder until the caller fills it.
     fn stranger_leaves(&mut self, key: SlotKey) -> Option<Stranger> {
         let stranger = self.stranger_mut(key)?;
-        let empty = Stranger { peer: stranger.peer, got: Vec::new() };
+        let empty = Stranger {
+            peer: stranger.peer,
+            got: Vec::new(),
+        };
         let stranger = std::mem::replace(stranger, empty);
         self.strangers.leave(&stranger.peer);
         self.counters.strangers_open.sub(1);

@@ -125,7 +125,10 @@ impl Counters {
 
     /// Streams that ended for this reason.
     pub fn ended(&self, why: CloseReason) -> u64 {
-        CloseReason::ALL.iter().position(|&r| r == why).map_or(0, |place| self.ended[place].get())
+        CloseReason::ALL
+            .iter()
+            .position(|&r| r == why)
+            .map_or(0, |place| self.ended[place].get())
     }
 }
 

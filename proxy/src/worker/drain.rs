@@ -22,7 +22,11 @@ pub(super) enum Drain {
     #[default]
     No,
     /// Waiting for arrivals to cease.
-    Idling { idle: Duration, last_arrival: Instant, deadline: Instant },
+    Idling {
+        idle: Duration,
+        last_arrival: Instant,
+        deadline: Instant,
+    },
     /// Closed to new ones; waiting for streams to end.
     Emptying { deadline: Instant },
     /// Told control.
@@ -45,7 +49,11 @@ impl Drain {
     pub fn next_deadline(&self) -> Instant {
         match *self {
             Drain::No | Drain::Drained | Drain::Stopping => Instant::FAR_FUTURE,
-            Drain::Idling { idle, last_arrival, deadline } => deadline.min(last_arrival + idle),
+            Drain::Idling {
+                idle,
+                last_arrival,
+                deadline,
+            } => deadline.min(last_arrival + idle),
             Drain::Emptying { deadline } => deadline,
         }
     }
@@ -55,7 +63,11 @@ impl<E: Engine> Worker<E> {
     /// `Command::Drain`.
     pub(super) fn begin_drain(&mut self, idle: Duration, deadline: Instant) {
         if self.drain == Drain::No {
-            self.drain = Drain::Idling { idle, last_arrival: self.now, deadline };
+            self.drain = Drain::Idling {
+                idle,
+                last_arrival: self.now,
+                deadline,
+            };
         }
     }
 
@@ -137,6 +149,11 @@ impl<E: Engine> Worker<E> {
     }
 
     fn slots_where(&self, which: impl Fn(&Conn) -> bool) -> Vec<SlotKey> {
-        self.net.slots.iter().filter(|(_, slot)| which(&slot.conn)).map(|(key, _)| key).collect()
+        self.net
+            .slots
+            .iter()
+            .filter(|(_, slot)| which(&slot.conn))
+            .map(|(key, _)| key)
+            .collect()
     }
 }

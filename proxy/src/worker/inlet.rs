@@ -38,7 +38,11 @@ pub(super) struct Inlet {
 
 impl Default for Inlet {
     fn default() -> Self {
-        Inlet { waiting: VecDeque::new(), gate: Gate::Wait, lanes: Vec::new() }
+        Inlet {
+            waiting: VecDeque::new(),
+            gate: Gate::Wait,
+            lanes: Vec::new(),
+        }
     }
 }
 
@@ -82,9 +86,13 @@ impl<E: Engine> Worker<E> {
     /// Gives a waiting app a lane, or a place in the queue.
     fn app_place(&mut self, key: SlotKey) {
         let now = self.now;
-        let Some(stream) = self.stream(key) else { return };
+        let Some(stream) = self.stream(key) else {
+            return;
+        };
         let (portal, waits_until) = (stream.portal, stream.began + LANE_WAIT);
-        let Some(inlet) = self.inlets.get_mut(&portal) else { return };
+        let Some(inlet) = self.inlets.get_mut(&portal) else {
+            return;
+        };
         match inlet.lanes.last().copied() {
             Some(ix) => self.app_assign(key, ix),
             None => {
@@ -102,10 +110,14 @@ impl<E: Engine> Worker<E> {
     /// The stream gets its lane; OPEN follows in the next turn.
     fn app_assign(&mut self, key: SlotKey, ix: LaneIx) {
         let turn = self.turn;
-        let Some(lane) = self.lanes.get_mut(ix) else { return };
+        let Some(lane) = self.lanes.get_mut(ix) else {
+            return;
+        };
         let target = lane.target.clone();
         lane.tx.fresh.push_back((key, turn));
-        let Some(stream) = self.stream_mut(key) else { return };
+        let Some(stream) = self.stream_mut(key) else {
+            return;
+        };
         stream.target = target;
         stream.lane = Some(ix);
         stream.phase = Phase::Fresh;
@@ -120,8 +132,12 @@ impl<E: Engine> Worker<E> {
         let (now, turn) = (self.now, self.turn);
         let authority_millis = self.authority_millis();
         loop {
-            let Some(lane) = self.lanes.get_mut(ix) else { return };
-            let Some(&(key, came)) = lane.tx.fresh.front() else { return };
+            let Some(lane) = self.lanes.get_mut(ix) else {
+                return;
+            };
+            let Some(&(key, came)) = lane.tx.fresh.front() else {
+                return;
+            };
             if came == turn {
                 return self.lane_later(ix);
             }
@@ -168,7 +184,10 @@ impl<E: Engine> Worker<E> {
         let inlet = self.inlets.entry(portal).or_default();
         inlet.lanes.push(ix);
         for key in std::mem::take(&mut inlet.waiting) {
-            if self.stream(key).is_some_and(|s| matches!(s.phase, Phase::Waiting)) {
+            if self
+                .stream(key)
+                .is_some_and(|s| matches!(s.phase, Phase::Waiting))
+            {
                 self.app_assign(key, ix);
             }
         }
@@ -180,9 +199,13 @@ impl<E: Engine> Worker<E> {
         if let Some(inlet) = self.inlets.get_mut(&portal) {
             inlet.lanes.retain(|&lane| lane != ix);
         }
-        let Some(lane) = self.lanes.get_mut(ix) else { return };
+        let Some(lane) = self.lanes.get_mut(ix) else {
+            return;
+        };
         for (key, _) in std::mem::take(&mut lane.tx.fresh) {
-            let Some(stream) = self.stream_mut(key) else { continue };
+            let Some(stream) = self.stream_mut(key) else {
+                continue;
+            };
             if matches!(stream.phase, Phase::Fresh) {
                 stream.lane = None;
                 stream.phase = Phase::Waiting;
@@ -194,7 +217,9 @@ impl<E: Engine> Worker<E> {
 
     /// Resets an app that never got a lane.
     pub(super) fn app_give_up(&mut self, key: SlotKey, why: CloseReason) {
-        let Some(stream) = self.stream(key) else { return };
+        let Some(stream) = self.stream(key) else {
+            return;
+        };
         match stream.phase {
             Phase::Waiting | Phase::Fresh => {}
             Phase::Connecting(_) | Phase::Up | Phase::Over { .. } => return,
@@ -206,7 +231,9 @@ impl<E: Engine> Worker<E> {
 
     /// The deadline of a stream's socket: it waited long enough for a lane, or for a target.
     pub(super) fn stream_due(&mut self, key: SlotKey) {
-        let Some(stream) = self.stream(key) else { return };
+        let Some(stream) = self.stream(key) else {
+            return;
+        };
         match stream.phase {
             Phase::Waiting => {
                 let portal = stream.portal;
@@ -222,7 +249,9 @@ impl<E: Engine> Worker<E> {
 
     /// Whether a listener may accept now.
     pub(super) fn is_accepting(&self, portal: Option<PortalNo>) -> bool {
-        let waiting = portal.and_then(|p| self.inlets.get(&p)).map_or(0, |i| i.waiting.len());
+        let waiting = portal
+            .and_then(|p| self.inlets.get(&p))
+            .map_or(0, |i| i.waiting.len());
         self.drain.is_accepting()
             && !self.is_congested()
             && self.net.slots.room() > self.reserve()

@@ -17,13 +17,12 @@ use super::lane_recv::LaneRx;
 use super::lane_send::LaneTx;
 use super::net::code;
 use super::slab::SlotKey;
-use crate::engine::{Close, Engine, Outcome};
+use crate::engine::{Class, Close, Engine, Outcome};
 use crate::error::CloseReason;
 use crate::ids::{BundleId, LinkId, PortalNo};
 use crate::limits::LANES_MAX;
 use crate::protocol::command::{Adopt, Event, LaneCommand, LaneEvent, Permit, Role};
 use crate::protocol::lane::{Lane, Reaction, StreamKey};
-use crate::time::Instant;
 
 /// A lane's place in the worker's table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -39,6 +38,8 @@ pub(super) struct LaneConn {
     pub portal: PortalNo,
     pub bundle: BundleId,
     pub permit: Permit,
+    /// Inlet: the target that its streams ask for.
+    pub target: Arc<str>,
     pub proto: Lane,
     pub tx: LaneTx,
     pub rx: LaneRx,
@@ -46,8 +47,6 @@ pub(super) struct LaneConn {
     pub dirty: bool,
     /// Streams with a number here.
     pub streams: usize,
-    /// Takes new streams.
-    pub ready: bool,
     /// Set once it ends.
     pub end: Option<CloseReason>,
 }
@@ -98,10 +97,16 @@ impl Lanes {
 impl<E: Engine> Worker<E> {
     /// `Command::Adopt`.
     pub(super) fn adopt(&mut self, adopt: Adopt) {
-        let Some(key) = self.links.get(&adopt.link).copied() else { return };
+        let Some(key) = self.links.get(&adopt.link).copied() else {
+            return;
+        };
         let full = self.lanes.len() >= LANES_MAX;
-        let Some(slot) = self.net.slots.get_mut(key) else { return };
-        let Conn::Link(link) = &mut slot.conn else { return };
+        let Some(slot) = self.net.slots.get_mut(key) else {
+            return;
+        };
+        let Conn::Link(link) = &mut slot.conn else {
+            return;
+        };
         if !link.is_open() {
             return;
         }
@@ -120,13 +125,18 @@ impl<E: Engine> Worker<E> {
             role: adopt.role,
             portal: adopt.portal,
             bundle: adopt.bundle,
+            target: adopt
+                .permit
+                .targets
+                .first()
+                .map_or("", String::as_str)
+                .into(),
             permit: adopt.permit,
             proto: Lane::new(adopt.role, now),
             tx: LaneTx::new(adopt.sealer, head, now),
             rx: LaneRx::new(adopt.opener, rest),
             dirty: false,
             streams: 0,
-            ready: false,
             end: None,
         }));
         slot.conn = Conn::Lane(ix);
@@ -143,7 +153,9 @@ impl<E: Engine> Worker<E> {
     pub(super) fn lane_command(&mut self, link: LinkId, what: LaneCommand) {
         let now = self.now;
         let Some(ix) = self.lane_of(link) else { return };
-        let Some(lane) = self.lanes.get_mut(ix) else { return };
+        let Some(lane) = self.lanes.get_mut(ix) else {
+            return;
+        };
         match what {
             LaneCommand::Extend { serial, not_after } => {
                 lane.permit.serial = serial;
@@ -154,10 +166,7 @@ impl<E: Engine> Worker<E> {
                 lane.proto.credential(now, bytes);
                 self.lane_react(ix);
             }
-            LaneCommand::Retire => {
-                lane.proto.retire(now);
-                self.lane_react(ix);
-            }
+            LaneCommand::Retire => self.lane_retire(ix),
             LaneCommand::Cut(why) => self.lane_cut(ix, why),
         }
     }
@@ -166,7 +175,10 @@ impl<E: Engine> Worker<E> {
         let key = self.links.get(&link)?;
         match &self.net.slots.get(*key)?.conn {
             Conn::Lane(ix) => Some(*ix),
-            Conn::Listener(_) | Conn::Stranger(_) | Conn::Link(_) | Conn::Leg(_)
+            Conn::Listener(_)
+            | Conn::Stranger(_)
+            | Conn::Link(_)
+            | Conn::Leg(_)
             | Conn::Stream(_) => None,
         }
     }
@@ -178,6 +190,213 @@ impl<E: Engine> Worker<E> {
         {
             lane.dirty = true;
             self.dirty.push(ix);
+        }
+    }
+
+    /// Puts the lane on the next turn's list.
+    pub(super) fn lane_later(&mut self, ix: LaneIx) {
+        if !self.dirty_later.contains(&ix) {
+            self.dirty_later.push(ix);
+        }
+    }
+
+    /// The lane's own deadlines, or its permit's end, whichever is first.
+    pub(super) fn lane_set_deadline(&mut self, ix: LaneIx) {
+        let Some(lane) = self.lanes.get(ix) else {
+            return;
+        };
+        let at = lane.proto.next_deadline().min(lane.permit.not_after);
+        self.net.set_deadline(lane.key, at);
+    }
+
+    /// A deadline of the lane has come.
+    pub(super) fn lane_due(&mut self, ix: LaneIx) {
+        let now = self.now;
+        let Some(lane) = self.lanes.get_mut(ix) else {
+            return;
+        };
+        if lane.permit.not_after <= now {
+            return self.lane_cut(ix, CloseReason::PermitExpired);
+        }
+        lane.proto.on_timer(now);
+        self.lane_react(ix);
+        self.lane_set_deadline(ix);
+    }
+
+    /// A completion of the lane's socket.
+    pub(super) fn lane_done(&mut self, ix: LaneIx, code: u8, what: Outcome) {
+        match (code, what) {
+            (code::RECV, Outcome::Received { buf, at, len, .. }) => {
+                self.lane_received(ix, buf, at, len);
+            }
+            (code::SEND, Outcome::Sent { buf }) => self.lane_sent(ix, buf),
+            (_, what) => {
+                self.net.reclaim(what);
+                self.lane_cut(ix, CloseReason::TunnelLost);
+            }
+        }
+    }
+
+    /// Gets its turn after waiting for a buffer.
+    pub(super) fn lane_resume(&mut self, ix: LaneIx) {
+        let Some(lane) = self.lanes.get(ix) else {
+            return;
+        };
+        let key = lane.key;
+        if lane.rx.is_stalled() {
+            self.lane_unstall(ix);
+        } else if !self.net.is_flying(key, code::RECV) {
+            self.net.recv_any(key, Class::Large);
+        }
+        self.lane_dirty(ix);
+    }
+
+    /// No more streams here; live ones go on.
+    pub(super) fn lane_retire(&mut self, ix: LaneIx) {
+        let now = self.now;
+        let Some(lane) = self.lanes.get_mut(ix) else {
+            return;
+        };
+        let (role, portal) = (lane.role, lane.portal);
+        lane.proto.retire(now);
+        self.lane_react(ix);
+        if role == Role::Inlet {
+            self.inlet_lane_gone(portal, ix);
+        }
+    }
+
+    /// Ends the lane now, and with it all its streams: their apps see a reset.
+    pub(super) fn lane_cut(&mut self, ix: LaneIx, why: CloseReason) {
+        let now = self.now;
+        let Some(lane) = self.lanes.get_mut(ix) else {
+            return;
+        };
+        if lane.end.is_some() {
+            return;
+        }
+        lane.end = Some(why);
+        if matches!(
+            why,
+            CloseReason::Violation | CloseReason::BadTag | CloseReason::Malformed
+        ) {
+            self.counters.lane_violations.add(1);
+        }
+        let (key, link, role, portal) = (lane.key, lane.link, lane.role, lane.portal);
+        for buf in lane.tx.take_buffers() {
+            self.net.free(buf);
+        }
+        if let Some(shared) = lane.rx.take_stalled() {
+            self.net.release_shared(shared);
+        }
+        lane.proto.on_lost(now, why);
+        self.lane_react(ix);
+        if role == Role::Inlet {
+            self.inlet_lane_gone(portal, ix);
+        }
+        self.net.terminate(key, Close::Reset);
+        self.tell(Event::Lane {
+            link,
+            what: LaneEvent::Closed(why),
+        });
+    }
+
+    /// The lane's socket is closed.
+    pub(super) fn lane_closed(&mut self, ix: LaneIx) {
+        let Some(lane) = self.lanes.remove(ix) else {
+            return;
+        };
+        assert_eq!(lane.streams, 0, "a lane is freed with streams on it");
+        self.net.remove(lane.key);
+        self.links.remove(&lane.link);
+        self.counters.lanes_open.sub(1);
+    }
+
+    /// Carries out what the lane's state machine has decided.
+    pub(super) fn lane_react(&mut self, ix: LaneIx) {
+        while let Some(reaction) = self
+            .lanes
+            .get_mut(ix)
+            .and_then(|lane| lane.proto.poll_reaction())
+        {
+            let data = self.lane_reaction(ix, reaction);
+            debug_assert!(data.is_none(), "only a record delivers data");
+        }
+        self.lane_dirty(ix);
+    }
+
+    /// Carries out one reaction. For DATA: the stream whose it is; the caller has the bytes.
+    pub(super) fn lane_reaction(&mut self, ix: LaneIx, reaction: Reaction) -> Option<SlotKey> {
+        match reaction {
+            Reaction::Deliver { key, .. } | Reaction::Hold { key, .. } => {
+                return self.net.slots.key_of(key.0);
+            }
+            Reaction::Discard => {}
+            Reaction::Connect { n, open } => {
+                self.note_arrival();
+                self.target_open(ix, n, &open);
+            }
+            Reaction::Opened { .. } => {}
+            Reaction::Resume { key, .. } => self.with_stream(key, Self::stream_credited),
+            Reaction::FinToApp { key, .. } => self.with_stream(key, Self::stream_finish),
+            Reaction::ResetApp { key, .. } => {
+                self.with_stream(key, |worker, key| worker.stream_stop(key, Close::Reset));
+            }
+            Reaction::Freed {
+                key,
+                why,
+                sent,
+                received,
+                ..
+            } => {
+                self.with_stream(key, |worker, key| {
+                    worker.stream_freed(key, why, sent, received)
+                });
+            }
+            Reaction::Ready => {
+                let lane = self.lanes.get(ix)?;
+                let (link, role, portal) = (lane.link, lane.role, lane.portal);
+                if role == Role::Inlet {
+                    self.inlet_lane_ready(portal, ix);
+                }
+                self.tell(Event::Lane {
+                    link,
+                    what: LaneEvent::Ready,
+                });
+            }
+            Reaction::Denied(why) => {
+                let link = self.lanes.get(ix)?.link;
+                self.tell(Event::Lane {
+                    link,
+                    what: LaneEvent::Denied(why),
+                });
+                self.lane_cut(ix, why);
+            }
+            Reaction::Retiring => {
+                let lane = self.lanes.get(ix)?;
+                let (link, role, portal) = (lane.link, lane.role, lane.portal);
+                if role == Role::Inlet {
+                    self.inlet_lane_gone(portal, ix);
+                }
+                self.tell(Event::Lane {
+                    link,
+                    what: LaneEvent::Retiring,
+                });
+            }
+            Reaction::KeyUpdate => self.lanes.get_mut(ix)?.rx.update_key(),
+            Reaction::Credential(bytes) => {
+                let link = self.lanes.get(ix)?.link;
+                self.tell(Event::Lane {
+                    link,
+                    what: LaneEvent::Credential(bytes),
+                });
+            }
+        }
+        None
+    }
+
+    fn with_stream(&mut self, key: StreamKey, act: impl FnOnce(&mut Self, SlotKey)) {
+        if let Some(key) = self.net.slots.key_of(key.0) {
+            act(self, key);
         }
     }
 }

@@ -51,7 +51,12 @@ pub(super) struct Run {
 
 impl LaneRx {
     pub fn new(opener: Opener, rest: Vec<u8>) -> Self {
-        LaneRx { opener, kept: 0, stalled: None, rest }
+        LaneRx {
+            opener,
+            kept: 0,
+            stalled: None,
+            rest,
+        }
     }
 
     /// Takes the share of a buffer that a begun record pins, to release it.
@@ -71,7 +76,9 @@ impl LaneRx {
 
 /// The next complete record of `bytes`, by its length.
 fn next_record(bytes: &[u8]) -> Result<Option<usize>, CloseReason> {
-    let Some(header) = bytes.first_chunk::<RECORD_HEADER>() else { return Ok(None) };
+    let Some(header) = bytes.first_chunk::<RECORD_HEADER>() else {
+        return Ok(None);
+    };
     let len = record::record_len(*header, LANE_RECORD_MAX).map_err(|_| CloseReason::Malformed)?;
     let whole = RECORD_HEADER + len;
     Ok((bytes.len() >= whole).then_some(whole))
@@ -80,8 +87,13 @@ fn next_record(bytes: &[u8]) -> Result<Option<usize>, CloseReason> {
 impl<E: Engine> Worker<E> {
     /// A receive of the lane is back.
     pub(super) fn lane_received(&mut self, ix: LaneIx, mut buf: Buf, at: usize, len: usize) {
-        let Some(lane) = self.lanes.get_mut(ix) else { return self.net.free(buf) };
-        debug_assert!(lane.rx.kept <= at, "a begun record lies before what was received");
+        let Some(lane) = self.lanes.get_mut(ix) else {
+            return self.net.free(buf);
+        };
+        debug_assert!(
+            lane.rx.kept <= at,
+            "a begun record lies before what was received"
+        );
         let mut pos = at - lane.rx.kept;
         let end = at + len;
         lane.rx.kept = 0;
@@ -130,15 +142,27 @@ impl<E: Engine> Worker<E> {
         range: Range<usize>,
         runs: &mut Vec<Run>,
     ) -> Result<(), CloseReason> {
-        let Some(lane) = self.lanes.get_mut(ix) else { return Ok(()) };
+        let Some(lane) = self.lanes.get_mut(ix) else {
+            return Ok(());
+        };
         let start = range.start + RECORD_HEADER + RECORD_INNER;
-        let opened = lane.rx.opener.open(&mut buf[range]).map_err(|_| CloseReason::BadTag)?;
+        let opened = lane
+            .rx
+            .opener
+            .open(&mut buf[range])
+            .map_err(|_| CloseReason::BadTag)?;
         let (inner, payload) = opened.split_first_chunk().ok_or(CloseReason::Malformed)?;
         let header = Header::parse(*inner).map_err(|_| CloseReason::Violation)?;
         let payload_len = payload.len();
-        lane.proto.on_record(self.now, header, payload).map_err(|_| CloseReason::Violation)?;
+        lane.proto
+            .on_record(self.now, header, payload)
+            .map_err(|_| CloseReason::Violation)?;
         self.counters.records_received.add(1);
-        while let Some(reaction) = self.lanes.get_mut(ix).and_then(|lane| lane.proto.poll_reaction()) {
+        while let Some(reaction) = self
+            .lanes
+            .get_mut(ix)
+            .and_then(|lane| lane.proto.poll_reaction())
+        {
             if let Some(key) = self.lane_reaction(ix, reaction) {
                 self.counters.bytes_received.add(payload_len as u64);
                 add_run(runs, buf, key, start..start + payload_len);
@@ -149,7 +173,9 @@ impl<E: Engine> Worker<E> {
 
     /// Keeps a begun record at the front of the same buffer, and receives behind it.
     fn lane_keep(&mut self, ix: LaneIx, mut buf: Buf, rest: Range<usize>) {
-        let Some(lane) = self.lanes.get_mut(ix) else { return self.net.free(buf) };
+        let Some(lane) = self.lanes.get_mut(ix) else {
+            return self.net.free(buf);
+        };
         let key = lane.key;
         if rest.is_empty() {
             self.net.free(buf);
@@ -164,7 +190,9 @@ impl<E: Engine> Worker<E> {
 
     /// The same when runs are on their way from that buffer: the begun record moves to another.
     fn lane_keep_shared(&mut self, ix: LaneIx, shared: Rc<Buf>, rest: Range<usize>) {
-        let Some(lane) = self.lanes.get_mut(ix) else { return self.net.release_shared(shared) };
+        let Some(lane) = self.lanes.get_mut(ix) else {
+            return self.net.release_shared(shared);
+        };
         let key = lane.key;
         if rest.is_empty() {
             self.net.release_shared(shared);
@@ -186,7 +214,9 @@ impl<E: Engine> Worker<E> {
     /// Goes on after waiting for a buffer: with a new one, or with the old one if no run of it is
     /// out any more.
     pub(super) fn lane_unstall(&mut self, ix: LaneIx) {
-        let Some(lane) = self.lanes.get_mut(ix) else { return };
+        let Some(lane) = self.lanes.get_mut(ix) else {
+            return;
+        };
         if let Some((shared, rest)) = lane.rx.stalled.take() {
             match Rc::try_unwrap(shared) {
                 Ok(buf) => self.lane_keep(ix, buf, rest),
@@ -199,7 +229,9 @@ impl<E: Engine> Worker<E> {
 
     /// The first records of an adopted link, if some came behind its last frame.
     pub(super) fn lane_take_rest(&mut self, ix: LaneIx) {
-        let Some(lane) = self.lanes.get_mut(ix) else { return };
+        let Some(lane) = self.lanes.get_mut(ix) else {
+            return;
+        };
         let key = lane.key;
         if lane.rx.rest.is_empty() {
             return self.net.recv_any(key, Class::Large);
@@ -210,7 +242,11 @@ impl<E: Engine> Worker<E> {
         };
         let rest = std::mem::take(&mut lane.rx.rest);
         let len = rest.len().min(buf.len());
-        debug_assert_eq!(len, rest.len(), "a link holds no more than one piece and one receive");
+        debug_assert_eq!(
+            len,
+            rest.len(),
+            "a link holds no more than one piece and one receive"
+        );
         buf[..len].copy_from_slice(&rest[..len]);
         self.lane_received(ix, buf, 0, len);
     }

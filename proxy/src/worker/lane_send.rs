@@ -19,14 +19,17 @@ use std::collections::VecDeque;
 use crypto::record::Sealer;
 
 use super::Worker;
+use super::conn::Conn;
+use super::counters::Counters;
 use super::lane::{LaneConn, LaneIx};
 use super::net::code;
 use super::slab::SlotKey;
 use crate::engine::{Buf, Class, Engine};
 use crate::error::CloseReason;
+use crate::ids::StreamNo;
 use crate::limits::{
-    CONTROL_PAYLOAD_MAX, KEY_AGE_MAX, LANE_PAYLOAD_MAX, LANE_PENDING_MAX, RECORD_HEADER,
-    RECORD_INNER, RECORD_OVERHEAD, RECORD_TAG, TURN_BYTES_MAX,
+    CONTROL_PAYLOAD_MAX, KEY_AGE_MAX, LANE_PAYLOAD_MAX, LANE_PENDING_MAX, LINK_TX_MAX,
+    RECORD_HEADER, RECORD_INNER, RECORD_OVERHEAD, TURN_BYTES_MAX,
 };
 use crate::protocol::record::{Header, Kind};
 use crate::time::Instant;
@@ -101,7 +104,10 @@ impl LaneTx {
 
     /// The buffer being filled, with at least `room` bytes left; makes one if needed.
     fn reserve<E: Engine>(&mut self, engine: &mut E, room: usize) -> Result<&mut Batch, Stop> {
-        if self.filling.as_ref().is_some_and(|batch| batch.room() < room)
+        if self
+            .filling
+            .as_ref()
+            .is_some_and(|batch| batch.room() < room)
             && let Some(batch) = self.filling.take()
         {
             self.full.push_back(batch);
@@ -117,7 +123,9 @@ impl LaneTx {
 
     /// Seals one record whose payload is already in place behind the batch's end.
     fn seal(&mut self, header: Header, payload: usize) -> Result<(), Stop> {
-        let Some(batch) = &mut self.filling else { return Err(Stop::NoBuffer) };
+        let Some(batch) = &mut self.filling else {
+            return Err(Stop::NoBuffer);
+        };
         let end = batch.len + RECORD_OVERHEAD + payload;
         let record = &mut batch.buf[batch.len..end];
         record[RECORD_HEADER..RECORD_HEADER + RECORD_INNER].copy_from_slice(&header.encode());
@@ -127,21 +135,31 @@ impl LaneTx {
         Ok(())
     }
 
+    /// Whether the key has been used enough.
+    fn is_key_old(&self, now: Instant) -> bool {
+        self.sealer.due() || now.since(self.key_since) >= KEY_AGE_MAX
+    }
+
     /// The next buffer to send.
     fn next(&mut self) -> Option<Batch> {
-        self.full.pop_front().or_else(|| self.filling.take()).filter(|batch| batch.len > 0)
+        self.full.pop_front().or_else(|| self.filling.take())
     }
 
     /// Takes every buffer, to free it.
     pub fn take_buffers(&mut self) -> impl Iterator<Item = Buf> {
-        self.full.drain(..).chain(self.filling.take()).map(|batch| batch.buf)
+        self.full
+            .drain(..)
+            .chain(self.filling.take())
+            .map(|batch| batch.buf)
     }
 }
 
 impl<E: Engine> Worker<E> {
     /// Seals what the turn has produced for this lane and sends.
     pub(super) fn lane_flush(&mut self, ix: LaneIx) {
-        let Some(lane) = self.lanes.get_mut(ix) else { return };
+        let Some(lane) = self.lanes.get_mut(ix) else {
+            return;
+        };
         lane.dirty = false;
         if lane.end.is_some() {
             return;
@@ -162,21 +180,27 @@ impl<E: Engine> Worker<E> {
     fn lane_seal(&mut self, ix: LaneIx) -> Result<(), Stop> {
         self.lane_open_fresh(ix);
         let now = self.now;
-        let Some(lane) = self.lanes.get_mut(ix) else { return Ok(()) };
+        let Some(lane) = self.lanes.get_mut(ix) else {
+            return Ok(());
+        };
         lane.put_head(&mut self.net.engine)?;
         lane.put_control(&mut self.net.engine, now, &self.counters)?;
         let mut share = TURN_BYTES_MAX;
         loop {
-            let Some(lane) = self.lanes.get_mut(ix) else { return Ok(()) };
+            let Some(lane) = self.lanes.get_mut(ix) else {
+                return Ok(());
+            };
             if lane.tx.pending >= LANE_PENDING_MAX {
                 return Ok(());
             }
             if share == 0 {
                 // The rest of the streams get their turn in the next one.
-                self.lane_dirty(ix);
+                self.lane_later(ix);
                 return Ok(());
             }
-            let Some(key) = lane.tx.turn.pop_front() else { return Ok(()) };
+            let Some(key) = lane.tx.turn.pop_front() else {
+                return Ok(());
+            };
             match self.lane_seal_data(ix, key) {
                 Ok(len) => share = share.saturating_sub(len),
                 Err(stop) => {
@@ -201,8 +225,13 @@ impl<E: Engine> Worker<E> {
             stream.rx.queued = false;
             return Ok(0);
         };
-        let Some(lane) = self.lanes.get_mut(ix) else { return Ok(0) };
-        let want = range.len().min(LANE_PAYLOAD_MAX).min(lane.proto.sendable(n));
+        let Some(lane) = self.lanes.get_mut(ix) else {
+            return Ok(0);
+        };
+        let want = range
+            .len()
+            .min(LANE_PAYLOAD_MAX)
+            .min(lane.proto.sendable(n));
         if want == 0 {
             // Credit is used up: `Resume` brings the stream back.
             stream.rx.queued = false;
@@ -215,12 +244,19 @@ impl<E: Engine> Worker<E> {
         let at = batch.len + RECORD_HEADER + RECORD_INNER;
         let from = range.start..range.start + len;
         batch.buf[at..at + len].copy_from_slice(&held[from]);
-        lane.tx.seal(Header { kind: Kind::Data, flags: 0, stream: n }, len)?;
+        lane.tx.seal(
+            Header {
+                kind: Kind::Data,
+                flags: 0,
+                stream: n,
+            },
+            len,
+        )?;
         lane.proto.on_app_data(now, n, len);
         self.counters.records_sent.add(1);
         self.counters.bytes_sent.add(len as u64);
         range.start += len;
-        let rest = !range.is_empty();
+        let rest = range.start < range.end;
         if !rest && let Some((buf, _)) = stream.rx.held.take() {
             self.net.free(buf);
         }
@@ -242,7 +278,9 @@ impl<E: Engine> Worker<E> {
 
     /// Sends the oldest batch, unless one is on its way.
     fn lane_send(&mut self, ix: LaneIx) {
-        let Some(lane) = self.lanes.get_mut(ix) else { return };
+        let Some(lane) = self.lanes.get_mut(ix) else {
+            return;
+        };
         let key = lane.key;
         if self.net.is_flying(key, code::SEND) {
             return;
@@ -258,7 +296,9 @@ impl<E: Engine> Worker<E> {
     /// are read again.
     pub(super) fn lane_sent(&mut self, ix: LaneIx, buf: Buf) {
         self.net.free(buf);
-        let Some(lane) = self.lanes.get_mut(ix) else { return };
+        let Some(lane) = self.lanes.get_mut(ix) else {
+            return;
+        };
         let sent = std::mem::take(&mut lane.tx.sending);
         lane.tx.pending = lane.tx.pending.saturating_sub(sent);
         if lane.tx.pending < LANE_PENDING_MAX {
@@ -280,11 +320,10 @@ impl LaneConn {
         if self.tx.head.is_empty() {
             return Ok(());
         }
-        let batch = self.tx.reserve(engine, LINK_TX_MAX)?;
+        self.tx.reserve(engine, LINK_TX_MAX)?;
         let head = std::mem::take(&mut self.tx.head);
-        let batch = match &mut self.tx.filling {
-            Some(batch) => batch,
-            None => return Err(Stop::NoBuffer),
+        let Some(batch) = &mut self.tx.filling else {
+            return Err(Stop::NoBuffer);
         };
         batch.buf[batch.len..batch.len + head.len()].copy_from_slice(&head);
         batch.len += head.len();
@@ -299,10 +338,14 @@ impl LaneConn {
         counters: &Counters,
     ) -> Result<(), Stop> {
         loop {
-            let batch = self.tx.reserve(engine, RECORD_OVERHEAD + CONTROL_PAYLOAD_MAX)?;
+            let batch = self
+                .tx
+                .reserve(engine, RECORD_OVERHEAD + CONTROL_PAYLOAD_MAX)?;
             let at = batch.len + RECORD_HEADER + RECORD_INNER;
             let payload = &mut batch.buf[at..at + CONTROL_PAYLOAD_MAX];
-            let Some((header, len)) = self.proto.next_control(payload) else { return Ok(()) };
+            let Some((header, len)) = self.proto.next_control(payload) else {
+                return Ok(());
+            };
             self.tx.seal(header, len)?;
             counters.records_sent.add(1);
             if self.tx.is_key_old(now) {
@@ -318,10 +361,17 @@ impl LaneConn {
         now: Instant,
         counters: &Counters,
     ) -> Result<(), Stop> {
-        let batch = self.tx.reserve(engine, RECORD_OVERHEAD + CONTROL_PAYLOAD_MAX)?;
+        let batch = self
+            .tx
+            .reserve(engine, RECORD_OVERHEAD + CONTROL_PAYLOAD_MAX)?;
         let at = batch.len + RECORD_HEADER + RECORD_INNER;
-        let len = key_update(&mut batch.buf[at..]);
-        let header = Header { kind: Kind::KeyUpdate, flags: 0, stream: StreamNo::LANE };
+        let len = 0;
+        let _ = &batch.buf[at..];
+        let header = Header {
+            kind: Kind::KeyUpdate,
+            flags: 0,
+            stream: StreamNo::LANE,
+        };
         self.tx.seal(header, len)?;
         self.tx.sealer.update(None);
         self.tx.key_since = now;

@@ -69,7 +69,16 @@ pub(super) struct Link {
 impl Link {
     fn new(id: LinkId, expect: Expect, rx: Vec<u8>, tx: Vec<u8>) -> Self {
         let due = (Instant::FAR_FUTURE, CloseReason::ShakeTimeout);
-        Link { id, dial: None, expect, rx, tx, end: End::No, fin_sent: false, due }
+        Link {
+            id,
+            dial: None,
+            expect,
+            rx,
+            tx,
+            end: End::No,
+            fin_sent: false,
+            due,
+        }
     }
 
     /// An accepted connection that has said its preface; `rx` came behind that.
@@ -91,7 +100,9 @@ impl Link {
             Expect::Nothing => return Ok(None),
             Expect::Exact(len) => (0, usize::from(len)),
             Expect::Frame => {
-                let Some(len) = self.rx.first_chunk() else { return Ok(None) };
+                let Some(len) = self.rx.first_chunk() else {
+                    return Ok(None);
+                };
                 (len.len(), usize::from(u16::from_be_bytes(*len)))
             }
         };
@@ -111,7 +122,10 @@ impl Link {
 
 /// Puts `bytes` behind a u16 length, the way frames travel.
 pub(super) fn put_frame(out: &mut Vec<u8>, bytes: &[u8]) {
-    debug_assert!(bytes.len() <= FRAME_MAX, "control made a frame that is too long");
+    debug_assert!(
+        bytes.len() <= FRAME_MAX,
+        "control made a frame that is too long"
+    );
     let len = u16::try_from(bytes.len()).unwrap_or(u16::MAX);
     out.extend_from_slice(&len.to_be_bytes());
     out.extend_from_slice(&bytes[..usize::from(len)]);
@@ -121,7 +135,10 @@ impl<E: Engine> Worker<E> {
     fn link_mut(&mut self, key: SlotKey) -> Option<&mut Link> {
         match &mut self.net.slots.get_mut(key)?.conn {
             Conn::Link(link) => Some(link),
-            Conn::Listener(_) | Conn::Stranger(_) | Conn::Leg(_) | Conn::Lane(_)
+            Conn::Listener(_)
+            | Conn::Stranger(_)
+            | Conn::Leg(_)
+            | Conn::Lane(_)
             | Conn::Stream(_) => None,
         }
     }
@@ -139,7 +156,12 @@ impl<E: Engine> Worker<E> {
         let mut left: VecDeque<SocketAddr> = to.into();
         left.truncate(DIAL_ADDRESSES_MAX);
         if let Some(&trying) = left.front() {
-            link.dial = Some(Dial { left, trying, attempt_ends: self.now, deadline });
+            link.dial = Some(Dial {
+                left,
+                trying,
+                attempt_ends: self.now,
+                deadline,
+            });
         }
         match self.net.insert(None, Conn::Link(Box::new(link))) {
             Ok(key) => {
@@ -147,7 +169,10 @@ impl<E: Engine> Worker<E> {
                 self.counters.links_open.add(1);
                 self.link_dial_next(key, CloseReason::DialFailed);
             }
-            Err(_) => self.tell(Event::Closed { link: id, why: CloseReason::Overloaded }),
+            Err(_) => self.tell(Event::Closed {
+                link: id,
+                why: CloseReason::Overloaded,
+            }),
         }
     }
 
@@ -155,7 +180,9 @@ impl<E: Engine> Worker<E> {
     fn link_dial_next(&mut self, key: SlotKey, failed: CloseReason) {
         let now = self.now;
         loop {
-            let Some(link) = self.link_mut(key) else { return };
+            let Some(link) = self.link_mut(key) else {
+                return;
+            };
             let Some(dial) = &mut link.dial else {
                 return self.link_end(key, Some(failed));
             };
@@ -168,7 +195,11 @@ impl<E: Engine> Worker<E> {
             };
             dial.trying = to;
             dial.attempt_ends = now + dial.deadline.since(now) / tries;
-            if self.net.make_socket(key, to, &SockOpt { tunnel: true }).is_ok() {
+            if self
+                .net
+                .make_socket(key, to, &SockOpt { tunnel: true })
+                .is_ok()
+            {
                 self.net.connect(key, to);
                 return self.link_set_deadline(key);
             }
@@ -176,16 +207,25 @@ impl<E: Engine> Worker<E> {
     }
 
     fn link_set_deadline(&mut self, key: SlotKey) {
-        let Some(link) = self.link_mut(key) else { return };
-        let attempt = link.dial.as_ref().map_or(Instant::FAR_FUTURE, |d| d.attempt_ends);
+        let Some(link) = self.link_mut(key) else {
+            return;
+        };
+        let attempt = link
+            .dial
+            .as_ref()
+            .map_or(Instant::FAR_FUTURE, |d| d.attempt_ends);
         let at = attempt.min(link.due.0);
         self.net.set_deadline(key, at);
     }
 
     /// `Command::Send`.
     pub(super) fn link_send(&mut self, id: LinkId, bytes: &[u8], framed: bool, then: Expect) {
-        let Some(key) = self.links.get(&id).copied() else { return };
-        let Some(link) = self.link_mut(key) else { return };
+        let Some(key) = self.links.get(&id).copied() else {
+            return;
+        };
+        let Some(link) = self.link_mut(key) else {
+            return;
+        };
         if link.end != End::No {
             return;
         }
@@ -204,8 +244,12 @@ impl<E: Engine> Worker<E> {
 
     /// `Command::Deadline`.
     pub(super) fn link_deadline(&mut self, id: LinkId, at: Instant, why: CloseReason) {
-        let Some(key) = self.links.get(&id).copied() else { return };
-        let Some(link) = self.link_mut(key) else { return };
+        let Some(key) = self.links.get(&id).copied() else {
+            return;
+        };
+        let Some(link) = self.link_mut(key) else {
+            return;
+        };
         if link.end == End::No {
             link.due = (at, why);
             self.link_set_deadline(key);
@@ -214,9 +258,13 @@ impl<E: Engine> Worker<E> {
 
     /// `Command::Close`.
     pub(super) fn link_close(&mut self, id: LinkId, flush: bool) {
-        let Some(key) = self.links.get(&id).copied() else { return };
+        let Some(key) = self.links.get(&id).copied() else {
+            return;
+        };
         let ends = self.now + LINK_LINGER;
-        let Some(link) = self.link_mut(key) else { return };
+        let Some(link) = self.link_mut(key) else {
+            return;
+        };
         if !flush || link.dial.is_some() {
             return self.link_end(key, None);
         }
@@ -235,7 +283,9 @@ impl<E: Engine> Worker<E> {
     }
 
     fn link_end_how(&mut self, key: SlotKey, tell: Option<CloseReason>, how: Close) {
-        let Some(link) = self.link_mut(key) else { return };
+        let Some(link) = self.link_mut(key) else {
+            return;
+        };
         link.dial = None;
         let tell = match link.end {
             End::No => tell,
@@ -253,7 +303,9 @@ impl<E: Engine> Worker<E> {
         if self.net.is_flying(key, code::SEND | code::CONNECT) {
             return;
         }
-        let Some(link) = self.link_mut(key) else { return };
+        let Some(link) = self.link_mut(key) else {
+            return;
+        };
         if matches!(link.end, End::Closing { .. }) || link.dial.is_some() {
             return;
         }
@@ -264,13 +316,18 @@ impl<E: Engine> Worker<E> {
             }
             return;
         }
-        let class =
-            if link.tx.len() <= Class::Small.size() { Class::Small } else { Class::Medium };
+        let class = if link.tx.len() <= Class::Small.size() {
+            Class::Small
+        } else {
+            Class::Medium
+        };
         let Some(mut buf) = self.net.engine.alloc(class) else {
             self.counters.starved.add(1);
             return self.net.starve(key);
         };
-        let Some(link) = self.link_mut(key) else { return self.net.free(buf) };
+        let Some(link) = self.link_mut(key) else {
+            return self.net.free(buf);
+        };
         let len = link.tx.len().min(buf.len());
         buf[..len].copy_from_slice(&link.tx[..len]);
         link.tx.drain(..len);
@@ -281,7 +338,9 @@ impl<E: Engine> Worker<E> {
     /// when nothing is expected.
     pub(super) fn link_read(&mut self, key: SlotKey) {
         let congested = self.is_congested();
-        let Some(link) = self.link_mut(key) else { return };
+        let Some(link) = self.link_mut(key) else {
+            return;
+        };
         if link.dial.is_some() {
             return;
         }
@@ -313,9 +372,14 @@ impl<E: Engine> Worker<E> {
     pub(super) fn link_done(&mut self, key: SlotKey, code: u8, what: Outcome) {
         match (code, what) {
             (code::CONNECT, Outcome::Connected) => {
-                let Some(link) = self.link_mut(key) else { return };
+                let Some(link) = self.link_mut(key) else {
+                    return;
+                };
                 let Some(dial) = link.dial.take() else { return };
-                let event = Event::Connected { link: link.id, peer: dial.trying };
+                let event = Event::Connected {
+                    link: link.id,
+                    peer: dial.trying,
+                };
                 self.tell(event);
                 self.link_set_deadline(key);
                 self.link_pump(key);
@@ -354,12 +418,22 @@ impl<E: Engine> Worker<E> {
     /// The link's deadline, or that of one dial attempt.
     pub(super) fn link_due(&mut self, key: SlotKey) {
         let now = self.now;
-        let Some(link) = self.link_mut(key) else { return };
+        let Some(link) = self.link_mut(key) else {
+            return;
+        };
         let (at, why) = link.due;
         if at <= now {
-            let how = if link.fin_sent { Close::Fin } else { Close::Reset };
+            let how = if link.fin_sent {
+                Close::Fin
+            } else {
+                Close::Reset
+            };
             self.link_end_how(key, Some(why), how);
-        } else if link.dial.as_ref().is_some_and(|dial| dial.attempt_ends <= now) {
+        } else if link
+            .dial
+            .as_ref()
+            .is_some_and(|dial| dial.attempt_ends <= now)
+        {
             self.net.terminate(key, Close::Reset);
         } else {
             self.link_set_deadline(key);
@@ -368,7 +442,9 @@ impl<E: Engine> Worker<E> {
 
     /// The link's socket is closed: the end, or the end of one dial attempt.
     pub(super) fn link_closed(&mut self, key: SlotKey) {
-        let Some(link) = self.link_mut(key) else { return };
+        let Some(link) = self.link_mut(key) else {
+            return;
+        };
         if let End::Closing { tell } = link.end {
             let id = link.id;
             self.net.remove(key);
@@ -398,7 +474,11 @@ mod tests {
         put_frame(&mut whole, b"hello");
         whole.extend_from_slice(b"next");
         for cut in 0..7 {
-            assert_eq!(link(Expect::Frame, &whole[..cut]).cut(), Ok(None), "{cut} bytes");
+            assert_eq!(
+                link(Expect::Frame, &whole[..cut]).cut(),
+                Ok(None),
+                "{cut} bytes"
+            );
         }
         let mut link = link(Expect::Frame, &whole);
         assert_eq!(link.cut().unwrap().unwrap(), b"hello");
@@ -410,9 +490,18 @@ mod tests {
     #[test]
     fn a_length_out_of_bounds_is_malformed_before_the_body_is_there() {
         let over = u16::try_from(FRAME_MAX + 1).unwrap().to_be_bytes();
-        assert_eq!(link(Expect::Frame, &over).cut(), Err(CloseReason::Malformed));
-        assert_eq!(link(Expect::Frame, &[0, 0]).cut(), Err(CloseReason::Malformed));
-        assert_eq!(link(Expect::Exact(0), &[]).cut(), Err(CloseReason::Malformed));
+        assert_eq!(
+            link(Expect::Frame, &over).cut(),
+            Err(CloseReason::Malformed)
+        );
+        assert_eq!(
+            link(Expect::Frame, &[0, 0]).cut(),
+            Err(CloseReason::Malformed)
+        );
+        assert_eq!(
+            link(Expect::Exact(0), &[]).cut(),
+            Err(CloseReason::Malformed)
+        );
     }
 
     #[test]

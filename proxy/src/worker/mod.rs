@@ -83,6 +83,8 @@ pub struct Worker<E: Engine> {
     again: bool,
 
     listeners: Vec<SlotKey>,
+    /// Some listener rests because a bound is reached.
+    accept_paused: bool,
     strangers: accept::Strangers,
     links: BTreeMap<LinkId, SlotKey>,
     next_link: u64,
@@ -127,6 +129,7 @@ impl<E: Engine> Worker<E> {
             turn: 0,
             again: false,
             listeners: Vec::new(),
+            accept_paused: false,
             strangers: accept::Strangers::default(),
             links: BTreeMap::new(),
             next_link: (u64::from(config.place) << 48) | 1,
@@ -164,15 +167,14 @@ impl<E: Engine> Worker<E> {
         self.take_commands();
         self.fire_timers();
         self.do_new_work();
-        if self.drain.is_over() && self.net.slots.is_empty() {
-            return false;
-        }
 
-        let wait = self.how_long();
+        let last = self.drain.is_over() && self.net.slots.is_empty();
+        // The last turn carries out the last closes.
+        let wait = if last { Wait::Poll } else { self.how_long() };
         let mut done = std::mem::take(&mut self.done);
         self.net.turn(wait, &mut done);
         self.done = done;
-        true
+        !last
     }
 
     fn how_long(&mut self) -> Wait {
@@ -183,7 +185,11 @@ impl<E: Engine> Worker<E> {
         if self.net.starving() > 0 {
             until = until.min(self.now + STARVED_RETRY);
         }
-        if until == Instant::FAR_FUTURE { Wait::Forever } else { Wait::Until(until) }
+        if until == Instant::FAR_FUTURE {
+            Wait::Forever
+        } else {
+            Wait::Until(until)
+        }
     }
 
     /// Deadlines that are no slot's: those of the relay's tables and of the drain.
@@ -204,7 +210,9 @@ impl<E: Engine> Worker<E> {
     }
 
     fn completed(&mut self, key: SlotKey, code: u8, what: crate::engine::Outcome) {
-        let Some(slot) = self.net.slots.get(key) else { return self.net.reclaim(what) };
+        let Some(slot) = self.net.slots.get(key) else {
+            return self.net.reclaim(what);
+        };
         match &slot.conn {
             Conn::Listener(_) => self.listener_done(key, what),
             Conn::Stranger(_) => self.stranger_done(key, code, what),
@@ -217,7 +225,9 @@ impl<E: Engine> Worker<E> {
 
     /// The slot's socket is closed.
     fn closed(&mut self, key: SlotKey) {
-        let Some(slot) = self.net.slots.get(key) else { return };
+        let Some(slot) = self.net.slots.get(key) else {
+            return;
+        };
         match &slot.conn {
             Conn::Listener(_) => {
                 self.net.remove(key);
@@ -233,7 +243,9 @@ impl<E: Engine> Worker<E> {
 
     fn fire_timers(&mut self) {
         while let Some(key) = self.net.next_due(self.now) {
-            let Some(slot) = self.net.slots.get(key) else { continue };
+            let Some(slot) = self.net.slots.get(key) else {
+                continue;
+            };
             match &slot.conn {
                 Conn::Listener(_) => {}
                 Conn::Stranger(_) => self.stranger_drop(key),
@@ -261,14 +273,29 @@ impl<E: Engine> Worker<E> {
 
     fn command(&mut self, command: Command) {
         match command {
-            Command::Dial { link, to, hello, expect, deadline } => {
+            Command::Dial {
+                link,
+                to,
+                hello,
+                expect,
+                deadline,
+            } => {
                 self.link_dial(link, to, hello, expect, deadline);
             }
-            Command::Send { link, bytes, framed, then } => {
+            Command::Send {
+                link,
+                bytes,
+                framed,
+                then,
+            } => {
                 self.link_send(link, &bytes, framed, then);
             }
             Command::Deadline { link, at, why } => self.link_deadline(link, at, why),
-            Command::Close { link, flush, why: _ } => self.link_close(link, flush),
+            Command::Close {
+                link,
+                flush,
+                why: _,
+            } => self.link_close(link, flush),
             Command::Adopt(adopt) => self.adopt(*adopt),
             Command::Lane { link, what } => self.lane_command(link, what),
             Command::LegKey(entry) => self.leg_key(*entry),
@@ -324,7 +351,9 @@ impl<E: Engine> Worker<E> {
     }
 
     fn resume(&mut self, key: SlotKey) {
-        let Some(slot) = self.net.slots.get(key) else { return };
+        let Some(slot) = self.net.slots.get(key) else {
+            return;
+        };
         if !slot.is_live() {
             return;
         }

@@ -156,7 +156,10 @@ impl<E: Engine> Net<E> {
     /// Frees the slot of a closed socket.
     pub fn remove(&mut self, key: SlotKey) -> Option<Conn> {
         let slot = self.slots.remove(key)?;
-        assert!(slot.sock.is_none() && slot.flight == 0, "a slot is freed with its socket open");
+        assert!(
+            slot.sock.is_none() && slot.flight == 0,
+            "a slot is freed with its socket open"
+        );
         Some(slot.conn)
     }
 
@@ -169,7 +172,11 @@ impl<E: Engine> Net<E> {
     }
 
     fn submit(&mut self, key: SlotKey, code: u8, op: Op) {
-        let token = Token { slot: key.slot, generation: key.generation, op: code };
+        let token = Token {
+            slot: key.slot,
+            generation: key.generation,
+            op: code,
+        };
         match self.engine.submit(token, op) {
             Ok(()) => {
                 if let Some(slot) = self.slots.get_mut(key) {
@@ -211,7 +218,16 @@ impl<E: Engine> Net<E> {
             return;
         }
         if let Some(on) = self.name(key, code::RECV) {
-            self.submit(key, code::RECV, Op::RecvAny { on, class, at: 0, tail: 0 });
+            self.submit(
+                key,
+                code::RECV,
+                Op::RecvAny {
+                    on,
+                    class,
+                    at: 0,
+                    tail: 0,
+                },
+            );
         }
     }
 
@@ -246,14 +262,23 @@ impl<E: Engine> Net<E> {
             return;
         }
         if let Some(on) = self.name(key, code::READY) {
-            self.submit(key, code::READY, Op::Ready { on, want: Interest::Hangup });
+            self.submit(
+                key,
+                code::READY,
+                Op::Ready {
+                    on,
+                    want: Interest::Hangup,
+                },
+            );
         }
     }
 
     /// Sends FIN behind what was sent. False when the socket is broken (its receive or hang-up
     /// watch will say so).
     pub fn finish(&mut self, key: SlotKey) -> bool {
-        let Some(slot) = self.slots.get(key) else { return false };
+        let Some(slot) = self.slots.get(key) else {
+            return false;
+        };
         debug_assert!(!slot.flying(code::SEND), "a FIN would overtake a send");
         let Some(sock) = slot.sock.as_ref().filter(|_| slot.closing.is_none()) else {
             return false;
@@ -266,7 +291,10 @@ impl<E: Engine> Net<E> {
     pub fn tune_tunnel(&mut self, key: SlotKey) {
         if let Some(sock) = self.slots.get(key).and_then(|slot| slot.sock.as_ref()) {
             let tuned = self.engine.tune(sock.name(), &SockOpt { tunnel: true });
-            debug_assert!(tuned.is_ok() || cfg!(not(test)), "options of a fresh connection");
+            debug_assert!(
+                tuned.is_ok() || cfg!(not(test)),
+                "options of a fresh connection"
+            );
         }
     }
 
@@ -275,11 +303,20 @@ impl<E: Engine> Net<E> {
         self.slots.get(key).is_some_and(|slot| slot.flying(codes))
     }
 
+    /// Ends the operations in flight without closing; each still lands.
+    pub fn cancel(&mut self, key: SlotKey) {
+        if let Some(sock) = self.slots.get(key).and_then(|slot| slot.sock.as_ref()) {
+            self.engine.cancel(sock.name());
+        }
+    }
+
     /// The first step of closing; does nothing to a slot that is closing already, except that a
     /// reset beats an orderly end. The slot's connection hears of the last step by
     /// [`Landed::Closed`] or [`Net::next_closed`], never before this returns.
     pub fn terminate(&mut self, key: SlotKey, how: Close) {
-        let Some(slot) = self.slots.get_mut(key) else { return };
+        let Some(slot) = self.slots.get_mut(key) else {
+            return;
+        };
         let first = slot.closing.is_none();
         if first || how == Close::Reset {
             slot.closing = Some(how);
@@ -318,7 +355,10 @@ impl<E: Engine> Net<E> {
             self.reclaim(done.what);
             return Landed::Nothing;
         };
-        assert!(slot.flying(code), "a completion of an operation that was not in flight");
+        assert!(
+            slot.flying(code),
+            "a completion of an operation that was not in flight"
+        );
         if !done.more {
             slot.flight &= !code;
         }
@@ -337,7 +377,11 @@ impl<E: Engine> Net<E> {
             self.engine.close(sock, how);
         }
         self.reclaim(done.what);
-        if last { Landed::Closed(key) } else { Landed::Nothing }
+        if last {
+            Landed::Closed(key)
+        } else {
+            Landed::Nothing
+        }
     }
 
     /// Takes back what an outcome carries when nobody wants it.
@@ -424,7 +468,9 @@ impl<E: Engine> Net<E> {
     /// The next slot whose deadline has come; it is taken away.
     pub fn next_due(&mut self, now: Instant) -> Option<SlotKey> {
         while let Some((at, key)) = self.timers.pop(now) {
-            let Some(slot) = self.slots.get_mut(key) else { continue };
+            let Some(slot) = self.slots.get_mut(key) else {
+                continue;
+            };
             if slot.queued != at {
                 continue;
             }
@@ -443,7 +489,8 @@ impl<E: Engine> Net<E> {
     pub fn next_deadline(&mut self) -> Instant {
         if self.timers.len() > 2 * self.slots.len() + TIMERS_STALE_MAX {
             let slots = &self.slots;
-            self.timers.retain(|at, key| slots.get(key).is_some_and(|slot| slot.queued == at));
+            self.timers
+                .retain(|at, key| slots.get(key).is_some_and(|slot| slot.queued == at));
         }
         self.timers.next()
     }
@@ -457,10 +504,19 @@ impl<E: Engine> Net<E> {
     pub fn check(&self) {
         self.slots.check();
         let pool = self.engine.pool();
-        assert!(pool.balanced() && pool.foreign == 0, "buffers out + free = made: {pool:?}");
+        assert!(
+            pool.balanced() && pool.foreign == 0,
+            "buffers out + free = made: {pool:?}"
+        );
         for (key, slot) in self.slots.iter() {
-            assert!(slot.sock.is_some() || slot.flight == 0, "{key:?} has operations, no socket");
-            assert!(slot.queued <= slot.deadline, "{key:?} would oversleep its deadline");
+            assert!(
+                slot.sock.is_some() || slot.flight == 0,
+                "{key:?} has operations, no socket"
+            );
+            assert!(
+                slot.queued <= slot.deadline,
+                "{key:?} would oversleep its deadline"
+            );
         }
     }
 }

@@ -68,13 +68,18 @@ impl<E: Engine> Worker<E> {
         open: &Open,
     ) -> Result<SlotKey, CloseReason> {
         let now = self.now;
-        let Some(lane) = self.lanes.get(ix) else { return Err(CloseReason::TunnelLost) };
+        let Some(lane) = self.lanes.get(ix) else {
+            return Err(CloseReason::TunnelLost);
+        };
         if lane.permit.not_after <= now {
             return Err(CloseReason::PermitExpired);
         }
         let name: &str = &open.target;
         let permitted = lane.permit.targets.iter().any(|t| t == name);
-        let known = self.targets.get(&lane.portal).and_then(|t| t.get_key_value(name));
+        let known = self
+            .targets
+            .get(&lane.portal)
+            .and_then(|t| t.get_key_value(name));
         let Some((name, addresses)) = known.filter(|_| permitted) else {
             return Err(CloseReason::TargetUnknown);
         };
@@ -98,7 +103,8 @@ impl<E: Engine> Worker<E> {
         };
         if let Some(lane) = self.lanes.get_mut(ix) {
             lane.streams += 1;
-            lane.proto.bind(n, crate::protocol::lane::StreamKey(key.slot));
+            lane.proto
+                .bind(n, crate::protocol::lane::StreamKey(key.slot));
         }
         self.counters.streams_open.add(1);
         self.counters.streams_total.add(1);
@@ -109,10 +115,19 @@ impl<E: Engine> Worker<E> {
     pub(super) fn target_next(&mut self, key: SlotKey) {
         let now = self.now;
         loop {
-            let Some(stream) = self.stream_mut(key) else { return };
-            let Phase::Connecting(connecting) = &mut stream.phase else { return };
-            let tries = u32::try_from(connecting.left.len()).unwrap_or(u32::MAX).max(1);
-            let next = connecting.left.pop_front().filter(|_| connecting.deadline > now);
+            let Some(stream) = self.stream_mut(key) else {
+                return;
+            };
+            let Phase::Connecting(connecting) = &mut stream.phase else {
+                return;
+            };
+            let tries = u32::try_from(connecting.left.len())
+                .unwrap_or(u32::MAX)
+                .max(1);
+            let next = connecting
+                .left
+                .pop_front()
+                .filter(|_| connecting.deadline > now);
             let Some(to) = next else {
                 let why = connecting.why;
                 return self.target_give_up(key, why);
@@ -132,7 +147,9 @@ impl<E: Engine> Worker<E> {
 
     fn target_give_up(&mut self, key: SlotKey, why: CloseReason) {
         let now = self.now;
-        let Some(stream) = self.stream(key) else { return };
+        let Some(stream) = self.stream(key) else {
+            return;
+        };
         let hint = Event::TargetFailed {
             portal: stream.portal,
             target: stream.target.to_string(),
@@ -152,7 +169,9 @@ impl<E: Engine> Worker<E> {
     /// The target answered.
     pub(super) fn target_connected(&mut self, key: SlotKey) {
         let now = self.now;
-        let Some(stream) = self.stream_mut(key) else { return };
+        let Some(stream) = self.stream_mut(key) else {
+            return;
+        };
         stream.phase = Phase::Up;
         self.net.set_deadline(key, Instant::FAR_FUTURE);
         if let Some((ix, n)) = self.stream(key).and_then(Stream::place)
@@ -190,8 +209,12 @@ impl<E: Engine> Worker<E> {
     /// The attempt's time is over.
     pub(super) fn target_due(&mut self, key: SlotKey) {
         let now = self.now;
-        let Some(stream) = self.stream_mut(key) else { return };
-        let Phase::Connecting(connecting) = &mut stream.phase else { return };
+        let Some(stream) = self.stream_mut(key) else {
+            return;
+        };
+        let Phase::Connecting(connecting) = &mut stream.phase else {
+            return;
+        };
         if connecting.attempt_ends <= now {
             connecting.why = CloseReason::TargetTimeout;
             self.net.terminate(key, Close::Reset);
@@ -203,9 +226,10 @@ impl<E: Engine> Worker<E> {
 }
 
 fn reason_of(error: &std::io::Error) -> CloseReason {
-    if error.raw_os_error().is_some_and(|n| {
-        [Errno::MFILE, Errno::NOMEM, Errno::NOBUFS].contains(&Errno(n))
-    }) {
+    if error
+        .raw_os_error()
+        .is_some_and(|n| [Errno::MFILE, Errno::NOMEM, Errno::NOBUFS].contains(&Errno(n)))
+    {
         CloseReason::Overloaded
     } else {
         CloseReason::TargetUnreachable

@@ -46,3 +46,35 @@ pub(super) struct Leg {
     /// The sealed answer, until it is handed to the engine.
     pub answer: Option<[u8; LEG_ANSWER]>,
 }
+
+/// The relay's tables.
+#[derive(Debug, Default)]
+pub(super) struct Relay {}
+impl Relay {
+    pub fn next_deadline(&self) -> Instant {
+        Instant::FAR_FUTURE
+    }
+}
+impl<E: Engine> Worker<E> {
+    pub(super) fn leg_mut(&mut self, key: SlotKey) -> Option<&mut Leg> {
+        match &mut self.net.slots.get_mut(key)?.conn {
+            Conn::Leg(leg) => Some(leg),
+            Conn::Listener(_)
+            | Conn::Stranger(_)
+            | Conn::Link(_)
+            | Conn::Lane(_)
+            | Conn::Stream(_) => None,
+        }
+    }
+    pub(super) fn leg_key(&mut self, _: crate::protocol::command::LegEntry) {}
+    pub(super) fn leg_key_gone(&mut self, _: crate::ids::SessionId) {}
+    pub(super) fn leg_arrived(&mut self, _: SlotKey, _: SocketAddr, _: &[u8], _: Vec<u8>) {}
+    pub(super) fn leg_done(&mut self, _: SlotKey, _: u8, _: Outcome) {}
+    pub(super) fn leg_closed(&mut self, _: SlotKey) {}
+    pub(super) fn leg_due(&mut self, _: SlotKey) {}
+    pub(super) fn leg_resume(&mut self, _: SlotKey) {}
+    pub(super) fn leg_stop(&mut self, _: SlotKey, _: Close) {}
+    pub(super) fn relay_due(&mut self) {}
+    pub(super) fn legs_leave(&mut self) {}
+    pub(super) fn check_leg(&self, _: SlotKey, _: &Leg, _: &mut super::check::Count) {}
+}

@@ -64,7 +64,11 @@ impl Flow {
         };
         if len + NEARLY >= self.class.size() {
             self.small = 0;
-            self.class = if self.class == Class::Small { Class::Medium } else { Class::Large };
+            self.class = if self.class == Class::Small {
+                Class::Medium
+            } else {
+                Class::Large
+            };
         } else if len < smaller.size() && smaller != self.class {
             self.small += 1;
             if self.small == SMALL_IN_A_ROW {
@@ -89,13 +93,18 @@ impl<E: Engine> Worker<E> {
         if leg.flow.first.is_empty() {
             return self.flow_arm(key);
         }
-        let class =
-            if leg.flow.first.len() <= Class::Small.size() { Class::Small } else { Class::Medium };
+        let class = if leg.flow.first.len() <= Class::Small.size() {
+            Class::Small
+        } else {
+            Class::Medium
+        };
         let Some(mut buf) = self.net.engine.alloc(class) else {
             self.counters.starved.add(1);
             return self.net.starve(key);
         };
-        let Some(leg) = self.leg_mut(key) else { return self.net.free(buf) };
+        let Some(leg) = self.leg_mut(key) else {
+            return self.net.free(buf);
+        };
         let first = std::mem::take(&mut leg.flow.first);
         let len = first.len().min(buf.len());
         debug_assert_eq!(len, first.len(), "more early bytes than one receive holds");
@@ -115,9 +124,14 @@ impl<E: Engine> Worker<E> {
 
     /// Bytes came in on a paired leg.
     pub(super) fn flow_received(&mut self, key: SlotKey, buf: Buf, range: Range<usize>) {
-        let Some(leg) = self.leg_mut(key) else { return self.net.free(buf) };
+        let Some(leg) = self.leg_mut(key) else {
+            return self.net.free(buf);
+        };
         leg.flow.learn(range.len());
-        debug_assert!(leg.flow.held.is_none(), "a receive was armed while one was held");
+        debug_assert!(
+            leg.flow.held.is_none(),
+            "a receive was armed while one was held"
+        );
         leg.flow.held = Some((buf, range));
         self.flow_pump(key);
     }
@@ -183,9 +197,13 @@ impl<E: Engine> Worker<E> {
 
     /// Whether FIN went both ways on this leg, so that its hang-up says nothing new.
     fn flow_is_over(&mut self, key: SlotKey) -> bool {
-        let Some(leg) = self.leg_mut(key) else { return true };
+        let Some(leg) = self.leg_mut(key) else {
+            return true;
+        };
         let (ended, state) = (leg.flow.ended, leg.state);
-        let State::Paired(to) = state else { return true };
+        let State::Paired(to) = state else {
+            return true;
+        };
         ended && self.leg_mut(to).is_some_and(|other| other.flow.finished)
     }
 

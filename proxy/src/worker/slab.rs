@@ -21,7 +21,10 @@ pub struct SlotKey {
 impl SlotKey {
     /// The slot's use that an operation was submitted for.
     pub fn of(token: Token) -> SlotKey {
-        SlotKey { slot: token.slot, generation: token.generation }
+        SlotKey {
+            slot: token.slot,
+            generation: token.generation,
+        }
     }
 
     /// The key as one number, e.g. for a table of another module.
@@ -56,7 +59,11 @@ pub struct Slab<T> {
 impl<T> Slab<T> {
     /// A table of at most `max` slots; none is allocated yet.
     pub fn new(max: u32) -> Self {
-        Slab { entries: Vec::new(), free: Vec::new(), max }
+        Slab {
+            entries: Vec::new(),
+            free: Vec::new(),
+            max,
+        }
     }
 
     /// Puts a value into a free slot.
@@ -68,32 +75,52 @@ impl<T> Slab<T> {
             let entry = &mut self.entries[slot as usize];
             assert!(entry.value.is_none(), "a slot of the free list is in use");
             entry.value = Some(value);
-            return Ok(SlotKey { slot, generation: entry.generation });
+            return Ok(SlotKey {
+                slot,
+                generation: entry.generation,
+            });
         }
         let slot = u32::try_from(self.entries.len()).unwrap_or(u32::MAX);
         if slot >= self.max {
             return Err(value);
         }
-        self.entries.push(Entry { generation: 0, value: Some(value) });
-        Ok(SlotKey { slot, generation: 0 })
+        self.entries.push(Entry {
+            generation: 0,
+            value: Some(value),
+        });
+        Ok(SlotKey {
+            slot,
+            generation: 0,
+        })
     }
 
     /// The value of this use of the slot, if it is still that use.
     pub fn get(&self, key: SlotKey) -> Option<&T> {
         let entry = self.entries.get(key.slot as usize)?;
-        if entry.generation == key.generation { entry.value.as_ref() } else { None }
+        if entry.generation == key.generation {
+            entry.value.as_ref()
+        } else {
+            None
+        }
     }
 
     /// The same, to change it.
     pub fn get_mut(&mut self, key: SlotKey) -> Option<&mut T> {
         let entry = self.entries.get_mut(key.slot as usize)?;
-        if entry.generation == key.generation { entry.value.as_mut() } else { None }
+        if entry.generation == key.generation {
+            entry.value.as_mut()
+        } else {
+            None
+        }
     }
 
     /// The key of the slot's current use.
     pub fn key_of(&self, slot: u32) -> Option<SlotKey> {
         let entry = self.entries.get(slot as usize)?;
-        entry.value.as_ref().map(|_| SlotKey { slot, generation: entry.generation })
+        entry.value.as_ref().map(|_| SlotKey {
+            slot,
+            generation: entry.generation,
+        })
     }
 
     /// Takes the value out and frees the slot; its keys find nothing from now on.
@@ -127,7 +154,15 @@ impl<T> Slab<T> {
     pub fn iter(&self) -> impl Iterator<Item = (SlotKey, &T)> {
         self.entries.iter().enumerate().filter_map(|(slot, entry)| {
             let slot = u32::try_from(slot).unwrap_or(u32::MAX);
-            entry.value.as_ref().map(|v| (SlotKey { slot, generation: entry.generation }, v))
+            entry.value.as_ref().map(|v| {
+                (
+                    SlotKey {
+                        slot,
+                        generation: entry.generation,
+                    },
+                    v,
+                )
+            })
         })
     }
 
@@ -140,7 +175,11 @@ impl<T> Slab<T> {
             *seen = true;
         }
         for (slot, entry) in self.entries.iter().enumerate() {
-            assert_eq!(entry.value.is_none(), free[slot], "slot {slot} is in two states");
+            assert_eq!(
+                entry.value.is_none(),
+                free[slot],
+                "slot {slot} is in two states"
+            );
         }
     }
 }
@@ -177,7 +216,10 @@ mod tests {
 
     #[test]
     fn a_packed_key_is_the_same_key() {
-        let key = SlotKey { slot: 7, generation: 0xffff_fffe };
+        let key = SlotKey {
+            slot: 7,
+            generation: 0xffff_fffe,
+        };
         assert_eq!(SlotKey::unpack(key.pack()), key);
     }
 }

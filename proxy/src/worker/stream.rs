@@ -151,7 +151,10 @@ impl<E: Engine> Worker<E> {
     pub(super) fn stream(&self, key: SlotKey) -> Option<&Stream> {
         match &self.net.slots.get(key)?.conn {
             Conn::Stream(stream) => Some(stream),
-            Conn::Listener(_) | Conn::Stranger(_) | Conn::Link(_) | Conn::Leg(_)
+            Conn::Listener(_)
+            | Conn::Stranger(_)
+            | Conn::Link(_)
+            | Conn::Leg(_)
             | Conn::Lane(_) => None,
         }
     }
@@ -159,7 +162,10 @@ impl<E: Engine> Worker<E> {
     pub(super) fn stream_mut(&mut self, key: SlotKey) -> Option<&mut Stream> {
         match &mut self.net.slots.get_mut(key)?.conn {
             Conn::Stream(stream) => Some(stream),
-            Conn::Listener(_) | Conn::Stranger(_) | Conn::Link(_) | Conn::Leg(_)
+            Conn::Listener(_)
+            | Conn::Stranger(_)
+            | Conn::Link(_)
+            | Conn::Leg(_)
             | Conn::Lane(_) => None,
         }
     }
@@ -168,9 +174,14 @@ impl<E: Engine> Worker<E> {
     pub(super) fn stream_done(&mut self, key: SlotKey, code: u8, what: Outcome) {
         match (code, what) {
             (code::RECV, Outcome::Received { buf, at, len, .. }) => {
-                let Some(stream) = self.stream_mut(key) else { return self.net.free(buf) };
+                let Some(stream) = self.stream_mut(key) else {
+                    return self.net.free(buf);
+                };
                 stream.rx.learn(len);
-                debug_assert!(stream.rx.held.is_none(), "a receive was armed while one was held");
+                debug_assert!(
+                    stream.rx.held.is_none(),
+                    "a receive was armed while one was held"
+                );
                 stream.rx.held = Some((buf, at..at + len));
                 self.stream_queue(key);
             }
@@ -200,12 +211,18 @@ impl<E: Engine> Worker<E> {
 
     /// Puts the stream in line for its lane's batch, if it has something and may send.
     pub(super) fn stream_queue(&mut self, key: SlotKey) {
-        let Some(stream) = self.stream(key) else { return };
-        let Some((ix, n)) = stream.place() else { return };
+        let Some(stream) = self.stream(key) else {
+            return;
+        };
+        let Some((ix, n)) = stream.place() else {
+            return;
+        };
         if stream.rx.held.is_none() || stream.rx.queued {
             return;
         }
-        let Some(lane) = self.lanes.get_mut(ix) else { return };
+        let Some(lane) = self.lanes.get_mut(ix) else {
+            return;
+        };
         if lane.proto.sendable(n) == 0 {
             return self.net.watch(key);
         }
@@ -224,7 +241,9 @@ impl<E: Engine> Worker<E> {
 
     /// Receives from the app, if there is room for what comes.
     pub(super) fn stream_arm(&mut self, key: SlotKey) {
-        let Some(stream) = self.stream(key) else { return };
+        let Some(stream) = self.stream(key) else {
+            return;
+        };
         let rx = &stream.rx;
         if rx.held.is_some() || rx.ended || rx.paused {
             return;
@@ -235,7 +254,9 @@ impl<E: Engine> Worker<E> {
         }
         let class = rx.class;
         if let Some((ix, n)) = stream.place() {
-            let Some(lane) = self.lanes.get_mut(ix) else { return };
+            let Some(lane) = self.lanes.get_mut(ix) else {
+                return;
+            };
             if lane.proto.sendable(n) == 0 {
                 return self.net.watch(key);
             }
@@ -252,7 +273,9 @@ impl<E: Engine> Worker<E> {
 
     /// The app sent FIN: END follows its data, and from now on it is watched for a hang-up.
     fn stream_ended(&mut self, key: SlotKey) {
-        let Some(stream) = self.stream_mut(key) else { return };
+        let Some(stream) = self.stream_mut(key) else {
+            return;
+        };
         stream.rx.ended = true;
         self.net.watch(key);
         self.stream_tell_end(key);
@@ -261,8 +284,12 @@ impl<E: Engine> Worker<E> {
     /// Tells the lane of the FIN, once the lane knows the stream and nothing is held.
     pub(super) fn stream_tell_end(&mut self, key: SlotKey) {
         let now = self.now;
-        let Some(stream) = self.stream(key) else { return };
-        let Some((ix, n)) = stream.place() else { return };
+        let Some(stream) = self.stream(key) else {
+            return;
+        };
+        let Some((ix, n)) = stream.place() else {
+            return;
+        };
         debug_assert!(stream.rx.held.is_none(), "END would overtake data");
         if let Some(lane) = self.lanes.get_mut(ix) {
             lane.proto.on_app_fin(now, n);
@@ -273,7 +300,9 @@ impl<E: Engine> Worker<E> {
 
     /// The watch fired: a reset, or an end of both directions that the receive reports as well.
     fn stream_hung_up(&mut self, key: SlotKey) {
-        let Some(stream) = self.stream(key) else { return };
+        let Some(stream) = self.stream(key) else {
+            return;
+        };
         match (stream.tx.fin, stream.rx.ended) {
             (Fin::Sent, true) => {}
             (Fin::Sent, false) => self.stream_arm(key),
@@ -284,7 +313,9 @@ impl<E: Engine> Worker<E> {
     /// The app or target reset its connection, or it is unusable.
     pub(super) fn stream_app_reset(&mut self, key: SlotKey) {
         let now = self.now;
-        let Some(stream) = self.stream(key) else { return };
+        let Some(stream) = self.stream(key) else {
+            return;
+        };
         if matches!(stream.phase, Phase::Over { .. }) {
             return;
         }
@@ -312,12 +343,18 @@ impl<E: Engine> Worker<E> {
     /// First step of closing the socket. What is held or spilled is dropped: the caller has
     /// delivered it, or resets.
     pub(super) fn stream_stop(&mut self, key: SlotKey, how: Close) {
-        let Some(stream) = self.stream_mut(key) else { return };
+        let Some(stream) = self.stream_mut(key) else {
+            return;
+        };
         if matches!(stream.phase, Phase::Waiting) {
             self.counters.apps_waiting.sub(1);
         }
-        let Some(stream) = self.stream_mut(key) else { return };
-        stream.phase = Phase::Over { clean: how == Close::Fin };
+        let Some(stream) = self.stream_mut(key) else {
+            return;
+        };
+        stream.phase = Phase::Over {
+            clean: how == Close::Fin,
+        };
         stream.tx.forget();
         if let Some((buf, _)) = stream.rx.held.take() {
             self.net.free(buf);
@@ -328,7 +365,9 @@ impl<E: Engine> Worker<E> {
     /// The socket is closed: the slot is free once the lane has no use for it.
     pub(super) fn stream_closed(&mut self, key: SlotKey) {
         let now = self.now;
-        let Some(stream) = self.stream(key) else { return };
+        let Some(stream) = self.stream(key) else {
+            return;
+        };
         if let Phase::Connecting(_) = stream.phase {
             return self.target_next(key);
         }
@@ -358,7 +397,9 @@ impl<E: Engine> Worker<E> {
             debug_assert!(false, "a lane freed a stream that is gone");
             return;
         };
-        let Some((ix, n)) = stream.place() else { return };
+        let Some((ix, n)) = stream.place() else {
+            return;
+        };
         stream.lane = None;
         stream.n = None;
         stream.why = Some(why);
@@ -381,7 +422,9 @@ impl<E: Engine> Worker<E> {
             };
             self.tell(crate::protocol::command::Event::Stream(Box::new(report)));
         }
-        let over = self.stream(key).is_some_and(|s| matches!(s.phase, Phase::Over { .. }));
+        let over = self
+            .stream(key)
+            .is_some_and(|s| matches!(s.phase, Phase::Over { .. }));
         if !over {
             // A socket that is still open here has not seen an orderly end.
             self.stream_stop(key, Close::Reset);

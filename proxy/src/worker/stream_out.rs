@@ -41,7 +41,11 @@ pub(super) struct Tx {
 
 impl Tx {
     pub fn new() -> Self {
-        Tx { spill: VecDeque::new(), sending: 0, fin: Fin::No }
+        Tx {
+            spill: VecDeque::new(),
+            sending: 0,
+            fin: Fin::No,
+        }
     }
 
     /// Drops what waits: nobody will read it.
@@ -51,7 +55,10 @@ impl Tx {
 
     fn push(&mut self, bytes: &[u8]) {
         self.spill.extend(bytes);
-        assert!(self.spill.len() <= CREDIT_MAX as usize, "more held than was granted");
+        assert!(
+            self.spill.len() <= CREDIT_MAX as usize,
+            "more held than was granted"
+        );
     }
 
     /// Puts bytes before everything that waits.
@@ -79,12 +86,20 @@ impl<E: Engine> Worker<E> {
     /// Delivers a slice of a lane's buffer to an app.
     pub(super) fn stream_deliver(&mut self, key: SlotKey, buf: &Rc<Buf>, range: Range<usize>) {
         let busy = self.net.is_flying(key, code::SEND);
-        let Some(stream) = self.stream_mut(key) else { return };
+        let Some(stream) = self.stream_mut(key) else {
+            return;
+        };
         match stream.phase {
             // Reset meanwhile: the lane discards the rest by itself.
             Phase::Over { .. } => {}
             Phase::Up | Phase::Fresh if !busy && stream.tx.spill.is_empty() => {
-                self.net.send_now(key, Part { buf: Rc::clone(buf), range });
+                self.net.send_now(
+                    key,
+                    Part {
+                        buf: Rc::clone(buf),
+                        range,
+                    },
+                );
             }
             Phase::Up | Phase::Fresh | Phase::Waiting | Phase::Connecting(_) => {
                 stream.tx.push(&buf[range.clone()]);
@@ -109,7 +124,9 @@ impl<E: Engine> Worker<E> {
 
     /// A `Send` is back.
     pub(super) fn stream_sent(&mut self, key: SlotKey) {
-        let Some(stream) = self.stream_mut(key) else { return };
+        let Some(stream) = self.stream_mut(key) else {
+            return;
+        };
         let len = std::mem::take(&mut stream.tx.sending);
         self.stream_delivered(key, len);
         self.stream_pump(key);
@@ -118,7 +135,9 @@ impl<E: Engine> Worker<E> {
     /// The app's socket has taken so many bytes: credit for the peer.
     fn stream_delivered(&mut self, key: SlotKey, len: usize) {
         let now = self.now;
-        let Some((ix, n)) = self.stream(key).and_then(super::stream::Stream::place) else { return };
+        let Some((ix, n)) = self.stream(key).and_then(super::stream::Stream::place) else {
+            return;
+        };
         if len > 0
             && let Some(lane) = self.lanes.get_mut(ix)
         {
@@ -142,7 +161,9 @@ impl<E: Engine> Worker<E> {
         if self.net.is_flying(key, code::SEND) {
             return;
         }
-        let Some(stream) = self.stream_mut(key) else { return };
+        let Some(stream) = self.stream_mut(key) else {
+            return;
+        };
         match stream.phase {
             Phase::Up | Phase::Fresh => {}
             Phase::Waiting | Phase::Connecting(_) | Phase::Over { .. } => return,
@@ -156,14 +177,18 @@ impl<E: Engine> Worker<E> {
                 return self.stream_app_reset(key);
             }
         }
-        let Some(stream) = self.stream(key) else { return };
+        let Some(stream) = self.stream(key) else {
+            return;
+        };
         if stream.tx.fin == Fin::Sent && stream.rx.ended && stream.place().is_some() {
             self.stream_stop(key, Close::Fin);
         }
     }
 
     fn stream_send_spill(&mut self, key: SlotKey) {
-        let Some(stream) = self.stream_mut(key) else { return };
+        let Some(stream) = self.stream_mut(key) else {
+            return;
+        };
         let class = match stream.tx.spill.len() {
             0..=SMALL => Class::Small,
             _ => Class::Medium,
@@ -174,7 +199,9 @@ impl<E: Engine> Worker<E> {
             self.counters.starved.add(1);
             return self.net.starve(key);
         };
-        let Some(stream) = self.stream_mut(key) else { return self.net.free(buf) };
+        let Some(stream) = self.stream_mut(key) else {
+            return self.net.free(buf);
+        };
         let len = stream.tx.take(&mut buf);
         stream.tx.sending = len;
         self.net.send(key, buf, 0..len);

@@ -40,7 +40,9 @@ impl Timers {
 
     /// When the worker must look again.
     pub fn next(&self) -> Instant {
-        self.heap.peek().map_or(Instant::FAR_FUTURE, |Reverse((at, _))| *at)
+        self.heap
+            .peek()
+            .map_or(Instant::FAR_FUTURE, |Reverse((at, _))| *at)
     }
 
     /// The next entry that is due at `now`, with the instant it was queued for.
@@ -75,7 +77,10 @@ mod tests {
     use super::*;
 
     fn key(slot: u32) -> SlotKey {
-        SlotKey { slot, generation: 0 }
+        SlotKey {
+            slot,
+            generation: 0,
+        }
     }
 
     #[test]
@@ -93,7 +98,11 @@ mod tests {
         let mut timers = Timers::new();
         for nanos in [30, 10, 20] {
             let mut queued = Instant::FAR_FUTURE;
-            timers.set(key(nanos), Instant::from_nanos(u64::from(nanos)), &mut queued);
+            timers.set(
+                key(nanos),
+                Instant::from_nanos(u64::from(nanos)),
+                &mut queued,
+            );
         }
         let now = Instant::from_nanos(20);
         assert_eq!(timers.pop(now), Some((Instant::from_nanos(10), key(10))));
