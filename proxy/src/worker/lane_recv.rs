@@ -156,7 +156,7 @@ impl<E: Engine> Worker<E> {
         let payload_len = payload.len();
         lane.proto
             .on_record(self.now, header, payload)
-            .map_err(|_| CloseReason::Violation)?;
+            .map_err(crate::protocol::lane::Violation::reason)?;
         self.counters.records_received.add(1);
         while let Some(reaction) = self
             .lanes
