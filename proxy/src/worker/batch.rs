@@ -91,7 +91,10 @@ impl LaneTx {
 
     /// The buffer being filled, with at least `room` bytes left; makes one if needed.
     fn reserve<E: Engine>(&mut self, engine: &mut E, room: usize) -> Result<&mut Batch, Stop> {
-        if self.filling.as_ref().is_some_and(|batch| batch.room() < room)
+        if self
+            .filling
+            .as_ref()
+            .is_some_and(|batch| batch.room() < room)
             && let Some(batch) = self.filling.take()
         {
             self.full.push_back(batch);
@@ -107,7 +110,9 @@ impl LaneTx {
 
     /// Seals one record whose payload is in place behind the batch's end.
     fn seal(&mut self, header: Header, payload: usize) -> Result<(), Stop> {
-        let Some(batch) = &mut self.filling else { return Err(Stop::NoBuffer) };
+        let Some(batch) = &mut self.filling else {
+            return Err(Stop::NoBuffer);
+        };
         let end = batch.len + RECORD_OVERHEAD + payload;
         let record = &mut batch.buf[batch.len..end];
         record[RECORD_HEADER..RECORD_HEADER + RECORD_INNER].copy_from_slice(&header.encode());
@@ -187,7 +192,9 @@ impl LaneTx {
         let batch = self.reserve(engine, RECORD_OVERHEAD + CONTROL_PAYLOAD_MAX)?;
         let at = batch.len + RECORD_HEADER + RECORD_INNER;
         let body = Body::KeyUpdate(None);
-        let len = body.encode(&mut batch.buf[at..]).map_err(|_| Stop::KeyUsedUp)?;
+        let len = body
+            .encode(&mut batch.buf[at..])
+            .map_err(|_| Stop::KeyUsedUp)?;
         self.seal(Header::new(Kind::KeyUpdate, StreamNo::LANE), len)?;
         self.sealer.update(None);
         self.key_since = now;
@@ -210,13 +217,25 @@ impl LaneTx {
 
     /// Takes every buffer, to free it.
     pub fn take_buffers(&mut self) -> impl Iterator<Item = Buf> {
-        self.full.drain(..).chain(self.filling.take()).map(|batch| batch.buf)
+        self.full
+            .drain(..)
+            .chain(self.filling.take())
+            .map(|batch| batch.buf)
     }
 
     /// Asserts the invariant.
     pub fn check(&self) {
-        let batches: usize = self.full.iter().chain(&self.filling).map(|batch| batch.len).sum();
-        assert_eq!(self.pending, batches + self.head.len() + self.sending, "bytes in = bytes held");
+        let batches: usize = self
+            .full
+            .iter()
+            .chain(&self.filling)
+            .map(|batch| batch.len)
+            .sum();
+        assert_eq!(
+            self.pending,
+            batches + self.head.len() + self.sending,
+            "bytes in = bytes held"
+        );
     }
 }
 

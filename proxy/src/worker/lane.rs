@@ -22,6 +22,7 @@ use crate::error::CloseReason;
 use crate::ids::{BundleId, LinkId, PortalNo};
 use crate::limits::LANES_MAX;
 use crate::protocol::command::{Adopt, Event, LaneCommand, LaneEvent, Permit, Role};
+use crate::protocol::frame;
 use crate::protocol::lane::{Lane, Reaction, StreamKey};
 
 /// A lane's place in the worker's table.
@@ -116,7 +117,8 @@ impl<E: Engine> Worker<E> {
         let rest = std::mem::take(&mut link.rx);
         let mut head = std::mem::take(&mut link.tx);
         if !adopt.last.is_empty() {
-            super::link::put_frame(&mut head, &adopt.last);
+            let put = frame::put(&adopt.last, &mut head);
+            debug_assert!(put.is_ok(), "control made a message that is too long");
         }
         let now = self.now;
         let ix = self.lanes.insert(Box::new(LaneConn {
@@ -252,7 +254,9 @@ impl<E: Engine> Worker<E> {
 
     /// No more streams here; live ones go on.
     pub(super) fn lane_retire(&mut self, ix: LaneIx) {
-        let Some(lane) = self.lanes.get_mut(ix) else { return };
+        let Some(lane) = self.lanes.get_mut(ix) else {
+            return;
+        };
         let (role, portal) = (lane.role, lane.portal);
         lane.proto.retire();
         self.lane_react(ix);

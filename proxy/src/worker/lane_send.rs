@@ -25,7 +25,9 @@ use crate::protocol::command::Role;
 impl<E: Engine> Worker<E> {
     /// Seals what the turn has produced for this lane and sends.
     pub(super) fn lane_flush(&mut self, ix: LaneIx) {
-        let Some(lane) = self.lanes.get_mut(ix) else { return };
+        let Some(lane) = self.lanes.get_mut(ix) else {
+            return;
+        };
         if lane.end.is_some() {
             return;
         }
@@ -41,7 +43,9 @@ impl<E: Engine> Worker<E> {
         self.lane_send(ix);
         self.lane_set_deadline(ix);
         // Only now: what sealing itself has marked is done.
-        let Some(lane) = self.lanes.get_mut(ix) else { return };
+        let Some(lane) = self.lanes.get_mut(ix) else {
+            return;
+        };
         lane.dirty = false;
         if lane.role == Role::Inlet && lane.proto.is_spent() && lane.tx.pending == 0 {
             self.lane_cut(ix, CloseReason::Replaced);
@@ -50,7 +54,9 @@ impl<E: Engine> Worker<E> {
 
     fn lane_seal(&mut self, ix: LaneIx) -> Result<(), Stop> {
         self.lane_open_fresh(ix);
-        let Some(lane) = self.lanes.get_mut(ix) else { return Ok(()) };
+        let Some(lane) = self.lanes.get_mut(ix) else {
+            return Ok(());
+        };
         lane.tx.put_head(&mut self.net.engine)?;
         self.lane_put_control(ix)?;
         self.lane_put_data(ix)?;
@@ -58,9 +64,12 @@ impl<E: Engine> Worker<E> {
     }
 
     fn lane_put_control(&mut self, ix: LaneIx) -> Result<(), Stop> {
-        let Some(lane) = self.lanes.get_mut(ix) else { return Ok(()) };
+        let Some(lane) = self.lanes.get_mut(ix) else {
+            return Ok(());
+        };
         let engine = &mut self.net.engine;
-        lane.tx.put_control(engine, &mut lane.proto, self.now, &self.counters)?;
+        lane.tx
+            .put_control(engine, &mut lane.proto, self.now, &self.counters)?;
         self.lane_react(ix);
         Ok(())
     }
@@ -68,11 +77,15 @@ impl<E: Engine> Worker<E> {
     fn lane_put_data(&mut self, ix: LaneIx) -> Result<(), Stop> {
         let mut share = TURN_BYTES_MAX;
         loop {
-            let Some(lane) = self.lanes.get_mut(ix) else { return Ok(()) };
+            let Some(lane) = self.lanes.get_mut(ix) else {
+                return Ok(());
+            };
             if lane.tx.pending >= LANE_PENDING_MAX {
                 return Ok(());
             }
-            let Some(key) = lane.tx.turn.pop_front() else { return Ok(()) };
+            let Some(key) = lane.tx.turn.pop_front() else {
+                return Ok(());
+            };
             if share == 0 {
                 // The others get their turn in the next one.
                 lane.tx.turn.push_front(key);
@@ -103,8 +116,13 @@ impl<E: Engine> Worker<E> {
             stream.rx.queued = false;
             return Ok(0);
         };
-        let Some(lane) = self.lanes.get_mut(ix) else { return Ok(0) };
-        let want = range.len().min(LANE_PAYLOAD_MAX).min(lane.proto.sendable(n));
+        let Some(lane) = self.lanes.get_mut(ix) else {
+            return Ok(0);
+        };
+        let want = range
+            .len()
+            .min(LANE_PAYLOAD_MAX)
+            .min(lane.proto.sendable(n));
         if want == 0 {
             // Credit is used up: `Resume` brings the stream back.
             stream.rx.queued = false;
@@ -119,7 +137,8 @@ impl<E: Engine> Worker<E> {
         stream.rx.queued = false;
         self.counters.records_sent.add(1);
         self.counters.bytes_sent.add(len as u64);
-        lane.tx.put_key_update(&mut self.net.engine, now, &self.counters)?;
+        lane.tx
+            .put_key_update(&mut self.net.engine, now, &self.counters)?;
         if done {
             self.stream_sealed(key);
         } else {
@@ -130,7 +149,9 @@ impl<E: Engine> Worker<E> {
 
     /// Sends the oldest batch, unless one is on its way.
     fn lane_send(&mut self, ix: LaneIx) {
-        let Some(lane) = self.lanes.get_mut(ix) else { return };
+        let Some(lane) = self.lanes.get_mut(ix) else {
+            return;
+        };
         let key = lane.key;
         if self.net.is_flying(key, code::SEND) {
             return;
@@ -150,7 +171,9 @@ impl<E: Engine> Worker<E> {
     /// are read again.
     pub(super) fn lane_sent(&mut self, ix: LaneIx, buf: Buf) {
         self.net.free(buf);
-        let Some(lane) = self.lanes.get_mut(ix) else { return };
+        let Some(lane) = self.lanes.get_mut(ix) else {
+            return;
+        };
         lane.tx.sent();
         if lane.tx.pending < LANE_PENDING_MAX {
             let paused = std::mem::take(&mut lane.tx.paused);

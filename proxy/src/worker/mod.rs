@@ -55,6 +55,9 @@ mod stream;
 mod stream_out;
 mod timers;
 
+#[cfg(all(test, feature = "sim"))]
+mod tests;
+
 use conn::Conn;
 use counters::Counters;
 use lane::{LaneIx, Lanes};

@@ -70,7 +70,9 @@ impl<E: Engine> Worker<E> {
         open: &Open,
         why: CloseReason,
     ) {
-        let Some(lane) = self.lanes.get(ix) else { return };
+        let Some(lane) = self.lanes.get(ix) else {
+            return;
+        };
         let report = StreamReport {
             portal: lane.portal,
             role: Role::Outlet,
@@ -194,7 +196,6 @@ impl<E: Engine> Worker<E> {
 
     /// The target answered.
     pub(super) fn target_connected(&mut self, key: SlotKey) {
-        let now = self.now;
         let Some(stream) = self.stream_mut(key) else {
             return;
         };

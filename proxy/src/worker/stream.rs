@@ -288,7 +288,9 @@ impl<E: Engine> Worker<E> {
 
     /// Everything that was held is sealed: the app is read again, or its FIN passed on.
     pub(super) fn stream_sealed(&mut self, key: SlotKey) {
-        let Some(stream) = self.stream_mut(key) else { return };
+        let Some(stream) = self.stream_mut(key) else {
+            return;
+        };
         let ended = stream.rx.ended;
         match stream.rx.held.take() {
             Some((buf, _)) if stream.opened => self.net.free(buf),
@@ -304,7 +306,9 @@ impl<E: Engine> Worker<E> {
 
     /// Inlet: the target is connected. The first bytes won't be needed again.
     pub(super) fn stream_opened(&mut self, key: SlotKey) {
-        let Some(stream) = self.stream_mut(key) else { return };
+        let Some(stream) = self.stream_mut(key) else {
+            return;
+        };
         stream.opened = true;
         if let Some((buf, _)) = stream.rx.first.take() {
             self.net.free(buf);
@@ -315,8 +319,12 @@ impl<E: Engine> Worker<E> {
     /// Inlet: the lane was retiring and nobody was contacted: the stream looks for another lane,
     /// with all it has sent.
     pub(super) fn stream_retry(&mut self, key: SlotKey) {
-        let Some(stream) = self.stream_mut(key) else { return };
-        let Some((ix, _)) = stream.place() else { return };
+        let Some(stream) = self.stream_mut(key) else {
+            return;
+        };
+        let Some((ix, _)) = stream.place() else {
+            return;
+        };
         stream.lane = None;
         stream.n = None;
         stream.rx.queued = false;
@@ -346,8 +354,12 @@ impl<E: Engine> Worker<E> {
 
     /// Tells the lane of the FIN, once the lane knows the stream and nothing is held.
     pub(super) fn stream_tell_end(&mut self, key: SlotKey) {
-        let Some(stream) = self.stream(key) else { return };
-        let Some((ix, n)) = stream.place() else { return };
+        let Some(stream) = self.stream(key) else {
+            return;
+        };
+        let Some((ix, n)) = stream.place() else {
+            return;
+        };
         if stream.rx.held.is_some() {
             return;
         }
@@ -372,7 +384,9 @@ impl<E: Engine> Worker<E> {
 
     /// The app or target reset its connection, or it is unusable.
     pub(super) fn stream_app_reset(&mut self, key: SlotKey) {
-        let Some(stream) = self.stream(key) else { return };
+        let Some(stream) = self.stream(key) else {
+            return;
+        };
         if matches!(stream.phase, Phase::Over { .. }) {
             return;
         }
@@ -413,7 +427,13 @@ impl<E: Engine> Worker<E> {
             clean: how == Close::Fin,
         };
         stream.tx.forget();
-        for (buf, _) in stream.rx.held.take().into_iter().chain(stream.rx.first.take()) {
+        for (buf, _) in stream
+            .rx
+            .held
+            .take()
+            .into_iter()
+            .chain(stream.rx.first.take())
+        {
             self.net.free(buf);
         }
         self.net.terminate(key, how);
@@ -421,7 +441,6 @@ impl<E: Engine> Worker<E> {
 
     /// The socket is closed: the slot is free once the lane has no use for it.
     pub(super) fn stream_closed(&mut self, key: SlotKey) {
-        let now = self.now;
         let Some(stream) = self.stream(key) else {
             return;
         };
