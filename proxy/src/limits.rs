@@ -75,3 +75,89 @@ pub const MAILBOX_MAX: usize = 4096;
 pub const DIAL_ADDRESSES_MAX: usize = 8;
 /// Unpaired legs outlive their session by this.
 pub const LEG_GRACE: Duration = Duration::from_secs(30);
+
+// ---- control: sessions, pools and back-off --------------------------------------------------
+
+/// A node pings its sessions this often …
+pub const SESSION_PING: Duration = Duration::from_secs(4);
+/// … and either end gives a session up after three pings were missed, with slack for a control
+/// thread that was held for 10 s: 4 s between pings + 10 s held < 15 s.
+pub const SESSION_DEAD: Duration = Duration::from_secs(15);
+/// A relay session is made anew at this age, before the old one is closed.
+pub const RELAY_SESSION_LIFE: Duration = Duration::from_secs(3600);
+/// How long a replaced relay session stays for what is under way on it.
+pub const RELAY_SESSION_LINGER: Duration = Duration::from_secs(5);
+/// First wait before something wanted is dialed again …
+pub const BACKOFF_FIRST: Duration = Duration::from_millis(50);
+/// … and the longest (promise 6: back within two seconds of the last missing piece).
+pub const BACKOFF_MAX: Duration = Duration::from_millis(1500);
+/// Longest wait after a refusal.
+pub const BACKOFF_REFUSED: Duration = Duration::from_secs(10);
+/// Failures are forgotten when none came for so long.
+pub const BACKOFF_FORGET: Duration = Duration::from_secs(10);
+/// A lane is replaced before it is this old.
+pub const LANE_LIFE: Duration = Duration::from_secs(3600);
+/// Parked legs per served address to begin with …
+pub const PARKED_FIRST: usize = 4;
+/// … and at most, whatever the relay asks for.
+pub const PARKED_MAX: usize = 256;
+/// Legs of one portal that are being dialed at once.
+pub const LEGS_DIALING_MAX: usize = 8;
+/// An outlet leg that was paired must bring message 1 within this, or it is let go.
+pub const PAIRED_IDLE: Duration = Duration::from_secs(2);
+/// Targets' names are looked up again this often.
+pub const TARGET_REFRESH: Duration = Duration::from_secs(30);
+/// An answer to TIME that took longer says too little.
+pub const TIME_ROUND_TRIP_MAX: Duration = Duration::from_secs(3);
+/// Authority time is asked for this often.
+pub const TIME_REFRESH: Duration = Duration::from_secs(600);
+/// A difference between the wall clock and authority time that is worth a warning.
+pub const CLOCK_SKEW_WARN: Duration = Duration::from_secs(30);
+/// An attestation is made to last this long …
+pub const ATTESTATION_LIFE: Duration = Duration::from_secs(24 * 3600);
+/// … of which this much lies in the past when it is made: a node whose clock is wrong by less
+/// can still make its first contact.
+pub const ATTESTATION_BACKDATE: Duration = Duration::from_secs(3 * 3600);
+/// A session request without an answer by then fails.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+// ---- control: authority and relay -----------------------------------------------------------
+
+/// Life of a credential.
+pub const CREDENTIAL_LIFE: Duration = Duration::from_secs(3600);
+/// Default life of a ticket.
+pub const TICKET_LIFE: Duration = Duration::from_secs(600);
+/// Longest life of a ticket.
+pub const TICKET_LIFE_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
+/// Most identities that one ticket admits.
+pub const TICKET_USES_MAX: u32 = 10_000;
+/// The same identity may redeem its ticket again for so long: its answer may have been lost.
+pub const REDEEM_REPEAT: Duration = Duration::from_secs(24 * 3600);
+/// Rows of one page that a store gives.
+pub const STORE_PAGE_MAX: usize = 1000;
+/// Requests to the store that a core has under way; beyond it the answer is "busy".
+pub const STORE_REQUESTS_MAX: usize = 1024;
+/// Connections that have not shown who they are, in total …
+pub const STRANGERS_MAX: usize = 256;
+/// … and from one source prefix (/24 of IPv4, /48 of IPv6).
+pub const STRANGERS_PER_PREFIX_MAX: usize = 32;
+/// Handshakes of strangers between two looks at everything else.
+pub const STRANGER_SHAKES_PER_LOOK: usize = 8;
+/// Sessions of one kind that a server keeps.
+pub const SESSIONS_MAX: usize = 16 * 1024;
+/// Sessions of one kind that one identity may have at a server: the present one, its
+/// replacement, and one that the server has not yet found dead.
+pub const SESSIONS_PER_MEMBER_MAX: usize = 4;
+/// Requests that a session may have unanswered.
+pub const SESSION_REQUESTS_MAX: usize = 16;
+
+// ---- control: texts -------------------------------------------------------------------------
+
+/// Longest policy rule in its short form.
+pub const RULE_TEXT_MAX: usize = 4 * 1024;
+/// Terms of one rule.
+pub const RULE_TERMS_MAX: usize = 33;
+/// Rules of one policy.
+pub const RULES_MAX: usize = 64;
+/// Longest text of a refusal or of an error from outside that is kept or logged.
+pub const REASON_TEXT_MAX: usize = 256;

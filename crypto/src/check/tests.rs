@@ -1,0 +1,1 @@
+//! Every step fails alone, with its own denial.

@@ -1,0 +1,41 @@
+//! The decisions of control, without I/O: three state machines and what they are told and say.
+//!
+//! | core | who runs it | decides |
+//! |---|---|---|
+//! | [`MemberCore`] | a node with inlets and outlets | enrollment, sessions, legs, lanes, permits, renewals |
+//! | [`AuthorityCore`] | the authority | redemption, renewal, time, what is signed |
+//! | [`RelayCore`] | a relay | who has a session, which addresses it serves, leg keys |
+//! | [`ServerCore`] | `adit serve` | the last two behind one public port |
+//!
+//! # How a driver runs one
+//! 1. [`Core::handle`] with every event, answer and request that is there, in any order;
+//! 2. [`Core::handle`] with [`Input::Timer`] when [`Core::next_timer`] has passed (work that was
+//!    put off, such as the handshakes of strangers, asks for a timer that has passed already);
+//! 3. [`Core::poll_output`] until it is `None`, and carry out each in order;
+//! 4. sleep until something comes or [`Core::next_timer`].
+//!
+//! A core never blocks, never asks for the time, and is deterministic: the same inputs with the
+//! same randomness give the same outputs. The simulator is just another driver.
+
+pub mod admin;
+pub mod authority;
+pub mod config;
+pub mod io;
+pub mod member;
+pub mod relay;
+pub mod server;
+pub mod status;
+
+pub use admin::{AdminCall, AdminReply, TicketSpec};
+pub use authority::AuthorityCore;
+pub use config::{
+    AuthorityConfig, InletConfig, MemberConfig, Membership, OutletConfig, RelayConfig,
+    ServerConfig, TargetConfig,
+};
+pub use io::{
+    AdminNo, Core, Input, Level, LogRecord, Now, Output, ResolveNo, StateFile, StoreNo,
+};
+pub use member::MemberCore;
+pub use relay::RelayCore;
+pub use server::ServerCore;
+pub use status::{MembershipStatus, PortalStatus, Reach, ServerStatus, Status};
