@@ -115,6 +115,12 @@ impl LegKey {
     }
 }
 
+impl std::fmt::Debug for LegKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("LegKey(..)")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

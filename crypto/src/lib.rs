@@ -24,6 +24,7 @@
 
 #![forbid(unsafe_code)]
 
+mod address;
 mod aead;
 pub mod attestation;
 mod cbor;
@@ -45,6 +46,7 @@ pub mod suite;
 pub mod ticket;
 mod time;
 
+pub use address::address_hash;
 pub use cbor::DecodeError;
 pub use id::Id;
 #[cfg(any(test, feature = "sim"))]

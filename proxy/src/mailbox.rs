@@ -39,7 +39,10 @@ struct Queue<T> {
 
 impl<T> Queue<T> {
     fn new() -> Self {
-        Queue { items: Mutex::new(VecDeque::new()), len: AtomicUsize::new(0) }
+        Queue {
+            items: Mutex::new(VecDeque::new()),
+            len: AtomicUsize::new(0),
+        }
     }
 
     /// A thread that panicked ended the process; if it is a test that goes on, a queue is still
@@ -96,7 +99,14 @@ pub fn mailbox<C, W: crate::engine::Wake>(
         to_control: Arc::clone(&to_control),
         wake: wake_worker,
     };
-    (control, WorkerEnd { to_worker, to_control, wake: wake_control })
+    (
+        control,
+        WorkerEnd {
+            to_worker,
+            to_control,
+            wake: wake_control,
+        },
+    )
 }
 
 impl<C, W: crate::engine::Wake> ControlEnd<C, W> {

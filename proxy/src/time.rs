@@ -57,8 +57,14 @@ mod tests {
     fn arithmetic_saturates_at_both_ends() {
         let t = Instant::from_nanos(10);
         assert_eq!(t - Duration::from_secs(1), Instant::ZERO);
-        assert_eq!(Instant::FAR_FUTURE + Duration::from_secs(1), Instant::FAR_FUTURE);
+        assert_eq!(
+            Instant::FAR_FUTURE + Duration::from_secs(1),
+            Instant::FAR_FUTURE
+        );
         assert_eq!(Instant::ZERO.since(t), Duration::ZERO);
-        assert_eq!((t + Duration::from_nanos(5)).since(t), Duration::from_nanos(5));
+        assert_eq!(
+            (t + Duration::from_nanos(5)).since(t),
+            Duration::from_nanos(5)
+        );
     }
 }

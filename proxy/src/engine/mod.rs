@@ -105,11 +105,25 @@ pub enum Op {
     Connect { on: SockRef, to: SocketAddr },
     /// Receive into a buffer that the engine picks when bytes are there: an idle socket holds none.
     /// The bytes start at `at` in that buffer and leave at least `tail` bytes of room behind.
-    RecvAny { on: SockRef, class: Class, at: usize, tail: usize },
+    RecvAny {
+        on: SockRef,
+        class: Class,
+        at: usize,
+        tail: usize,
+    },
     /// Receive up to `max` bytes into `buf` at offset `at`.
-    RecvInto { on: SockRef, buf: Buf, at: usize, max: usize },
+    RecvInto {
+        on: SockRef,
+        buf: Buf,
+        at: usize,
+        max: usize,
+    },
     /// Send all of `range`.
-    Send { on: SockRef, buf: Buf, range: Range<usize> },
+    Send {
+        on: SockRef,
+        buf: Buf,
+        range: Range<usize>,
+    },
     /// Send what the socket takes at once.
     SendNow { on: SockRef, part: Part },
     /// Wait until the socket is ready, without a buffer.
@@ -124,7 +138,12 @@ pub enum Outcome {
     /// The connection is up.
     Connected,
     /// `len` > 0 bytes are at `at..at + len`. `drained` says that the socket had no more just then.
-    Received { buf: Buf, at: usize, len: usize, drained: bool },
+    Received {
+        buf: Buf,
+        at: usize,
+        len: usize,
+        drained: bool,
+    },
     /// The peer will send no more (FIN). A `RecvInto` gets its buffer back.
     Eof { buf: Option<Buf> },
     /// All of the range was sent.
@@ -137,9 +156,16 @@ pub enum Outcome {
     /// Re-arm after a `free`.
     Starved,
     /// The operation failed; buffers and parts come back.
-    Failed { errno: Errno, buf: Option<Buf>, part: Option<Part> },
+    Failed {
+        errno: Errno,
+        buf: Option<Buf>,
+        part: Option<Part>,
+    },
     /// The operation was cancelled. A cancelled send may have moved bytes, so that direction is dead.
-    Cancelled { buf: Option<Buf>, part: Option<Part> },
+    Cancelled {
+        buf: Option<Buf>,
+        part: Option<Part>,
+    },
 }
 
 /// A kernel error number (`errno.h`), as a value so that simulated engines can make them.

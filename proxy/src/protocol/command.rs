@@ -7,7 +7,7 @@
 //! most one piece of a link is on its way to control, and a stranger can't fill the mailbox.
 //!
 //! ```text
-//! session, dialing:   Dial{hello = preface ‖ frame 1, Frame} → Connected → Frame(2) → Send(3)… 
+//! session, dialing:   Dial{hello = preface ‖ frame 1, Frame} → Connected → Frame(2) → Send(3)…
 //! session, accepted:  Accepted{preface} → Send{[], Frame} → Frame(1) → Send(2) …
 //! leg, parked:        Dial{hello = leg preface, Exact(48)} → Frame(PAIRED) → Send{[], Frame} → Frame(message 1)
 //!                     → Send(message 2) → Frame(message 3) → Adopt (READY is the lane's first record)
@@ -18,9 +18,10 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use crypto::Id;
 use crypto::leg::LegKey;
+use crypto::names::RelayAddress;
 use crypto::record::{Opener, Sealer};
-use crypto::{Id, RelayAddress};
 
 use crate::error::CloseReason;
 use crate::ids::{AddressHash, BundleId, LinkId, PortalNo, SessionId};
