@@ -161,3 +161,20 @@ pub const RULE_TERMS_MAX: usize = 33;
 pub const RULES_MAX: usize = 64;
 /// Longest text of a refusal or of an error from outside that is kept or logged.
 pub const REASON_TEXT_MAX: usize = 256;
+
+// ---- control: drivers -----------------------------------------------------------------------
+
+/// Entries of the ring of control's own runtime: files only.
+pub const CONTROL_RING_ENTRIES: u32 = 64;
+/// Questions waiting for the resolver.
+pub const RESOLVER_QUEUE_MAX: usize = 64;
+/// Requests waiting for the store.
+pub const STORE_QUEUE_MAX: usize = 1024;
+/// How long the store waits for another process that holds its file.
+pub const STORE_BUSY_WAIT: Duration = Duration::from_secs(5);
+/// How long the store remembers which credentials were issued, beyond their end.
+pub const STORE_ISSUED_KEPT: Duration = Duration::from_secs(90 * 24 * 3600);
+/// Largest file of a state directory, the database aside.
+pub const STATE_FILE_MAX: usize = 256 * 1024;
+/// Shortest life of a ticket that can be asked for.
+pub const TICKET_LIFE_MIN: Duration = Duration::from_secs(1);

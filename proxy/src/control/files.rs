@@ -313,7 +313,7 @@ fn take_lock(dir: &Path, user: &str) -> Result<File, Failure> {
         }
         let mut holder = String::new();
         // Best effort: between its flock and its write the holder's lock is empty.
-        let _ = file.by_ref().take(64).read_to_string(&mut holder);
+        let _ = (&file).take(64).read_to_string(&mut holder);
         let holder = holder.trim();
         let holder = if holder.is_empty() { "another process" } else { holder };
         return Err(Failure::new(
