@@ -10,8 +10,8 @@
 use crypto::Random;
 
 use crate::limits::{
-    BACKOFF_FIRST, BACKOFF_FORGET, BACKOFF_MAX, BACKOFF_REFUSED, LANE_LIFE, LEGS_DIALING_MAX, PARKED_FIRST,
-    PARKED_MAX,
+    BACKOFF_FIRST, BACKOFF_FORGET, BACKOFF_MAX, BACKOFF_REFUSED, LANE_LIFE, LEGS_DIALING_MAX,
+    PARKED_FIRST, PARKED_MAX,
 };
 use crate::time::{Duration, Instant};
 
@@ -151,7 +151,12 @@ pub struct ParkPool {
 
 impl Default for ParkPool {
     fn default() -> Self {
-        ParkPool { target: PARKED_FIRST, dialing: 0, parked: 0, backoff: Backoff::default() }
+        ParkPool {
+            target: PARKED_FIRST,
+            dialing: 0,
+            parked: 0,
+            backoff: Backoff::default(),
+        }
     }
 }
 
@@ -171,7 +176,9 @@ impl ParkPool {
         // While nothing is parked after a failure, one leg tries for all of them.
         let alone = self.parked == 0 && self.backoff.failures() > 0;
         let at_once = if alone { 1 } else { LEGS_DIALING_MAX };
-        self.target.saturating_sub(have).min(at_once.saturating_sub(self.dialing))
+        self.target
+            .saturating_sub(have)
+            .min(at_once.saturating_sub(self.dialing))
     }
 
     /// A dialing leg is connected, and parked as far as this end knows.
@@ -199,7 +206,10 @@ impl ParkPool {
 
     /// The relay wants `more` legs than are parked with it.
     pub fn raise(&mut self, more: usize) {
-        self.target = self.target.max(self.parked.saturating_add(more)).min(PARKED_MAX);
+        self.target = self
+            .target
+            .max(self.parked.saturating_add(more))
+            .min(PARKED_MAX);
     }
 
     /// Something changed that may make an attempt succeed: don't wait.
@@ -214,6 +224,10 @@ impl ParkPool {
 
     /// When [`ParkPool::begin`] will give more than zero.
     pub fn next_timer(&self) -> Instant {
-        if self.missing() == 0 { Instant::FAR_FUTURE } else { self.backoff.not_before() }
+        if self.missing() == 0 {
+            Instant::FAR_FUTURE
+        } else {
+            self.backoff.not_before()
+        }
     }
 }

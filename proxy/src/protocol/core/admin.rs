@@ -1,12 +1,13 @@
 //! What the administrator's socket asks of a core.
 
+use crypto::Id;
 use crypto::credential::{Connect, Roles};
-use crypto::names::{Attributes, Name};
-use crypto::{Id, RelayAddress};
+use crypto::names::{Attributes, Name, RelayAddress};
+use crypto::ticket::TicketId;
 
 use super::status::Status;
 use crate::error::Code;
-use crate::protocol::store::{AuditRow, MemberKey, MemberRow, TicketId, TicketRow};
+use crate::protocol::store::{AuditRow, MemberKey, MemberRow, TicketRow};
 use crate::time::Duration;
 
 /// A call. Who may make it was decided by who reached the socket.

@@ -2,14 +2,12 @@
 
 use std::net::SocketAddr;
 
-use crypto::identity::{Identity, IdentitySecret};
-use crypto::credential::{Credential, Pass};
-use crypto::names::{HostPort, Name};
-use crypto::project::ProjectNote;
+use crypto::identity::IdentitySecret;
+use crypto::names::{HostPort, Name, RelayAddress};
 use crypto::suite::SuiteMask;
 use crypto::ticket::Ticket;
-use crypto::RelayAddress;
 
+use super::membership::Membership;
 use crate::ids::PortalNo;
 use crate::protocol::policy::Policy;
 use crate::protocol::store::ProjectRow;
@@ -84,23 +82,12 @@ pub struct AuthorityConfig {
 pub struct RelayConfig {
     /// Its identity, another than the authority's.
     pub identity: IdentitySecret,
-    /// Its name.
+    /// Its name, where this process is the authority too; else its ticket says it.
     pub name: Name,
     /// Where legs reach this very process, if not where sessions do.
     pub leg_address: Option<SocketAddr>,
-}
-
-/// What a node knows of its project and its place in it; kept in `StateFile::Membership`.
-#[derive(Clone)]
-pub struct Membership {
-    /// The project's name.
-    pub project_name: Name,
-    /// The authority's identity with the longest history seen; its id is the project's.
-    pub authority: Identity,
-    /// Shown to peers.
-    pub credential: Credential,
-    /// Shown to relays.
-    pub pass: Pass,
-    /// Where the project is reached, as the authority signed it.
-    pub note: ProjectNote,
+    /// What it persisted. Only where the authority is another process.
+    pub membership: Option<Membership>,
+    /// A ticket of role `relay`. Only where the authority is another process.
+    pub ticket: Option<Ticket>,
 }

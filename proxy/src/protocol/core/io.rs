@@ -44,8 +44,7 @@ pub struct StoreNo(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AdminNo(pub u64);
 
-/// Something happened.
-#[derive(Debug)]
+/// Something happened. No `Debug`: a ticket is in it.
 pub enum Input {
     /// A worker says.
     Event(Event),
@@ -157,7 +156,12 @@ pub struct LogRecord {
 impl LogRecord {
     /// A record without code and details.
     pub fn new(level: Level, what: impl Into<String>) -> Self {
-        LogRecord { level, code: None, what: what.into(), fields: Vec::new() }
+        LogRecord {
+            level,
+            code: None,
+            what: what.into(),
+            fields: Vec::new(),
+        }
     }
 
     /// With a code.

@@ -22,6 +22,7 @@ pub mod authority;
 pub mod config;
 pub mod io;
 pub mod member;
+pub mod membership;
 pub mod relay;
 pub mod server;
 pub mod status;
@@ -29,13 +30,12 @@ pub mod status;
 pub use admin::{AdminCall, AdminReply, TicketSpec};
 pub use authority::AuthorityCore;
 pub use config::{
-    AuthorityConfig, InletConfig, MemberConfig, Membership, OutletConfig, RelayConfig,
-    ServerConfig, TargetConfig,
+    AuthorityConfig, InletConfig, MemberConfig, OutletConfig, RelayConfig, ServerConfig,
+    TargetConfig,
 };
-pub use io::{
-    AdminNo, Core, Input, Level, LogRecord, Now, Output, ResolveNo, StateFile, StoreNo,
-};
+pub use io::{AdminNo, Core, Input, Level, LogRecord, Now, Output, ResolveNo, StateFile, StoreNo};
 pub use member::MemberCore;
+pub use membership::{Membership, MembershipError};
 pub use relay::RelayCore;
 pub use server::ServerCore;
 pub use status::{MembershipStatus, PortalStatus, Reach, ServerStatus, Status};

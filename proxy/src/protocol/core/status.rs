@@ -2,8 +2,8 @@
 
 use std::net::SocketAddr;
 
-use crypto::names::{Attributes, Name};
-use crypto::{Id, RelayAddress, UnixTime};
+use crypto::names::{Attributes, Name, RelayAddress};
+use crypto::{Id, UnixTime};
 
 use super::io::LogRecord;
 use crate::error::Code;

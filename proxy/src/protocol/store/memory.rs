@@ -4,13 +4,12 @@
 use std::collections::BTreeMap;
 
 use crypto::names::Name;
+use crypto::ticket::TicketId;
 use crypto::{Id, UnixTime};
 
-use super::request::{
-    Admit, MemberKey, Redeem, RedeemAnswer, Renew, RenewAnswer, TicketAnswer,
-};
+use super::request::{Admit, MemberKey, Redeem, RedeemAnswer, Renew, RenewAnswer, TicketAnswer};
 use super::rows::{
-    AuditAction, AuditRow, Issue, IssuedRow, MemberRow, NewTicket, ProjectRow, Redemption, TicketId,
+    AuditAction, AuditRow, Issue, IssuedRow, MemberRow, NewTicket, ProjectRow, Redemption,
     TicketRow,
 };
 use super::rules::{RedeemPlan, judge_redeem, judge_renew};
@@ -36,7 +35,13 @@ impl MemoryStore {
 
     fn note(&mut self, at: UnixTime, actor: Id, action: AuditAction, subject: String) {
         let number = self.audit.len() as u64 + 1;
-        self.audit.push(AuditRow { number, at, actor, action, subject });
+        self.audit.push(AuditRow {
+            number,
+            at,
+            actor,
+            action,
+            subject,
+        });
     }
 
     fn live_by_name(&self, name: &Name) -> Option<Id> {
@@ -54,12 +59,19 @@ impl MemoryStore {
         member.issued = now;
         let member = member.clone();
         let not_after = expiry(now, life);
-        self.issued.push(IssuedRow { serial, member: id, at: now, not_after });
+        self.issued.push(IssuedRow {
+            serial,
+            member: id,
+            at: now,
+            not_after,
+        });
         Ok(Issue { member, not_after })
     }
 
     fn project_id(&self) -> Id {
-        self.project.as_ref().map_or(Id([0; 32]), |project| project.id)
+        self.project
+            .as_ref()
+            .map_or(Id([0; 32]), |project| project.id)
     }
 }
 
@@ -70,7 +82,12 @@ impl Store for MemoryStore {
         }
         self.project = Some(project.clone());
         let name = project.name.to_string();
-        self.note(project.created, project.id, AuditAction::ProjectCreated, name);
+        self.note(
+            project.created,
+            project.id,
+            AuditAction::ProjectCreated,
+            name,
+        );
         Ok(())
     }
 
@@ -94,10 +111,19 @@ impl Store for MemoryStore {
         {
             return Ok(TicketAnswer::NameTaken(name.clone()));
         }
-        let row = TicketRow { ticket: ticket.clone(), redemptions: Vec::new(), revoked: None };
+        let row = TicketRow {
+            ticket: ticket.clone(),
+            redemptions: Vec::new(),
+            revoked: None,
+        };
         self.tickets.insert(ticket.id, row);
         let subject = ticket.id.to_string();
-        self.note(ticket.created, ticket.created_by, AuditAction::TicketCreated, subject);
+        self.note(
+            ticket.created,
+            ticket.created_by,
+            AuditAction::TicketCreated,
+            subject,
+        );
         Ok(TicketAnswer::Created)
     }
 
@@ -120,7 +146,9 @@ impl Store for MemoryStore {
             }
         };
         let RedeemPlan::First { names, replaces } = plan else {
-            return self.issue(redeem.id, redeem.now, redeem.life).map(RedeemAnswer::Enrolled);
+            return self
+                .issue(redeem.id, redeem.now, redeem.life)
+                .map(RedeemAnswer::Enrolled);
         };
         let replaced = replaces.and_then(|name| self.live_by_name(&name));
         let free = |name: &&Name| {
@@ -143,9 +171,15 @@ impl Store for MemoryStore {
         let Some(row) = self.tickets.get_mut(&redeem.ticket) else {
             return Ok(RedeemAnswer::Unknown);
         };
-        row.redemptions.push(Redemption { by: redeem.id, at: redeem.now });
+        row.redemptions.push(Redemption {
+            by: redeem.id,
+            at: redeem.now,
+        });
         let grants = row.ticket.grants.clone();
-        let enrolled = self.members.get(&redeem.id).map_or(redeem.now, |member| member.enrolled);
+        let enrolled = self
+            .members
+            .get(&redeem.id)
+            .map_or(redeem.now, |member| member.enrolled);
         let member = MemberRow {
             id: redeem.id,
             name,
@@ -160,7 +194,8 @@ impl Store for MemoryStore {
         self.members.insert(redeem.id, member);
         let subject = redeem.ticket.to_string();
         self.note(redeem.now, redeem.id, AuditAction::TicketRedeemed, subject);
-        self.issue(redeem.id, redeem.now, redeem.life).map(RedeemAnswer::Enrolled)
+        self.issue(redeem.id, redeem.now, redeem.life)
+            .map(RedeemAnswer::Enrolled)
     }
 
     fn renew(&mut self, renew: &Renew) -> Result<RenewAnswer, StoreError> {
@@ -170,19 +205,29 @@ impl Store for MemoryStore {
         if let Some(member) = self.members.get_mut(&renew.id) {
             member.identity.clone_from(&renew.identity);
         }
-        self.issue(renew.id, renew.now, renew.life).map(RenewAnswer::Renewed)
+        self.issue(renew.id, renew.now, renew.life)
+            .map(RenewAnswer::Renewed)
     }
 
     fn admit(&mut self, admit: &Admit) -> Result<Issue, StoreError> {
-        if self.live_by_name(&admit.name).is_some_and(|owner| owner != admit.id) {
-            return Err(StoreError::Refused(format!("a member has the name {}", admit.name)));
+        if self
+            .live_by_name(&admit.name)
+            .is_some_and(|owner| owner != admit.id)
+        {
+            return Err(StoreError::Refused(format!(
+                "a member has the name {}",
+                admit.name
+            )));
         }
         let before = self.members.get(&admit.id);
         if before.is_some_and(|member| member.revoked.is_some()) {
-            return Err(StoreError::Refused(format!("member {} is revoked", admit.id)));
+            return Err(StoreError::Refused(format!(
+                "member {} is revoked",
+                admit.id
+            )));
         }
-        let changed = before
-            .is_none_or(|member| member.name != admit.name || member.grants != admit.grants);
+        let changed =
+            before.is_none_or(|member| member.name != admit.name || member.grants != admit.grants);
         let member = MemberRow {
             id: admit.id,
             name: admit.name.clone(),
@@ -197,7 +242,12 @@ impl Store for MemoryStore {
         self.members.insert(admit.id, member);
         if changed {
             let actor = self.project_id();
-            self.note(admit.now, actor, AuditAction::MemberAdmitted, admit.name.to_string());
+            self.note(
+                admit.now,
+                actor,
+                AuditAction::MemberAdmitted,
+                admit.name.to_string(),
+            );
         }
         self.issue(admit.id, admit.now, admit.life)
     }
@@ -218,7 +268,13 @@ impl Store for MemoryStore {
 
     fn issued(&mut self, after: u64) -> Result<Vec<IssuedRow>, StoreError> {
         let above = |row: &&IssuedRow| row.serial > after;
-        Ok(self.issued.iter().filter(above).take(STORE_PAGE_MAX).copied().collect())
+        Ok(self
+            .issued
+            .iter()
+            .filter(above)
+            .take(STORE_PAGE_MAX)
+            .copied()
+            .collect())
     }
 
     fn audit(&mut self, count: usize) -> Result<Vec<AuditRow>, StoreError> {

@@ -16,6 +16,7 @@
 //! | [`memory`] | a store in memory, for the simulation and tests |
 //! | [`conformance`] | what every store must do, as one function |
 
+#[cfg(any(test, feature = "sim"))]
 pub mod conformance;
 pub mod memory;
 pub mod request;
@@ -24,14 +25,16 @@ pub mod rules;
 
 pub use memory::MemoryStore;
 pub use request::{
-    Admit, MemberKey, Redeem, RedeemAnswer, Renew, RenewAnswer, StoreReply, StoreRequest, TicketAnswer,
+    Admit, MemberKey, Redeem, RedeemAnswer, Renew, RenewAnswer, StoreReply, StoreRequest,
+    TicketAnswer,
 };
 pub use rows::{
     AuditAction, AuditRow, Grants, Issue, IssuedRow, MemberRow, NewTicket, ProjectRow, Redemption,
-    TicketId, TicketRow,
+    TicketRow,
 };
 
 use crypto::UnixTime;
+use crypto::ticket::TicketId;
 
 /// Why a store could not do what it was asked. Nothing was changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -1,11 +1,10 @@
 //! The questions to a store and its answers, as plain data that may cross a thread.
 
 use crypto::names::Name;
+use crypto::ticket::TicketId;
 use crypto::{Id, UnixTime};
 
-use super::rows::{
-    AuditRow, Grants, Issue, MemberRow, NewTicket, ProjectRow, TicketId, TicketRow,
-};
+use super::rows::{AuditRow, Grants, Issue, MemberRow, NewTicket, ProjectRow, TicketRow};
 use crate::time::Duration;
 
 /// An identity wants to redeem a ticket. Its identity was verified, nothing else.

@@ -1,10 +1,9 @@
 //! What the authority stores.
 
-use std::fmt;
-
 use crypto::credential::{Connect, Roles};
-use crypto::names::{Attributes, HostPort, Name};
-use crypto::{Id, RelayAddress, UnixTime};
+use crypto::names::{Attributes, HostPort, Name, RelayAddress};
+use crypto::ticket::TicketId;
+use crypto::{Id, UnixTime};
 
 /// The project that this store belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,22 +31,6 @@ pub struct Grants {
     pub may_serve: Vec<RelayAddress>,
     /// Relay addresses it may connect to.
     pub may_connect: Connect,
-}
-
-/// Names a ticket; no secret.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct TicketId(pub [u8; 16]);
-
-impl fmt::Display for TicketId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&data_encoding::HEXLOWER.encode(&self.0))
-    }
-}
-
-impl fmt::Debug for TicketId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
 }
 
 /// A ticket as it is created. Only the hash of its secret is ever stored.
@@ -182,7 +165,9 @@ impl AuditAction {
 
     /// The action of a stored name.
     pub fn from_name(name: &str) -> Option<AuditAction> {
-        AuditAction::ALL.into_iter().find(|action| action.as_str() == name)
+        AuditAction::ALL
+            .into_iter()
+            .find(|action| action.as_str() == name)
     }
 }
 

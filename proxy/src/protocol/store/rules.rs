@@ -55,21 +55,33 @@ pub fn judge_redeem(
             return Err(RedeemAnswer::HistoryForked);
         }
     }
-    if let Some(before) = row.redemptions.iter().find(|redemption| redemption.by == redeem.id) {
+    if let Some(before) = row
+        .redemptions
+        .iter()
+        .find(|redemption| redemption.by == redeem.id)
+    {
         let repeats = redeem.now.since(before.at) <= REDEEM_REPEAT.as_secs();
         return match member {
             Some(_) if repeats => Ok(RedeemPlan::Repeat),
-            _ => Err(RedeemAnswer::Used { by: before.by, at: before.at }),
+            _ => Err(RedeemAnswer::Used {
+                by: before.by,
+                at: before.at,
+            }),
         };
     }
     if row.redemptions.len() >= usize::try_from(row.ticket.uses).unwrap_or(usize::MAX) {
         return Err(match row.redemptions.last() {
-            Some(last) => RedeemAnswer::Used { by: last.by, at: last.at },
+            Some(last) => RedeemAnswer::Used {
+                by: last.by,
+                at: last.at,
+            },
             None => RedeemAnswer::Unknown,
         });
     }
     if redeem.now > row.ticket.expires {
-        return Err(RedeemAnswer::Expired { at: row.ticket.expires });
+        return Err(RedeemAnswer::Expired {
+            at: row.ticket.expires,
+        });
     }
     Ok(RedeemPlan::First {
         names: candidate_names(row, member, redeem),

@@ -1,0 +1,3 @@
+//! skeleton
+/// The authority's part.
+pub struct AuthorityCore;

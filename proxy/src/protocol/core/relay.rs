@@ -1,0 +1,3 @@
+//! skeleton
+/// The relay's part.
+pub struct RelayCore;
