@@ -178,3 +178,42 @@ pub const STORE_ISSUED_KEPT: Duration = Duration::from_secs(90 * 24 * 3600);
 pub const STATE_FILE_MAX: usize = 256 * 1024;
 /// Shortest life of a ticket that can be asked for.
 pub const TICKET_LIFE_MIN: Duration = Duration::from_secs(1);
+
+// ---- engine -------------------------------------------------------------------------------
+
+/// Memory page that buffers are laid out and given back by.
+pub const PAGE: usize = 4096;
+/// Capacity of a Small buffer.
+pub const SMALL_BUF: usize = 4 * 1024;
+/// Capacity of a Medium buffer: one full lane record with its overhead fits
+/// (`LANE_RECORD_MAX` counts all but the clear header), rounded up to a cache line.
+pub const MEDIUM_BUF: usize = 16 * 1024 + 64;
+/// Capacity of a Large buffer.
+pub const LARGE_BUF: usize = 64 * 1024;
+/// Capacity of a Bulk buffer: one full circuit record.
+pub const BULK_BUF: usize = 256 * 1024;
+const _: () = assert!(LANE_RECORD_MAX + RECORD_HEADER <= MEDIUM_BUF);
+const _: () = assert!(CIRCUIT_RECORD_MAX + RECORD_HEADER <= BULK_BUF);
+/// Buffers of one class and engine: their numbers are u16 in the kernel's buffer rings.
+pub const BUFFERS_PER_CLASS_MAX: u32 = 64 * 1024;
+/// Sockets of one engine: a socket's name keeps 20 bits for its place, 12 to recognise reuse.
+pub const SOCKETS_MAX: u32 = 1 << 20;
+/// Connections that may wait in the backlog of a listening socket.
+pub const LISTEN_BACKLOG: i32 = 4096;
+/// Connections taken from one listening socket in one turn.
+pub const ACCEPT_BURST: usize = 64;
+/// How long accepting rests when descriptors, memory or places are used up.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// After this many rests in a row the connection that waited longest is refused, one per rest: it
+/// gets a reset instead of an endless wait.
+pub const ACCEPT_PAUSES_MAX: u32 = 20;
+/// TCP_USER_TIMEOUT of tunnel legs and sessions: data unacknowledged for so long ends them.
+pub const TUNNEL_USER_TIMEOUT: Duration = Duration::from_secs(15);
+/// Keepalive of tunnel legs and sessions, for NAT.
+pub const TUNNEL_KEEPALIVE: Duration = Duration::from_secs(60);
+/// Time between keepalive probes that stay unanswered, and how many there are.
+pub const TUNNEL_KEEPALIVE_PROBE: (Duration, u32) = (Duration::from_secs(5), 3);
+/// Longest a turn sleeps: the wait is begun anew then. Keeps timeouts within an epoll `int`.
+pub const SLEEP_MAX: Duration = Duration::from_secs(3600);
+/// Readiness events read by one epoll_wait.
+pub const EPOLL_EVENTS: usize = 512;
