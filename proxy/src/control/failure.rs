@@ -74,6 +74,8 @@ pub mod codes {
     pub const STATE_CORRUPT: Code = Code(1205);
     /// A ticket can't be read or is malformed.
     pub const TICKET_UNREADABLE: Code = Code(1301);
+    /// A node that is not a member has no ticket.
+    pub const NO_TICKET: Code = Code(1302);
     /// No process answers on the state directory's socket.
     pub const NOT_RUNNING: Code = Code(1401);
     /// The process on the other end of the socket refused or broke the conversation.

@@ -185,6 +185,23 @@ impl StateDir {
         replace(&self.path, file, bytes).map_err(|error| unusable(&self.path.join(file), &error))
     }
 
+    /// Makes an empty private file if there is none, and refuses one that others can read: for
+    /// programs that open files themselves.
+    ///
+    /// # Errors
+    /// Others can read it, or the system's error.
+    pub fn touch(&self, file: &str) -> Result<(), Failure> {
+        let path = self.path.join(file);
+        let opened = OpenOptions::new()
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .custom_flags(OFlags::NOFOLLOW.bits() as i32)
+            .open(&path)
+            .map_err(|error| unusable(&path, &error))?;
+        refuse_open_to_others(&path, &opened.metadata().map_err(|e| unusable(&path, &e))?)
+    }
+
     fn check_format(&self, kind: DirKind) -> Result<(), Failure> {
         let path = self.path.join(FORMAT);
         let Some(bytes) = self.read(FORMAT)? else {

@@ -7,15 +7,34 @@
 //! | module | what it does |
 //! |---|---|
 //! | [`failure`] | errors with code, reason and mending command; exit codes |
-//! | [`files`] | the state directory |
-//! | [`runtime`] | Tokio on a ring where io_uring works, else plain |
+//! | [`files`], [`keys`] | the state directory, and the identities in it |
+//! | [`runtime`], [`clock`] | Tokio on a ring where io_uring works, else plain; the clocks, read |
 //! | [`resolver`], [`store`], [`sqlite`] | what blocks, on threads of its own |
+//! | [`inbox`], [`worker_thread`] | how threads reach the driver; the worker's thread |
+//! | [`driver`] | the loop around a core |
+//! | [`process`] | a core with everything around it |
+//! | [`node`], [`serve`], [`project`] | the processes there are |
+//! | [`signals`] | stopping, and the command behind `--` |
+//! | [`ticket_file`] | where a ticket comes from |
+//! | [`admin`] | the administrator's socket, and the same calls without a process |
 //! | [`log`] | the cores' log records as `tracing` events |
 
+pub mod admin;
+pub mod clock;
+pub mod driver;
 pub mod failure;
 pub mod files;
+pub mod inbox;
+pub mod keys;
 pub mod log;
+pub mod node;
+pub mod process;
+pub mod project;
 pub mod resolver;
 pub mod runtime;
+pub mod serve;
+pub mod signals;
 pub mod sqlite;
 pub mod store;
+pub mod ticket_file;
+pub mod worker_thread;

@@ -6,7 +6,7 @@
 //! its second try (RFC 8305, section 4).
 
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
@@ -54,6 +54,11 @@ impl<T: Send + 'static> Resolver<T> {
     pub fn ask(&self, question: Question<T>) -> bool {
         self.questions.try_send(question).is_ok()
     }
+}
+
+/// The address that a host spells out, if it is no name.
+pub fn literal(host: &str, port: u16) -> Option<SocketAddr> {
+    host.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip, port))
 }
 
 fn run<T>(queue: &Receiver<Question<T>>, mut answer: impl FnMut(Answer<T>)) {

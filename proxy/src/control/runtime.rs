@@ -7,6 +7,7 @@
 use std::future::Future;
 use std::io;
 
+use super::failure::{Exit, Failure, codes};
 use crate::engine::Kind;
 use crate::limits::CONTROL_RING_ENTRIES;
 
@@ -36,6 +37,16 @@ impl Runtime {
         }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         Ok(Runtime::Plain(runtime))
+    }
+
+    /// The same as a command's failure.
+    ///
+    /// # Errors
+    /// As [`Runtime::open`].
+    pub fn for_control(kind: Kind) -> Result<Runtime, Failure> {
+        Runtime::open(kind).map_err(|error| {
+            Failure::new(codes::THREAD, Exit::Runtime, "can't start the runtime", error)
+        })
     }
 
     /// Whether files may be written on the ring.
