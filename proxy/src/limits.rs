@@ -105,6 +105,18 @@ pub const PARKED_MAX: usize = 256;
 pub const LEGS_DIALING_MAX: usize = 8;
 /// An outlet leg that was paired must bring message 1 within this, or it is let go.
 pub const PAIRED_IDLE: Duration = Duration::from_secs(2);
+/// The project note is asked for this often.
+pub const NOTE_REFRESH: Duration = Duration::from_secs(3600);
+/// Lanes of one outlet portal, of all inlets together …
+pub const OUTLET_LANES_MAX: usize = 1024;
+/// … and of one member. An inlet has one, its replacement, and old ones with long streams.
+pub const OUTLET_LANES_PER_MEMBER_MAX: usize = 64;
+/// Peers that are remembered as seen, so that a new one can be logged.
+pub const PEERS_SEEN_MAX: usize = 4096;
+/// Handshakes between two looks at everything else …
+pub const SHAKES_PER_LOOK: usize = 8;
+/// … and how many wait for their turn, at most `SHAKE_TIMEOUT`.
+pub const SHAKES_WAITING_MAX: usize = 256;
 /// Targets' names are looked up again this often.
 pub const TARGET_REFRESH: Duration = Duration::from_secs(30);
 /// An answer to TIME that took longer says too little.
@@ -118,8 +130,6 @@ pub const ATTESTATION_LIFE: Duration = Duration::from_secs(24 * 3600);
 /// … of which this much lies in the past when it is made: a node whose clock is wrong by less
 /// can still make its first contact.
 pub const ATTESTATION_BACKDATE: Duration = Duration::from_secs(3 * 3600);
-/// A session request without an answer by then fails.
-pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 // ---- control: authority and relay -----------------------------------------------------------
 
@@ -141,13 +151,15 @@ pub const STORE_REQUESTS_MAX: usize = 1024;
 pub const STRANGERS_MAX: usize = 256;
 /// … and from one source prefix (/24 of IPv4, /48 of IPv6).
 pub const STRANGERS_PER_PREFIX_MAX: usize = 32;
-/// Handshakes of strangers between two looks at everything else.
-pub const STRANGER_SHAKES_PER_LOOK: usize = 8;
+/// An identity that has an authority session must show to be a member by then.
+pub const GUEST_TIME: Duration = Duration::from_secs(10);
 /// Sessions of one kind that a server keeps.
 pub const SESSIONS_MAX: usize = 16 * 1024;
 /// Sessions of one kind that one identity may have at a server: the present one, its
 /// replacement, and one that the server has not yet found dead.
 pub const SESSIONS_PER_MEMBER_MAX: usize = 4;
+/// Relay addresses that one session serves; as many as a credential lists.
+pub const SERVED_MAX: usize = crypto::limits::ADDRESSES_MAX;
 /// Requests that a session may have unanswered.
 pub const SESSION_REQUESTS_MAX: usize = 16;
 

@@ -6,4 +6,6 @@ pub mod core;
 pub mod keyring;
 pub mod policy;
 pub mod pool;
+pub mod session;
+pub mod shake;
 pub mod store;

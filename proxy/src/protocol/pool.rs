@@ -111,10 +111,10 @@ impl LanePool {
     }
 
     /// The ready lane is gone.
-    pub fn on_lost(&mut self, now: Instant, random: &mut dyn Random) {
+    pub fn on_lost(&mut self, now: Instant, failure: Failure, random: &mut dyn Random) {
         self.ready = None;
         if !self.building {
-            self.backoff.failed(now, Failure::Lost, random);
+            self.backoff.failed(now, failure, random);
         }
     }
 
@@ -214,6 +214,14 @@ impl ParkPool {
 
     /// Something changed that may make an attempt succeed: don't wait.
     pub fn wake(&mut self) {
+        self.backoff.reset();
+    }
+
+    /// Legs are parked under another session from now on: the ones that are there end by
+    /// themselves, and count no more.
+    pub fn start_over(&mut self) {
+        self.dialing = 0;
+        self.parked = 0;
         self.backoff.reset();
     }
 

@@ -1,24 +1,39 @@
-//! skeleton
-use super::*;
-use crate::time::Instant;
+//! `adit serve`: the authority, a relay, or both, behind one public port.
+//!
+//! Who connects is a stranger until it has shown who it is: strangers are bounded in number, in
+//! total and per source prefix, have 5 s for the whole handshake, and their frames wait in a
+//! queue of their own, of which a few are taken each time everything else has been looked at.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+
 use crypto::Random;
-/// A node's core.
-pub struct ServerCore {}
-impl ServerCore {
-    /// Begins at `now`; the first outputs are there at once.
-    pub fn new(_config: ServerConfig, _random: Box<dyn Random + Send>, _now: Now) -> Self {
-        ServerCore {}
-    }
-}
-impl Core for ServerCore {
-    fn handle(&mut self, _now: Now, _input: Input) {}
-    fn poll_output(&mut self) -> Option<Output> {
-        None
-    }
-    fn next_timer(&self) -> Instant {
-        Instant::FAR_FUTURE
-    }
-    fn status(&self, _now: Now) -> Status {
-        unreachable!()
-    }
-}
+use crypto::check::TrustedAuthority;
+use crypto::credential::{Connect, Roles};
+use crypto::identity::Identity;
+use crypto::names::Attributes;
+
+use super::admin::{AdminCall, AdminDesk, AdminPending, AdminReply, AdminStep};
+use super::authority::{AuthorityCore, NotAdmitted};
+use super::clock::AuthorityClock;
+use super::config::{RelayConfig, ServerConfig};
+use super::enrollment::{Enrollment, EnrollmentNews};
+use super::io::{AdminNo, Core, Input, Level, LogRecord, Now, Output, StoreNo};
+use super::node::{Node, denial_record};
+use super::outbox::Outbox;
+use super::relay::{RelayCore, RelayGrant};
+use super::status::{MembershipStatus, Reach, ServerStatus, Status};
+use super::strangers::{Prefix, Strangers};
+use crate::error::{CloseReason, Problem};
+use crate::ids::LinkId;
+use crate::limits::{
+    CREDENTIAL_LIFE, SHAKE_TIMEOUT, SHAKES_PER_LOOK, STORE_REQUESTS_MAX,
+};
+use crate::protocol::command::{Command, Event, Expect};
+use crate::protocol::keyring::Keyring;
+use crate::protocol::pool::{Backoff, Failure, jitter};
+use crate::protocol::session::{
+    Accepting, Kind, Message, Refusal, RequestNo, SessionError,
+};
+use crate::protocol::store::{Admit, Grants, Issue, StoreError, StoreReply, StoreRequest};
+use crate::time::Instant;
