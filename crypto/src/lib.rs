@@ -45,6 +45,10 @@ pub mod statics;
 pub mod suite;
 pub mod ticket;
 mod time;
+#[cfg(test)]
+mod vectors;
+#[cfg(test)]
+mod wycheproof;
 
 pub use address::address_hash;
 pub use cbor::DecodeError;

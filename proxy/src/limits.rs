@@ -67,6 +67,39 @@ pub const LANE_WAIT: Duration = Duration::from_secs(5);
 /// An OPEN older than this is refused: a relay can't deliver a held one later.
 pub const OPEN_AGE_MAX: Duration = Duration::from_secs(10);
 
+// ---- worker -------------------------------------------------------------------------------
+
+/// Commands taken from the mailbox in one turn.
+pub const COMMANDS_PER_TURN: usize = 256;
+/// Hints to control that wait while its queue is full; past it they are dropped and counted.
+pub const HINTS_MAX: usize = 256;
+/// Connections to the public address that have not said yet what they are.
+pub const STRANGERS_MAX: usize = 1024;
+/// The same from one network (/24 of IPv4, /48 of IPv6).
+pub const STRANGERS_PER_PREFIX: usize = 256;
+/// A stranger has said what it is by then.
+pub const STRANGER_TIMEOUT: Duration = Duration::from_secs(5);
+/// Bytes that a link may have queued to be sent.
+pub const LINK_TX_MAX: usize = 32 * 1024;
+/// A link that is closed in order waits this long for what it sent to be read.
+pub const LINK_LINGER: Duration = Duration::from_secs(2);
+/// Lanes of one worker.
+pub const LANES_MAX: usize = 256;
+/// Largest payload of a control record on a lane; a credential is the largest.
+pub const CONTROL_PAYLOAD_MAX: usize = FRAME_MAX;
+/// A sending key of a lane is used this long.
+pub const KEY_AGE_MAX: Duration = Duration::from_secs(600);
+/// Apps of one inlet that wait for a lane; the next ones wait in the backlog.
+pub const APPS_WAITING_MAX: usize = 1024;
+/// Slots that streams and strangers leave free, for links, lanes and listeners.
+pub const SLOTS_RESERVED: usize = 64;
+/// Allocation that an app's spill keeps when it is empty.
+pub const SPILL_KEPT_MAX: usize = 4096;
+/// Stale timer entries that are not worth a clean-up.
+pub const TIMERS_STALE_MAX: usize = 64;
+/// How often a slot that waits for a buffer asks again, should no buffer be freed.
+pub const STARVED_RETRY: Duration = Duration::from_millis(5);
+
 // ---- control ------------------------------------------------------------------------------
 
 /// Messages in each direction of one mailbox.

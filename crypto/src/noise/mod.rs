@@ -17,8 +17,14 @@
 //! [`Initiator::read_message_2`] returns *before* it writes message 3.
 
 mod handshake;
+#[cfg(test)]
+mod low_order;
 mod prologue;
 pub(crate) mod resolver;
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod vectors;
 
 pub use prologue::{Part, prologue};
 
