@@ -151,6 +151,9 @@ pub struct ServeArgs {
     /// Where to listen [default: 0.0.0.0 and the port of the project's address]
     #[arg(long, env = "ADIT_LISTEN", value_name = "IP:PORT")]
     pub listen: Option<SocketAddr>,
+    /// State and ticket of a relay whose authority is elsewhere.
+    #[command(flatten)]
+    pub node: NodeArgs,
 }
 
 /// `serve --role`.
@@ -177,6 +180,9 @@ pub struct TicketCreateArgs {
     /// The redeemer's name
     #[arg(long, value_name = "NAME")]
     pub name: Option<Name>,
+    /// What the redeemer is [default: member]
+    #[arg(long, value_enum)]
+    pub role: Option<TicketRole>,
     /// An attribute the redeemer gets; repeat for more
     #[arg(long = "attribute", value_name = "NAME=VALUE")]
     pub attributes: Vec<Attribute>,
@@ -198,6 +204,15 @@ pub struct TicketCreateArgs {
     /// The member whose name the redeemer takes over; its membership ends then
     #[arg(long, value_name = "NAME")]
     pub replaces: Option<Name>,
+}
+
+/// `ticket create --role`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum TicketRole {
+    /// An end of portals
+    Member,
+    /// A relay (`adit serve --role relay`), and nothing else
+    Relay,
 }
 
 /// `adit enroll`

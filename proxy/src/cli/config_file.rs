@@ -206,11 +206,9 @@ impl<'a> Section<'a> {
             Some(Value::Array(items)) => items,
             Some(_) => return Err(expected()),
         };
-        let section = |(at, item): (usize, &'a Value)| match item {
-            Value::Table(table) => {
-                Ok(Section { file: self.file, place: format!(" of [[{key}]] {}", at + 1), table })
-            }
-            _ => Err(expected()),
+        let section = |(at, item): (usize, &'a Value)| {
+            let table = item.as_table().ok_or_else(expected)?;
+            Ok(Section { file: self.file, place: format!(" of [[{key}]] {}", at + 1), table })
         };
         items.iter().enumerate().map(section).collect()
     }

@@ -44,11 +44,9 @@ pub(super) fn pairs(value: &Value) -> String {
 
 /// A list's texts with commas between; a text as it is.
 pub(super) fn list(value: &Value) -> String {
-    match value {
-        Value::Array(items) => {
-            items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(",")
-        }
-        other => other.as_str().unwrap_or_default().to_string(),
+    match value.as_array() {
+        Some(items) => items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(","),
+        None => value.as_str().unwrap_or_default().to_string(),
     }
 }
 

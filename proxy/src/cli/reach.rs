@@ -71,10 +71,12 @@ pub(super) fn authority_rows(
     let mut rows: Vec<Value> = Vec::new();
     loop {
         let last = rows.last().and_then(|row| row["id"].as_str()).map(str::to_string);
-        match authority_call(settings, &page(last))? {
-            Value::Array(page) if !page.is_empty() => rows.extend(page),
-            _ => return Ok(rows),
+        let answer = authority_call(settings, &page(last))?;
+        let page = answer.as_array().map(Vec::as_slice).unwrap_or_default();
+        if page.is_empty() {
+            return Ok(rows);
         }
+        rows.extend_from_slice(page);
     }
 }
 

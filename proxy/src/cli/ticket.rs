@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 
 use serde_json::{Value, json};
 
-use super::args::TicketCreateArgs;
+use super::args::{TicketCreateArgs, TicketRole};
 use super::output;
 use super::reach;
 use super::settings::Settings;
@@ -45,7 +45,7 @@ fn ticket_call(args: &TicketCreateArgs) -> TicketCall {
             .iter()
             .map(|attribute| (attribute.name.to_string(), attribute.value.to_string()))
             .collect(),
-        roles: vec!["member".into()],
+        roles: vec![if args.role == Some(TicketRole::Relay) { "relay" } else { "member" }.into()],
         may_serve: texts(&args.may_serve),
         may_connect: (!args.may_connect.is_empty()).then(|| texts(&args.may_connect)),
         uses: args.uses,
@@ -57,6 +57,9 @@ fn ticket_call(args: &TicketCreateArgs) -> TicketCall {
 
 /// The command that redeems it, ready to paste but for what only its user knows.
 fn next(args: &TicketCreateArgs) -> String {
+    if args.role == Some(TicketRole::Relay) {
+        return "adit serve --role relay --ticket FILE --listen 0.0.0.0:PORT".into();
+    }
     match (args.may_serve.first(), args.may_connect.first()) {
         (Some(address), _) => format!(
             "adit outlet --ticket FILE --at {address} --to HOST:PORT --allow '{address}-inlet=true'"

@@ -178,9 +178,10 @@ impl<C: Core> Driver<C> {
         self.parts.worker.mailbox().receive(&mut events, EVENTS_PER_LOOK);
         let more = events.len() == EVENTS_PER_LOOK;
         for event in events.drain(..) {
-            match event {
-                Event::Drained => self.close(),
-                event => self.handle(Input::Event(event)),
+            if matches!(event, Event::Drained) {
+                self.close();
+            } else {
+                self.handle(Input::Event(event));
             }
         }
         self.events = events;
@@ -330,10 +331,12 @@ impl<C: Core> Driver<C> {
     fn health(&self) -> Value {
         let status = self.core.status(clock::now());
         let stopping = self.stopping != Stopping::No;
-        let why = match &status.membership {
-            _ if stopping => Some("the process is stopping".to_string()),
-            MembershipStatus::NotEnrolled { why, .. } => Some(why.clone()),
-            _ => status.portals.iter().find_map(|portal| portal.why.clone()),
+        let why = if stopping {
+            Some("the process is stopping".to_string())
+        } else if let MembershipStatus::NotEnrolled { why, .. } = &status.membership {
+            Some(why.clone())
+        } else {
+            status.portals.iter().find_map(|portal| portal.why.clone())
         };
         json!({ "alive": true, "ready": status.ready() && !stopping, "why": why })
     }

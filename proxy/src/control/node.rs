@@ -17,7 +17,8 @@ use super::worker_thread::{EngineDecision, Listener};
 use super::{clock, driver, log};
 use crate::ids::PortalNo;
 use crate::protocol::core::{
-    InletConfig, Level, LogRecord, MemberConfig, MemberCore, Membership, OutletConfig, TargetConfig,
+    InletConfig, Level, LogRecord, MemberConfig, MemberCore, Membership, OutletConfig,
+    RelayConfig, ServerConfig, ServerCore, TargetConfig,
 };
 use crate::protocol::policy::Policy;
 
@@ -122,12 +123,9 @@ impl Node {
     /// # Errors
     /// An inlet can't listen, or something can't be started.
     pub fn start(self, engine: EngineDecision, on_ring: bool) -> Result<Running, Failure> {
+        self.log_identity();
+        let ticket_file = self.ticket_file();
         let Node { plan, state, identity, membership, ticket } = self;
-        log::emit(
-            &LogRecord::new(Level::Info, "identity")
-                .with("id", identity.id())
-                .with("state", state.path().display()),
-        );
         let mut listeners = Vec::new();
         let mut inlets = Vec::new();
         for (place, inlet) in (0..).zip(plan.inlets) {
@@ -145,10 +143,6 @@ impl Node {
                 allow: outlet.allow,
             });
         }
-        let ticket_file = match &membership {
-            None => plan.ticket.and_then(|source| source.file()).map(TicketFile::new),
-            Some(_) => None,
-        };
         let config = MemberConfig {
             identity,
             membership,
@@ -170,6 +164,53 @@ impl Node {
             exit_if_not_enrolled: plan.exit_if_not_enrolled,
         };
         Running::start(launch, core)
+    }
+
+    /// Starts it as a relay whose authority is elsewhere. Must be called on a local task set of a
+    /// Tokio runtime.
+    ///
+    /// # Errors
+    /// Something can't be started.
+    pub fn start_relay(
+        self,
+        listener: Listener,
+        engine: EngineDecision,
+        on_ring: bool,
+    ) -> Result<Running, Failure> {
+        self.log_identity();
+        let ticket_file = self.ticket_file();
+        let Node { plan, state, identity, membership, ticket } = self;
+        let name = plan.node;
+        let relay = RelayConfig { identity, name, leg_address: None, membership, ticket };
+        let config = ServerConfig { authority: None, relay: Some(relay) };
+        let core = ServerCore::new(config, Box::new(SystemRandom::new()), clock::now());
+        let launch = Launch {
+            what: plan.what,
+            engine,
+            on_ring,
+            listeners: vec![listener],
+            state,
+            store: None,
+            ticket: ticket_file,
+            exit_if_not_enrolled: plan.exit_if_not_enrolled,
+        };
+        Running::start(launch, core)
+    }
+
+    fn log_identity(&self) {
+        log::emit(
+            &LogRecord::new(Level::Info, "identity")
+                .with("id", self.identity.id())
+                .with("state", self.state.path().display()),
+        );
+    }
+
+    /// The ticket's file, where a new ticket in it would help.
+    fn ticket_file(&self) -> Option<TicketFile> {
+        match (&self.membership, &self.plan.ticket) {
+            (None, Some(source)) => source.file().map(TicketFile::new),
+            _ => None,
+        }
     }
 }
 

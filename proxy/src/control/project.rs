@@ -16,8 +16,9 @@ use super::keys::{self, ADMIN_FILE, AUTHORITY_FILE, RELAY_FILE};
 use super::sqlite::SqliteStore;
 use crate::limits::CREDENTIAL_LIFE;
 use crate::protocol::core::{
-    AdminCall, AdminReply, AuthorityConfig, Membership, Pinned, ServerConfig, ServerCore,
+    AdminCall, AdminReply, AuthorityConfig, Membership, ServerConfig, ServerCore,
 };
+use crate::protocol::core::membership::Pinned;
 use crate::protocol::store::{Admit, Grants, Issue, ProjectRow, Store, StoreError};
 
 /// The authority's database.

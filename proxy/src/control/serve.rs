@@ -59,7 +59,7 @@ pub fn start(
             Failure::new(codes::THREAD, Exit::Runtime, "can't name the relay", error)
         })?;
         let identity = keys::load_or_create(&state, RELAY_FILE)?;
-        Some(RelayConfig { identity, name, leg_address: None })
+        Some(RelayConfig { identity, name, leg_address: None, membership: None, ticket: None })
     } else {
         None
     };

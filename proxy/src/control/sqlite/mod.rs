@@ -73,17 +73,17 @@ impl SqliteStore {
 
 impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> StoreError {
-        let damaged = match &error {
-            rusqlite::Error::SqliteFailure(failure, _) => {
-                matches!(failure.code, ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
-            }
+        let damaged_file = error.sqlite_error_code().is_some_and(|code| {
+            matches!(code, ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
+        });
+        let damaged_value = matches!(
+            error,
             rusqlite::Error::FromSqlConversionFailure(..)
-            | rusqlite::Error::IntegralValueOutOfRange(..)
-            | rusqlite::Error::InvalidColumnType(..) => true,
-            _ => false,
-        };
+                | rusqlite::Error::IntegralValueOutOfRange(..)
+                | rusqlite::Error::InvalidColumnType(..)
+        );
         let text = error.to_string();
-        if damaged { StoreError::Damaged(text) } else { StoreError::Unavailable(text) }
+        if damaged_file || damaged_value { StoreError::Damaged(text) } else { StoreError::Unavailable(text) }
     }
 }
 
