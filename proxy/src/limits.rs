@@ -47,6 +47,34 @@ pub const LANE_PENDING_MAX: usize = 512 * 1024;
 pub const TURN_BYTES_MAX: usize = 256 * 1024;
 /// Streams of one lane. Numbers are u16 and 0 is the lane itself.
 pub const LANE_STREAMS_MAX: usize = 32 * 1024;
+/// Longest CREDENTIAL: as long as a frame, so that control can carry it.
+pub const LANE_CREDENTIAL_MAX: usize = FRAME_MAX;
+
+// ---- legs at the relay --------------------------------------------------------------------
+
+/// How far behind the highest counter of its session a leg may come (one bit each, 512 B a
+/// session): legs that were dialed at once overtake each other.
+pub const LEG_WINDOW: u64 = 4096;
+/// Circuits of one inlet member and address that wait for an outlet, or were paired within
+/// `LEG_UNPROVEN`.
+pub const LEGS_UNFINISHED_MAX: usize = 64;
+/// So long after pairing nobody at the relay can know whether the handshake succeeded: the outlet
+/// closes 2 s after pairing without message 1 and 5 s later without message 3.
+pub const LEG_UNPROVEN: Duration = Duration::from_secs(2 + 5);
+/// Paired circuits of one inlet member and address.
+pub const LEGS_PAIRED_MAX: usize = 1024;
+/// Parked legs of one outlet member and address.
+pub const LEGS_PARKED_MAX: usize = 256;
+/// Fewer parked legs than this, and the relay asks for more.
+pub const PARK_LOW: usize = 2;
+/// Least number of parked legs that the relay asks for: 2 · peak pairings + this.
+pub const PARK_WANT_MIN: usize = 4;
+/// The relay asks again after this, if the legs have not come.
+pub const PARK_ASK_AGAIN: Duration = Duration::from_secs(1);
+/// The peak of pairings per second is taken over the current and the last of these.
+pub const PARK_PEAK_SPAN: Duration = Duration::from_secs(30);
+/// What BUSY tells a leg to wait.
+pub const LEG_BUSY_RETRY: Duration = Duration::from_secs(1);
 
 // ---- deadlines ----------------------------------------------------------------------------
 

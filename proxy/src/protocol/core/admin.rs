@@ -125,7 +125,10 @@ pub enum AdminReply {
 impl AdminReply {
     /// It was refused.
     pub fn refused(problem: Problem, detail: impl std::fmt::Display) -> AdminReply {
-        AdminReply::Refused { code: problem.code(), why: format!("{problem}: {detail}") }
+        AdminReply::Refused {
+            code: problem.code(),
+            why: format!("{problem}: {detail}"),
+        }
     }
 
     /// This process is not the authority.
@@ -217,9 +220,7 @@ impl AdminDesk<'_> {
     ) -> AdminReply {
         match self.begin(call, now, random) {
             AdminStep::Reply(reply) => reply,
-            AdminStep::Ask(request, pending) => {
-                AdminDesk::finish(pending, store.serve(&request))
-            }
+            AdminStep::Ask(request, pending) => AdminDesk::finish(pending, store.serve(&request)),
         }
     }
 
@@ -257,8 +258,13 @@ impl AdminDesk<'_> {
             return Err((problem, error.to_string()));
         }
         let expires = expiry(now, spec.life);
-        let addresses =
-            self.project.addresses.iter().take(TICKET_ADDRESSES_MAX).cloned().collect();
+        let addresses = self
+            .project
+            .addresses
+            .iter()
+            .take(TICKET_ADDRESSES_MAX)
+            .cloned()
+            .collect();
         let ticket = Ticket::create(
             random,
             self.project.name.clone(),

@@ -28,8 +28,8 @@ use super::strangers::Prefix;
 use crate::error::{CloseReason, Problem};
 use crate::ids::LinkId;
 use crate::limits::{
-    CREDENTIAL_LIFE, GUEST_TIME, SESSION_DEAD, SESSION_REQUESTS_MAX, SESSIONS_MAX, SESSIONS_PER_MEMBER_MAX,
-    STORE_REQUESTS_MAX,
+    CREDENTIAL_LIFE, GUEST_TIME, SESSION_DEAD, SESSION_REQUESTS_MAX, SESSIONS_MAX,
+    SESSIONS_PER_MEMBER_MAX, STORE_REQUESTS_MAX,
 };
 use crate::protocol::keyring::Keyring;
 use crate::protocol::session::{Accepted, Message, Refusal, RequestNo, Sealed, SessionError};
@@ -84,7 +84,12 @@ impl AuthorityCore {
         let AuthorityConfig { identity, project } = config;
         let suites = crypto::suite::SuiteMask(0b11);
         let name = project.name.clone();
-        let relays = project.addresses.iter().take(NOTE_RELAYS_MAX).cloned().collect();
+        let relays = project
+            .addresses
+            .iter()
+            .take(NOTE_RELAYS_MAX)
+            .cloned()
+            .collect();
         let note = ProjectNote::issue(&identity, name, project.note_number, relays, suites)
             .expect("a note has room for NOTE_RELAYS_MAX relays");
         AuthorityCore {
@@ -111,13 +116,18 @@ impl AuthorityCore {
 
     /// The desk for administrators' calls.
     pub fn desk(&self) -> AdminDesk<'_> {
-        AdminDesk { authority: self.keyring.identity(), project: &self.project }
+        AdminDesk {
+            authority: self.keyring.identity(),
+            project: &self.project,
+        }
     }
 
     /// What it shows in a handshake, and the key for it.
     pub fn shown(&mut self, now: Now) -> (Evidence, &StaticKeypair) {
         let (project, purpose) = (self.project.id, Purpose::AuthoritySession);
-        let evidence = self.keyring.evidence(&project, purpose, now.wall(), Grant::Nothing);
+        let evidence = self
+            .keyring
+            .evidence(&project, purpose, now.wall(), Grant::Nothing);
         (evidence, self.keyring.pair(purpose))
     }
 
@@ -143,7 +153,11 @@ impl AuthorityCore {
         place: Prefix,
         accepted: Accepted,
     ) -> Result<(), NotAdmitted> {
-        let Accepted { evidence, remote_static, sealed } = accepted;
+        let Accepted {
+            evidence,
+            remote_static,
+            sealed,
+        } = accepted;
         let question = IdentityQuestion {
             project: &self.project.id,
             required: None,
@@ -170,7 +184,15 @@ impl AuthorityCore {
         }
         self.by_peer.insert((id, link));
         self.guests.push_back((now.mono + GUEST_TIME, link));
-        self.sessions.insert(link, Session { sealed, peer, guest: Some(place), waiting: 0 });
+        self.sessions.insert(
+            link,
+            Session {
+                sealed,
+                peer,
+                guest: Some(place),
+                waiting: 0,
+            },
+        );
         out.expect_frame(link);
         out.deadline(link, now.mono, SESSION_DEAD, CloseReason::SessionDead);
         Ok(())
@@ -183,7 +205,11 @@ impl AuthorityCore {
                 return;
             }
             self.guests.pop_front();
-            if self.sessions.get(&link).is_some_and(|session| session.guest.is_some()) {
+            if self
+                .sessions
+                .get(&link)
+                .is_some_and(|session| session.guest.is_some())
+            {
                 out.close(link, true, CloseReason::NotAuthorized);
                 self.on_closed(link);
             }
@@ -192,7 +218,9 @@ impl AuthorityCore {
 
     /// When [`on_timer`](Self::on_timer) has something to do.
     pub fn next_timer(&self) -> Instant {
-        self.guests.front().map_or(Instant::FAR_FUTURE, |(until, _)| *until)
+        self.guests
+            .front()
+            .map_or(Instant::FAR_FUTURE, |(until, _)| *until)
     }
 
     /// Places among the strangers that became free since the last call.
@@ -220,9 +248,18 @@ impl AuthorityCore {
         out.deadline(link, now.mono, SESSION_DEAD, CloseReason::SessionDead);
         let reply = match message {
             Message::Ping => Message::Pong,
-            Message::Time { nonce } => Message::TimeIs { nonce, unix_millis: now.wall_millis },
-            Message::GetProject => Message::Project { note: self.note.encode() },
-            Message::Redeem { ticket, secret, wish } => {
+            Message::Time { nonce } => Message::TimeIs {
+                nonce,
+                unix_millis: now.wall_millis,
+            },
+            Message::GetProject => Message::Project {
+                note: self.note.encode(),
+            },
+            Message::Redeem {
+                ticket,
+                secret,
+                wish,
+            } => {
                 let redeem = Redeem {
                     ticket,
                     secret_hash: secret.hash(&ticket),
@@ -259,7 +296,14 @@ impl AuthorityCore {
         session.waiting += 1;
         let identity = session.peer.identity().clone();
         let no = out.store(asked);
-        self.pending.insert(no, Pending { link, request, identity });
+        self.pending.insert(
+            no,
+            Pending {
+                link,
+                request,
+                identity,
+            },
+        );
         out.expect_frame(link);
     }
 
@@ -279,7 +323,10 @@ impl AuthorityCore {
         let record = LogRecord::new(Level::Warn, "an authority session was broken off")
             .code(error.code())
             .with("why", error);
-        out.log(peer.into_iter().fold(record, |record, peer| record.with("peer", peer)));
+        out.log(
+            peer.into_iter()
+                .fold(record, |record, peer| record.with("peer", peer)),
+        );
         self.on_closed(link);
     }
 
@@ -291,7 +338,12 @@ impl AuthorityCore {
         no: StoreNo,
         answer: Result<StoreReply, StoreError>,
     ) -> Option<Result<StoreReply, StoreError>> {
-        let Some(Pending { link, request, identity }) = self.pending.remove(&no) else {
+        let Some(Pending {
+            link,
+            request,
+            identity,
+        }) = self.pending.remove(&no)
+        else {
             return Some(answer);
         };
         let session = self.sessions.get_mut(&link);
@@ -327,11 +379,23 @@ impl AuthorityCore {
     ) -> Message {
         let who = identity.id();
         let refuse = |problem, detail: String, redeemed_by, at| {
-            let level = if problem == Problem::TicketUsed { Level::Error } else { Level::Warn };
+            let level = if problem == Problem::TicketUsed {
+                Level::Error
+            } else {
+                Level::Warn
+            };
             let record = LogRecord::new(level, format!("a ticket was refused: {problem}"))
                 .code(Problem::code(problem))
                 .with("by", who);
-            (record, Refusal { detail, redeemed_by, at, ..Refusal::new(problem) })
+            (
+                record,
+                Refusal {
+                    detail,
+                    redeemed_by,
+                    at,
+                    ..Refusal::new(problem)
+                },
+            )
         };
         let none = String::new;
         let (record, refusal) = match answer {
@@ -345,7 +409,11 @@ impl AuthorityCore {
                         out.log(record);
                         let note = self.note.encode();
                         let (credential, pass) = (credential.encode(), pass.encode());
-                        Message::Enrolled { credential, pass, note }
+                        Message::Enrolled {
+                            credential,
+                            pass,
+                            note,
+                        }
                     }
                     Err(refusal) => Message::Refused(refusal),
                 };

@@ -74,7 +74,10 @@ mod tests {
     use super::*;
 
     const fn at(secs: u64, wall_secs: u64) -> Now {
-        Now { mono: Instant::from_nanos(secs * 1_000_000_000), wall_millis: wall_secs * 1000 }
+        Now {
+            mono: Instant::from_nanos(secs * 1_000_000_000),
+            wall_millis: wall_secs * 1000,
+        }
     }
 
     #[test]

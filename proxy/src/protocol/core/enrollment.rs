@@ -83,7 +83,11 @@ struct Periodic {
 
 impl Periodic {
     fn due_at(due: Instant) -> Periodic {
-        Periodic { due, asked: None, backoff: Backoff::default() }
+        Periodic {
+            due,
+            asked: None,
+            backoff: Backoff::default(),
+        }
     }
 
     fn next_timer(&self) -> Instant {
@@ -133,7 +137,10 @@ impl Enrollment {
             return enrollment;
         }
         let problem = Problem::NoTicket;
-        enrollment.state = State::Outside { code: problem.code(), why: with_mend(problem, "") };
+        enrollment.state = State::Outside {
+            code: problem.code(),
+            why: with_mend(problem, ""),
+        };
         match ticket {
             Some(ticket) => enrollment.join(node, now, ticket),
             None => node.out.log(refusal_record(problem, "")),
@@ -145,7 +152,9 @@ impl Enrollment {
     pub fn on_ticket(&mut self, node: &mut Node, now: Now, ticket: Ticket) {
         let hopeless = matches!(
             &self.state,
-            State::Inside { refused: Some((Problem::NotAMember, _)) }
+            State::Inside {
+                refused: Some((Problem::NotAMember, _))
+            }
         );
         if node.membership.is_some() && !hopeless {
             return self.ignore_ticket(node);
@@ -165,8 +174,12 @@ impl Enrollment {
             .with("ticket", ticket.id);
         node.out.log(record);
         node.out.status_changed();
-        let joining =
-            Joining { ticket, since: now.mono, asked: None, backoff: Backoff::default() };
+        let joining = Joining {
+            ticket,
+            since: now.mono,
+            asked: None,
+            backoff: Backoff::default(),
+        };
         self.state = State::Joining(Box::new(joining));
         self.uplink.wake();
     }
@@ -232,7 +245,9 @@ impl Enrollment {
             }
             Ok(())
         };
-        let news = self.uplink.on_event(node, now, &target(&authority), event, check);
+        let news = self
+            .uplink
+            .on_event(node, now, &target(&authority), event, check);
         match news {
             UplinkNews::None => EnrollmentNews::None,
             UplinkNews::Up => {
@@ -303,7 +318,11 @@ impl Enrollment {
                 if joining.asked.is_none() && joining.backoff.not_before() <= now.mono {
                     let secret = TicketSecret::from_bytes(joining.ticket.secret().as_bytes());
                     let (ticket, wish) = (joining.ticket.id, self.wish.clone());
-                    let message = Message::Redeem { ticket, secret, wish };
+                    let message = Message::Redeem {
+                        ticket,
+                        secret,
+                        wish,
+                    };
                     joining.asked = self.uplink.ask(node, now, message);
                 }
             }
@@ -330,9 +349,11 @@ impl Enrollment {
                 self.on_time(node, now, nonce, unix_millis);
                 EnrollmentNews::None
             }
-            Message::Enrolled { credential, pass, note } => {
-                self.on_enrolled(node, now, request, &credential, &pass, &note)
-            }
+            Message::Enrolled {
+                credential,
+                pass,
+                note,
+            } => self.on_enrolled(node, now, request, &credential, &pass, &note),
             Message::Renewed { credential, pass } if self.renew.answered(request) => {
                 self.on_renewed(node, now, &credential, &pass)
             }
@@ -351,10 +372,16 @@ impl Enrollment {
 
     fn on_time(&mut self, node: &mut Node, now: Now, nonce: [u8; 16], unix_millis: u64) {
         let Some((_, asked)) = self.time_asked.take().filter(|(own, _)| *own == nonce) else {
-            return self.time.backoff.failed(now.mono, Failure::Lost, node.out.random());
+            return self
+                .time
+                .backoff
+                .failed(now.mono, Failure::Lost, node.out.random());
         };
         if !node.clock.learn(now.mono, asked, unix_millis) {
-            return self.time.backoff.failed(now.mono, Failure::Lost, node.out.random());
+            return self
+                .time
+                .backoff
+                .failed(now.mono, Failure::Lost, node.out.random());
         }
         self.time.due = now.mono + jitter(TIME_REFRESH, node.out.random());
         announce_time(node, now);
@@ -391,7 +418,13 @@ impl Enrollment {
         };
         let authority = TrustedAuthority::new(note.body().authority.clone(), UnixTime(0));
         let pinned = Pinned::default();
-        node.membership = Some(Membership { note, credential, pass, authority, pinned });
+        node.membership = Some(Membership {
+            note,
+            credential,
+            pass,
+            authority,
+            pinned,
+        });
         self.state = State::Inside { refused: None };
         self.note.due = now.mono + jitter(NOTE_REFRESH, node.out.random());
         node.persist();
@@ -412,7 +445,9 @@ impl Enrollment {
         let project = node.membership.as_ref().map(Membership::project);
         let granted = project.and_then(|project| read_grant(node, &project, credential, pass));
         let (Some((credential, pass)), Some(membership)) = (granted, &mut node.membership) else {
-            self.renew.backoff.failed(now.mono, Failure::Refused, node.out.random());
+            self.renew
+                .backoff
+                .failed(now.mono, Failure::Refused, node.out.random());
             node.out.log(refusal_record(Problem::BadGrant, ""));
             return EnrollmentNews::None;
         };
@@ -432,13 +467,17 @@ impl Enrollment {
         };
         let note = ProjectNote::verify(note, &membership.project(), &membership.authority.mark());
         match note {
-            Ok(note) if membership.adopt_note(note, time) => {
-                node.persist();
-                EnrollmentNews::NoteChanged
+            Ok(note) => {
+                if membership.adopt_note(note, time) {
+                    node.persist();
+                    EnrollmentNews::NoteChanged
+                } else {
+                    EnrollmentNews::None
+                }
             }
-            Ok(_) => EnrollmentNews::None,
             Err(error) => {
-                node.out.log(refusal_record(Problem::BadGrant, "").with("why", error));
+                node.out
+                    .log(refusal_record(Problem::BadGrant, "").with("why", error));
                 EnrollmentNews::None
             }
         }
@@ -465,23 +504,31 @@ impl Enrollment {
                 return self.refuse(node, problem, &refusal.detail, |record| {
                     let by = refusal.redeemed_by.map(|id| id.to_string());
                     let at = refusal.at.map(utc);
-                    let record = by.into_iter().fold(record, |r, by| r.with("redeemed_by", by));
+                    let record = by
+                        .into_iter()
+                        .fold(record, |r, by| r.with("redeemed_by", by));
                     at.into_iter().fold(record, |r, at| r.with("at", at))
                 });
             }
             if let State::Joining(joining) = &mut self.state {
-                joining.backoff.failed(now.mono, Failure::Refused, node.out.random());
+                joining
+                    .backoff
+                    .failed(now.mono, Failure::Refused, node.out.random());
             }
             let problem = problem.unwrap_or(Problem::AuthorityBusy);
             node.out.log(refusal_record(problem, &refusal.detail));
             return EnrollmentNews::None;
         }
         if self.renew.answered(request) {
-            self.renew.backoff.failed(now.mono, Failure::Refused, node.out.random());
+            self.renew
+                .backoff
+                .failed(now.mono, Failure::Refused, node.out.random());
             let problem = problem.unwrap_or(Problem::AuthorityBusy);
             let text = with_mend(problem, &refusal.detail);
             if let State::Inside { refused } = &mut self.state {
-                let known = refused.as_ref().is_some_and(|(before, _)| *before == problem);
+                let known = refused
+                    .as_ref()
+                    .is_some_and(|(before, _)| *before == problem);
                 *refused = Some((problem, text));
                 if !known {
                     node.deny(refusal_record(problem, &refusal.detail));
@@ -490,12 +537,17 @@ impl Enrollment {
             return EnrollmentNews::Refused;
         }
         if self.note.answered(request) {
-            self.note.backoff.failed(now.mono, Failure::Refused, node.out.random());
+            self.note
+                .backoff
+                .failed(now.mono, Failure::Refused, node.out.random());
             return EnrollmentNews::None;
         }
         if request == RequestNo::UNASKED {
             let code = Code(refusal.code);
-            let why = format!("the authority refuses this node: {}", CloseReason::NotAuthorized);
+            let why = format!(
+                "the authority refuses this node: {}",
+                CloseReason::NotAuthorized
+            );
             self.uplink.refused(node, now, code, why);
             self.forget_requests();
         }
@@ -520,7 +572,10 @@ impl Enrollment {
         };
         let facts: String = record.fields.iter().map(said).collect();
         let why = with_mend(problem, &facts);
-        self.state = State::Outside { code: problem.code(), why };
+        self.state = State::Outside {
+            code: problem.code(),
+            why,
+        };
         node.deny(record);
         EnrollmentNews::Refused
     }
@@ -541,19 +596,21 @@ impl Enrollment {
     /// What `status` shows of the membership.
     pub fn membership_status(&self, node: &Node, now: Now) -> MembershipStatus {
         match (&self.state, &node.membership) {
-            (State::Outside { code, why }, _) => {
-                MembershipStatus::NotEnrolled { code: *code, why: why.clone() }
-            }
-            (State::Joining(joining), _) => {
-                MembershipStatus::Enrolling { since: now.mono.since(joining.since) }
-            }
+            (State::Outside { code, why }, _) => MembershipStatus::NotEnrolled {
+                code: *code,
+                why: why.clone(),
+            },
+            (State::Joining(joining), _) => MembershipStatus::Enrolling {
+                since: now.mono.since(joining.since),
+            },
             (State::Inside { refused }, Some(membership)) => {
                 let body = membership.credential.body();
                 let left = body.not_after.since(node.clock.now(now));
                 match refused {
-                    Some((problem, why)) if left == 0 => {
-                        MembershipStatus::NotEnrolled { code: problem.code(), why: why.clone() }
-                    }
+                    Some((problem, why)) if left == 0 => MembershipStatus::NotEnrolled {
+                        code: problem.code(),
+                        why: why.clone(),
+                    },
                     _ => MembershipStatus::Enrolled {
                         name: body.name.clone(),
                         attributes: body.attributes.clone(),
@@ -593,17 +650,29 @@ impl Enrollment {
 
 fn target(authority: &Authority) -> Target<'_> {
     let (project, addresses) = (authority.project, &authority.addresses);
-    Target { project, addresses, grant: Grant::Nothing }
+    Target {
+        project,
+        addresses,
+        grant: Grant::Nothing,
+    }
 }
 
 /// Tells the worker what time to write into OPEN.
 fn announce_time(node: &mut Node, now: Now) {
     let unix_millis = node.clock.millis(now);
-    node.out.command(Command::AuthorityTime { unix_millis, at: now.mono });
+    node.out.command(Command::AuthorityTime {
+        unix_millis,
+        at: now.mono,
+    });
 }
 
 /// Reads a credential and its pass, if both are this node's.
-fn read_grant(node: &Node, project: &Id, credential: &[u8], pass: &[u8]) -> Option<(Credential, Pass)> {
+fn read_grant(
+    node: &Node,
+    project: &Id,
+    credential: &[u8],
+    pass: &[u8],
+) -> Option<(Credential, Pass)> {
     let credential = Credential::decode(credential).ok()?;
     let pass = Pass::decode(pass).ok()?;
     let id = node.keyring.id();
@@ -615,8 +684,11 @@ fn read_grant(node: &Node, project: &Id, credential: &[u8], pass: &[u8]) -> Opti
 fn log_membership(node: &mut Node, what: &str) {
     if let Some(membership) = &node.membership {
         let body = membership.credential.body();
-        let attributes: Vec<String> =
-            body.attributes.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let attributes: Vec<String> = body
+            .attributes
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
         let record = LogRecord::new(Level::Info, what)
             .with("project", membership.project_name())
             .with("name", &body.name)
@@ -628,7 +700,11 @@ fn log_membership(node: &mut Node, what: &str) {
 
 fn refusal_record(problem: Problem, detail: &str) -> LogRecord {
     let record = LogRecord::new(Level::Error, problem.to_string()).code(problem.code());
-    let record = if detail.is_empty() { record } else { record.with("detail", detail) };
+    let record = if detail.is_empty() {
+        record
+    } else {
+        record.with("detail", detail)
+    };
     record.with("mend", problem.mend())
 }
 

@@ -1,11 +1,9 @@
-//! The decisions of control, without I/O: three state machines and what they are told and say.
+//! The decisions of control, without I/O: two state machines and what they are told and say.
 //!
 //! | core | who runs it | decides |
 //! |---|---|---|
 //! | [`MemberCore`] | a node with inlets and outlets | enrollment, sessions, legs, lanes, permits, renewals |
-//! | [`AuthorityCore`] | the authority | redemption, renewal, time, what is signed |
-//! | [`RelayCore`] | a relay | who has a session, which addresses it serves, leg keys |
-//! | [`ServerCore`] | `adit serve` | the last two behind one public port |
+//! | [`ServerCore`] | `adit serve` | as the authority (`authority`): redemption, renewal, time, what is signed; as a relay (`relay`): who has a session, which addresses it serves, leg keys |
 //!
 //! # How a driver runs one
 //! 1. [`Core::handle`] with every event, answer and request that is there, in any order;
@@ -18,17 +16,23 @@
 //! same randomness give the same outputs. The simulator is just another driver.
 
 pub mod admin;
-pub mod authority;
+mod authority;
+mod clock;
 pub mod config;
+mod enrollment;
 pub mod io;
 pub mod member;
 pub mod membership;
-pub mod relay;
+mod node;
+mod outbox;
+mod relay;
 pub mod server;
 pub mod status;
+mod strangers;
+mod text;
+mod uplink;
 
-pub use admin::{AdminCall, AdminReply, TicketSpec};
-pub use authority::AuthorityCore;
+pub use admin::{AdminCall, AdminDesk, AdminReply, TicketSpec};
 pub use config::{
     AuthorityConfig, InletConfig, MemberConfig, OutletConfig, RelayConfig, ServerConfig,
     TargetConfig,
@@ -36,6 +40,5 @@ pub use config::{
 pub use io::{AdminNo, Core, Input, Level, LogRecord, Now, Output, ResolveNo, StateFile, StoreNo};
 pub use member::MemberCore;
 pub use membership::{Membership, MembershipError};
-pub use relay::RelayCore;
 pub use server::ServerCore;
 pub use status::{MembershipStatus, PortalStatus, Reach, ServerStatus, Status};

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use crypto::check::{Denial, Evidence, Grant, Revocation, Standing};
 use crypto::attestation::Purpose;
+use crypto::check::{Denial, Evidence, Grant, Revocation, Standing};
 use crypto::identity::IdentitySecret;
 use crypto::{Id, Random, UnixTime};
 
@@ -64,7 +64,10 @@ impl Node {
         let grant = Grant::Credential(Box::new(membership.credential.clone()));
         let project = membership.project();
         let time = self.clock.now(now);
-        Some(self.keyring.evidence(&project, Purpose::Circuit, time, grant))
+        Some(
+            self.keyring
+                .evidence(&project, Purpose::Circuit, time, grant),
+        )
     }
 
     /// Writes the membership's file.

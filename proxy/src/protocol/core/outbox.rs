@@ -2,6 +2,7 @@
 //! and numbers that are never used twice.
 
 use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crypto::names::HostPort;
 use crypto::{Random, random};
@@ -23,10 +24,37 @@ pub struct Outbox {
     next_store: u64,
 }
 
+/// One source of randomness for two parts of a core.
+#[derive(Clone)]
+pub struct SharedRandom(Arc<Mutex<Box<dyn Random + Send>>>);
+
+impl SharedRandom {
+    /// Shares `random`.
+    pub fn new(random: Box<dyn Random + Send>) -> SharedRandom {
+        SharedRandom(Arc::new(Mutex::new(random)))
+    }
+}
+
+impl Random for SharedRandom {
+    fn fill(&mut self, out: &mut [u8]) {
+        // Never contended: a core runs on one thread.
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .fill(out);
+    }
+}
+
 impl Outbox {
     /// Empty.
     pub fn new(random: Box<dyn Random + Send>) -> Self {
-        Outbox { outputs: VecDeque::new(), random, next_link: 2, next_resolve: 1, next_store: 1 }
+        Outbox {
+            outputs: VecDeque::new(),
+            random,
+            next_link: 2,
+            next_resolve: 1,
+            next_store: 1,
+        }
     }
 
     /// The next output.
@@ -96,24 +124,42 @@ impl Outbox {
 
     /// Send one frame on a link and expect the next within `patience`.
     pub fn send_frame(&mut self, link: LinkId, bytes: Vec<u8>) {
-        self.command(Command::Send { link, bytes, framed: true, then: Expect::Frame });
+        self.command(Command::Send {
+            link,
+            bytes,
+            framed: true,
+            then: Expect::Frame,
+        });
     }
 
     /// Expect a frame without sending anything.
     pub fn expect_frame(&mut self, link: LinkId) {
         let bytes = Vec::new();
-        self.command(Command::Send { link, bytes, framed: false, then: Expect::Frame });
+        self.command(Command::Send {
+            link,
+            bytes,
+            framed: false,
+            then: Expect::Frame,
+        });
     }
 
     /// The next piece of a link has to be there in time.
     pub fn deadline(&mut self, link: LinkId, now: Instant, patience: Duration, why: CloseReason) {
-        self.command(Command::Deadline { link, at: now + patience, why });
+        self.command(Command::Deadline {
+            link,
+            at: now + patience,
+            why,
+        });
     }
 
     /// The next piece of a link may take as long as it likes.
     pub fn no_deadline(&mut self, link: LinkId) {
         let why = CloseReason::SessionDead;
-        self.command(Command::Deadline { link, at: Instant::FAR_FUTURE, why });
+        self.command(Command::Deadline {
+            link,
+            at: Instant::FAR_FUTURE,
+            why,
+        });
     }
 
     /// Close a link.

@@ -18,8 +18,8 @@ use zeroize::Zeroizing;
 
 use super::clock::AuthorityClock;
 use super::io::{Level, LogRecord, Now};
-use super::node::{NoRevocations, denial_record};
 use super::membership::Pinned;
+use super::node::{NoRevocations, denial_record};
 use super::outbox::Outbox;
 use crate::error::{CloseReason, Problem};
 use crate::ids::{AddressHash, LinkId, SessionId};
@@ -73,7 +73,10 @@ impl RelayCore {
     /// A relay without sessions. `leg_address` is where legs reach this very process, if not
     /// where sessions do.
     pub fn new(leg_address: Option<SocketAddr>) -> RelayCore {
-        RelayCore { leg_address, ..RelayCore::default() }
+        RelayCore {
+            leg_address,
+            ..RelayCore::default()
+        }
     }
 
     /// What it shows in a handshake, and the key for it.
@@ -84,7 +87,10 @@ impl RelayCore {
     ) -> (Evidence, &'k StaticKeypair) {
         let (project, purpose) = (grant.authority.project(), Purpose::RelaySession);
         let pass = Grant::Pass(Box::new(grant.pass.clone()));
-        (keyring.evidence(&project, purpose, now, pass), keyring.pair(purpose))
+        (
+            keyring.evidence(&project, purpose, now, pass),
+            keyring.pair(purpose),
+        )
     }
 
     /// Whether this link is a session.
@@ -102,10 +108,16 @@ impl RelayCore {
         let mut served: BTreeMap<RelayAddress, BTreeSet<Id>> = BTreeMap::new();
         for session in self.sessions.values() {
             for address in session.split().0 {
-                served.entry(address).or_default().insert(session.member.id());
+                served
+                    .entry(address)
+                    .or_default()
+                    .insert(session.member.id());
             }
         }
-        served.into_iter().map(|(address, ids)| (address, ids.into_iter().collect())).collect()
+        served
+            .into_iter()
+            .map(|(address, ids)| (address, ids.into_iter().collect()))
+            .collect()
     }
 
     /// A handshake is through: steps (a) to (e) on the node's pass, then it is welcome.
@@ -121,7 +133,11 @@ impl RelayCore {
         link: LinkId,
         accepted: Accepted,
     ) -> Result<(), NotAdmitted> {
-        let Accepted { evidence, remote_static, mut sealed } = accepted;
+        let Accepted {
+            evidence,
+            remote_static,
+            mut sealed,
+        } = accepted;
         let time = clock.now(now);
         let member = match check_node(grant, &evidence, &remote_static, time) {
             Ok(member) => member,
@@ -131,7 +147,9 @@ impl RelayCore {
             return Err(NotAdmitted::Full);
         }
         let peer = member.id();
-        let own = self.by_peer.range((peer, LinkId(0))..=(peer, LinkId(u64::MAX)));
+        let own = self
+            .by_peer
+            .range((peer, LinkId(0))..=(peer, LinkId(u64::MAX)));
         let own: Vec<LinkId> = own.map(|(_, link)| *link).collect();
         if own.len() >= SESSIONS_PER_MEMBER_MAX {
             // Its oldest goes: most likely one that was lost unnoticed.
@@ -144,12 +162,24 @@ impl RelayCore {
         let secret = Zeroizing::new(out.draw());
         let key = LegKey::from_secret(&secret);
         let leg_address = self.leg_address;
-        let welcome = Message::Welcome { session: id, secret, leg_address };
+        let welcome = Message::Welcome {
+            session: id,
+            secret,
+            leg_address,
+        };
         let Ok(frame) = sealed.seal(RequestNo::UNASKED, welcome) else {
             return Err(NotAdmitted::Full);
         };
         let ends = pass_end(clock, now, &member);
-        let session = Session { sealed, member, evidence, id, key, asked: Vec::new(), ends };
+        let session = Session {
+            sealed,
+            member,
+            evidence,
+            id,
+            key,
+            asked: Vec::new(),
+            ends,
+        };
         // The worker knows the key before the node can use it.
         publish(out, &session);
         self.by_peer.insert((peer, link));
@@ -167,7 +197,9 @@ impl RelayCore {
             self.by_peer.remove(&(session.member.id(), link));
             self.by_id.remove(&session.id);
             self.ends.remove(&(session.ends, link));
-            out.command(Command::LegKeyGone { session: session.id });
+            out.command(Command::LegKeyGone {
+                session: session.id,
+            });
         }
     }
 
@@ -226,7 +258,10 @@ impl RelayCore {
         let peer = session.member.id();
         let pass = Pass::decode(pass).map_err(|error| {
             let code = CloseReason::Malformed.code();
-            LogRecord::new(Level::Warn, what).code(code).with("why", error).with("peer", peer)
+            LogRecord::new(Level::Warn, what)
+                .code(code)
+                .with("why", error)
+                .with("peer", peer)
         })?;
         let mut evidence = session.evidence.clone();
         evidence.grant = Grant::Pass(Box::new(pass));
@@ -272,7 +307,12 @@ impl RelayCore {
     }
 
     fn refuse(&mut self, out: &mut Outbox, link: LinkId, problem: Problem) {
-        self.reply(out, link, RequestNo::UNASKED, Message::Refused(Refusal::new(problem)));
+        self.reply(
+            out,
+            link,
+            RequestNo::UNASKED,
+            Message::Refused(Refusal::new(problem)),
+        );
         out.close(link, true, CloseReason::NotAuthorized);
         self.on_closed(out, link);
     }
@@ -283,12 +323,21 @@ impl RelayCore {
         let record = LogRecord::new(Level::Warn, "a relay session was broken off")
             .code(error.code())
             .with("why", error);
-        out.log(peer.into_iter().fold(record, |record, peer| record.with("peer", peer)));
+        out.log(
+            peer.into_iter()
+                .fold(record, |record, peer| record.with("peer", peer)),
+        );
         self.on_closed(out, link);
     }
 
     /// The worker is short of parked legs: tell the node.
-    pub fn on_park_low(&mut self, out: &mut Outbox, id: SessionId, address: AddressHash, want: u16) {
+    pub fn on_park_low(
+        &mut self,
+        out: &mut Outbox,
+        id: SessionId,
+        address: AddressHash,
+        want: u16,
+    ) {
         if let Some(link) = self.by_id.get(&id).copied() {
             let message = Message::ParkLow { address, want };
             self.reply(out, link, RequestNo::UNASKED, message);
@@ -347,7 +396,12 @@ fn check_node(
 
 /// When what the pass permits is over, with the tolerance that the check granted.
 fn pass_end(clock: &AuthorityClock, now: Now, member: &VerifiedMember) -> Instant {
-    clock.instant_of(now, member.credential_expires().plus(crypto::limits::CLOCK_TOLERANCE))
+    clock.instant_of(
+        now,
+        member
+            .credential_expires()
+            .plus(crypto::limits::CLOCK_TOLERANCE),
+    )
 }
 
 /// Tells the worker what legs of this session may do.

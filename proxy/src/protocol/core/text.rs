@@ -6,7 +6,10 @@ use crate::limits::REASON_TEXT_MAX;
 
 /// A text from outside adit: one bounded line without control characters.
 pub fn clean(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(REASON_TEXT_MAX).collect()
+    text.chars()
+        .filter(|c| !c.is_control())
+        .take(REASON_TEXT_MAX)
+        .collect()
 }
 
 /// A time as RFC 3339 writes it, in UTC. The date follows Howard Hinnant's `civil_from_days`
@@ -22,7 +25,11 @@ pub fn utc(time: UnixTime) -> String {
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let march_month = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * march_month + 2) / 5 + 1;
-    let month = if march_month < 10 { march_month + 3 } else { march_month - 9 };
+    let month = if march_month < 10 {
+        march_month + 3
+    } else {
+        march_month - 9
+    };
     let year = era * 400 + year_of_era + u64::from(month <= 2);
     let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")

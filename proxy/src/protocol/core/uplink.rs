@@ -46,7 +46,11 @@ pub struct Target<'a> {
 enum State {
     Waiting,
     Resolving(ResolveNo),
-    Dialing { link: LinkId, dialing: Dialing, at: Option<SocketAddr> },
+    Dialing {
+        link: LinkId,
+        dialing: Dialing,
+        at: Option<SocketAddr>,
+    },
     Open(Open),
 }
 
@@ -134,7 +138,10 @@ impl Uplink {
     /// What `status` shows.
     pub fn reach(&self, now: Instant) -> Reach {
         match &self.state {
-            State::Open(open) => Reach::Reached { at: open.at, since: now.since(open.since) },
+            State::Open(open) => Reach::Reached {
+                at: open.at,
+                since: now.since(open.since),
+            },
             State::Waiting | State::Resolving(_) | State::Dialing { .. } => Reach::Trying {
                 since: now.since(self.since),
                 failures: self.failures,
@@ -176,7 +183,13 @@ impl Uplink {
             Err(why) => clean(&why),
         };
         let why = format!("{}: {why}", Problem::NameUnresolved);
-        self.fail(node, now, Problem::NameUnresolved.code(), why, Failure::Lost);
+        self.fail(
+            node,
+            now,
+            Problem::NameUnresolved.code(),
+            why,
+            Failure::Lost,
+        );
     }
 
     fn dial(&mut self, node: &mut Node, now: Now, target: &Target<'_>, to: Vec<SocketAddr>) {
@@ -186,8 +199,18 @@ impl Uplink {
                 let link = node.out.new_link();
                 let deadline = now.mono + DIAL_TIMEOUT;
                 let expect = Expect::Frame;
-                node.out.command(Command::Dial { link, to, hello, expect, deadline });
-                self.state = State::Dialing { link, dialing, at: None };
+                node.out.command(Command::Dial {
+                    link,
+                    to,
+                    hello,
+                    expect,
+                    deadline,
+                });
+                self.state = State::Dialing {
+                    link,
+                    dialing,
+                    at: None,
+                };
             }
             Err(error) => self.fail_session(node, now, &error),
         }
@@ -208,7 +231,8 @@ impl Uplink {
                 if let State::Dialing { at, .. } = &mut self.state {
                     *at = Some(peer);
                 }
-                node.out.deadline(link, now.mono, SHAKE_TIMEOUT, CloseReason::ShakeTimeout);
+                node.out
+                    .deadline(link, now.mono, SHAKE_TIMEOUT, CloseReason::ShakeTimeout);
                 UplinkNews::None
             }
             Event::Frame { bytes, .. } => self.on_frame(node, now, target, &bytes, check),
@@ -280,9 +304,11 @@ impl Uplink {
         at: Option<SocketAddr>,
     ) {
         let at = at.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0)));
-        node.out.deadline(link, now.mono, SESSION_DEAD, CloseReason::SessionDead);
+        node.out
+            .deadline(link, now.mono, SESSION_DEAD, CloseReason::SessionDead);
         let who = self.who();
-        node.out.log(LogRecord::new(Level::Info, format!("{who} reached")).with("address", at));
+        node.out
+            .log(LogRecord::new(Level::Info, format!("{who} reached")).with("address", at));
         node.out.status_changed();
         self.since = now.mono;
         self.failures = 0;
@@ -315,7 +341,8 @@ impl Uplink {
             return self.break_off(node, now, &SessionError::Violation);
         }
         node.out.expect_frame(link);
-        node.out.deadline(link, now.mono, SESSION_DEAD, CloseReason::SessionDead);
+        node.out
+            .deadline(link, now.mono, SESSION_DEAD, CloseReason::SessionDead);
         match message {
             Message::Pong => UplinkNews::None,
             message => UplinkNews::Message(request, message),
@@ -394,7 +421,11 @@ impl Uplink {
             Some(problem) => (problem.code(), format!("{problem}: {error}")),
             None => (error.code(), error.to_string()),
         };
-        let failure = if problem.is_some() { Failure::Refused } else { Failure::Lost };
+        let failure = if problem.is_some() {
+            Failure::Refused
+        } else {
+            Failure::Lost
+        };
         self.fail(node, now, code, why, failure);
     }
 

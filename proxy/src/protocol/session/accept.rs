@@ -47,7 +47,14 @@ impl Accepting {
         let responder = Responder::read_message_1(suite, &prologue, local, message)?;
         let ours = canonical::to_bytes(&Hello::new(SESSION_SUITES, evidence), 512);
         let (waiting, frame_2) = responder.write_message_2(&ours, random)?;
-        Ok((Accepting { kind, suite, waiting }, frame_2))
+        Ok((
+            Accepting {
+                kind,
+                suite,
+                waiting,
+            },
+            frame_2,
+        ))
     }
 
     /// The session's kind.
@@ -71,6 +78,10 @@ impl Accepting {
             split.responder_to_initiator,
             split.initiator_to_responder,
         );
-        Ok(Accepted { evidence, remote_static, sealed })
+        Ok(Accepted {
+            evidence,
+            remote_static,
+            sealed,
+        })
     }
 }

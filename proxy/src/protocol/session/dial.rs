@@ -35,7 +35,14 @@ impl Dialing {
         hello.extend_from_slice(&length.to_be_bytes());
         hello.push(suite.number());
         hello.extend_from_slice(&message);
-        Ok((Dialing { kind, suite, initiator }, hello))
+        Ok((
+            Dialing {
+                kind,
+                suite,
+                initiator,
+            },
+            hello,
+        ))
     }
 
     /// The session's kind.

@@ -6,8 +6,9 @@ use crypto::check::Evidence;
 use crypto::suite::{Suite, SuiteMask, preferred};
 use minicbor::{Decoder, Encoder};
 
-use super::{SessionError, VERSION};
+use super::SessionError;
 use crate::protocol::canonical::{self, Canonical, NotCanonical, Written};
+use crate::protocol::preface::VERSION;
 
 /// See the module.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,7 +55,10 @@ impl Hello {
 
 impl Canonical for Hello {
     fn write(&self, to: &mut Encoder<Vec<u8>>) -> Written {
-        to.array(5)?.u8(self.version_min)?.u8(self.version_max)?.u16(self.suites.0)?;
+        to.array(5)?
+            .u8(self.version_min)?
+            .u8(self.version_max)?
+            .u16(self.suites.0)?;
         to.u64(self.capabilities)?.bytes(&self.evidence)?;
         Ok(())
     }

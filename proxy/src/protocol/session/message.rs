@@ -64,7 +64,12 @@ impl Refusal {
     /// A refusal without details.
     pub fn new(problem: Problem) -> Refusal {
         let code = problem.code().0;
-        Refusal { code, detail: String::new(), redeemed_by: None, at: None }
+        Refusal {
+            code,
+            detail: String::new(),
+            redeemed_by: None,
+            at: None,
+        }
     }
 }
 
@@ -78,9 +83,17 @@ pub enum Message {
     /// No.
     Refused(Refusal),
     /// The ticket's secret, for membership.
-    Redeem { ticket: TicketId, secret: TicketSecret, wish: Option<Name> },
+    Redeem {
+        ticket: TicketId,
+        secret: TicketSecret,
+        wish: Option<Name>,
+    },
     /// Membership.
-    Enrolled { credential: Vec<u8>, pass: Vec<u8>, note: Vec<u8> },
+    Enrolled {
+        credential: Vec<u8>,
+        pass: Vec<u8>,
+        note: Vec<u8>,
+    },
     /// The next credential, please.
     Renew,
     /// Here it is.
@@ -94,11 +107,18 @@ pub enum Message {
     /// Here it is.
     Project { note: Vec<u8> },
     /// What legs of this session need.
-    Welcome { session: SessionId, secret: Zeroizing<[u8; 32]>, leg_address: Option<SocketAddr> },
+    Welcome {
+        session: SessionId,
+        secret: Zeroizing<[u8; 32]>,
+        leg_address: Option<SocketAddr>,
+    },
     /// This node serves these; replaces what it said before.
     Serve { addresses: Vec<RelayAddress> },
     /// Which of them it may serve.
-    Served { accepted: Vec<RelayAddress>, refused: Vec<RelayAddress> },
+    Served {
+        accepted: Vec<RelayAddress>,
+        refused: Vec<RelayAddress>,
+    },
     /// Park more legs.
     ParkLow { address: AddressHash, want: u16 },
     /// A newer pass of the same member; answered by `Served`.
@@ -169,7 +189,9 @@ pub(super) struct Envelope {
 impl Canonical for Envelope {
     fn write(&self, to: &mut Encoder<Vec<u8>>) -> Written {
         let message = &self.message;
-        to.array(2 + message.fields())?.u8(message.number())?.u32(self.request.0)?;
+        to.array(2 + message.fields())?
+            .u8(message.number())?
+            .u32(self.request.0)?;
         match message {
             Message::Ping
             | Message::Pong
@@ -181,11 +203,21 @@ impl Canonical for Envelope {
                 write_optional(to, refusal.redeemed_by, |to, id| to.bytes(&id.0).map(drop))?;
                 write_optional(to, refusal.at, |to, at| to.u64(at.0).map(drop))?;
             }
-            Message::Redeem { ticket, secret, wish } => {
+            Message::Redeem {
+                ticket,
+                secret,
+                wish,
+            } => {
                 to.bytes(&ticket.0)?.bytes(secret.as_bytes())?;
-                write_optional(to, wish.as_ref(), |to, wish| to.str(wish.as_str()).map(drop))?;
+                write_optional(to, wish.as_ref(), |to, wish| {
+                    to.str(wish.as_str()).map(drop)
+                })?;
             }
-            Message::Enrolled { credential, pass, note } => {
+            Message::Enrolled {
+                credential,
+                pass,
+                note,
+            } => {
                 to.bytes(credential)?.bytes(pass)?.bytes(note)?;
             }
             Message::Renewed { credential, pass } => {
@@ -200,7 +232,11 @@ impl Canonical for Envelope {
             Message::Project { note } => {
                 to.bytes(note)?;
             }
-            Message::Welcome { session, secret, leg_address } => {
+            Message::Welcome {
+                session,
+                secret,
+                leg_address,
+            } => {
                 to.bytes(&session.0)?.bytes(secret.as_slice())?;
                 write_optional(to, *leg_address, |to, at| to.str(&at.to_string()).map(drop))?;
             }
@@ -248,16 +284,25 @@ impl Canonical for Envelope {
                 credential: from.bytes()?.to_vec(),
                 pass: from.bytes()?.to_vec(),
             },
-            20 => Message::Time { nonce: canonical::fixed(from)? },
-            21 => Message::TimeIs { nonce: canonical::fixed(from)?, unix_millis: from.u64()? },
+            20 => Message::Time {
+                nonce: canonical::fixed(from)?,
+            },
+            21 => Message::TimeIs {
+                nonce: canonical::fixed(from)?,
+                unix_millis: from.u64()?,
+            },
             22 => Message::GetProject,
-            23 => Message::Project { note: from.bytes()?.to_vec() },
+            23 => Message::Project {
+                note: from.bytes()?.to_vec(),
+            },
             32 => Message::Welcome {
                 session: SessionId(canonical::fixed(from)?),
                 secret: Zeroizing::new(canonical::fixed(from)?),
                 leg_address: canonical::optional(from, canonical::text)?,
             },
-            33 => Message::Serve { addresses: read_addresses(from)? },
+            33 => Message::Serve {
+                addresses: read_addresses(from)?,
+            },
             34 => Message::Served {
                 accepted: read_addresses(from)?,
                 refused: read_addresses(from)?,
@@ -266,7 +311,9 @@ impl Canonical for Envelope {
                 address: AddressHash(canonical::fixed(from)?),
                 want: from.u16()?,
             },
-            36 => Message::PassRenewed { pass: from.bytes()?.to_vec() },
+            36 => Message::PassRenewed {
+                pass: from.bytes()?.to_vec(),
+            },
             37 => Message::GoingAway,
             _ => return Err(NotCanonical),
         };

@@ -35,12 +35,10 @@ use crypto::suite::SuiteMask;
 
 use crate::error::{CloseReason, Code};
 use crate::limits::PREFACE;
+use crate::protocol::preface::{self, Preface, VERSION};
 
 /// What sessions offer.
 pub const SESSION_SUITES: SuiteMask = SuiteMask::NONE.with(crypto::suite::Suite::ChaChaPoly);
-
-/// The protocol version, in prefaces, prologues and hellos.
-pub const VERSION: u8 = 1;
 
 /// The two kinds of sessions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -55,14 +53,16 @@ impl Kind {
     /// The kind's clear preface.
     pub const fn preface(self) -> [u8; PREFACE] {
         match self {
-            Kind::Authority => [b'A', b'D', b'I', b'T', VERSION, 1, 0, 0],
-            Kind::Relay => [b'A', b'D', b'I', b'T', VERSION, 2, 0, 0],
+            Kind::Authority => Preface::bytes(preface::Kind::AuthoritySession),
+            Kind::Relay => Preface::bytes(preface::Kind::RelaySession),
         }
     }
 
     /// The session kind that a preface announces; another kind or other bytes are `None`.
     pub fn of_preface(preface: &[u8; PREFACE]) -> Option<Kind> {
-        [Kind::Authority, Kind::Relay].into_iter().find(|kind| kind.preface() == *preface)
+        [Kind::Authority, Kind::Relay]
+            .into_iter()
+            .find(|kind| kind.preface() == *preface)
     }
 
     /// What the static keys of both ends are attested for.
@@ -82,7 +82,15 @@ impl Kind {
 
     fn prologue(self, suite: crypto::suite::Suite, project: &crypto::Id) -> Vec<u8> {
         let (node, acceptor) = (Part::Node, self.acceptor());
-        crypto::noise::prologue(&self.preface(), suite, VERSION, project, None, node, acceptor)
+        crypto::noise::prologue(
+            &self.preface(),
+            suite,
+            VERSION,
+            project,
+            None,
+            node,
+            acceptor,
+        )
     }
 }
 
@@ -99,7 +107,9 @@ pub enum SessionError {
     #[error("no common protocol version: the peer speaks {0} to {1}, this end speaks 1")]
     Version(u8, u8),
     /// Noise refused a message: altered, or made for another project, kind, role or address.
-    #[error("the handshake failed: the other end means another project or address, or a message was altered")]
+    #[error(
+        "the handshake failed: the other end means another project or address, or a message was altered"
+    )]
     Noise(#[from] NoiseError),
     /// What the peer shows can't be read.
     #[error(transparent)]

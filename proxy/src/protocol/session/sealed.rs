@@ -19,7 +19,11 @@ pub struct Sealed {
 impl Sealed {
     pub(super) fn new(kind: Kind, suite: Suite, send: ChainSecret, receive: ChainSecret) -> Self {
         let sealer = FrameSealer::new(suite, send);
-        Sealed { kind, sealer, opener: FrameOpener::new(suite, receive) }
+        Sealed {
+            kind,
+            sealer,
+            opener: FrameOpener::new(suite, receive),
+        }
     }
 
     /// Seals a message; `request` is the number of the request it makes or answers.
@@ -31,7 +35,11 @@ impl Sealed {
         let envelope = Envelope { request, message };
         let plain = Zeroizing::new(canonical::to_bytes(&envelope, 512));
         let frame = self.sealer.seal(&plain).map_err(|_| SessionError::Limit)?;
-        if frame.len() > FRAME_MAX { Err(SessionError::Limit) } else { Ok(frame) }
+        if frame.len() > FRAME_MAX {
+            Err(SessionError::Limit)
+        } else {
+            Ok(frame)
+        }
     }
 
     /// Opens a frame.

@@ -53,6 +53,11 @@ impl Canonical for CircuitHello {
         if (kind == CircuitKind::Lane) != (circuit.0 == 0) {
             return Err(NotCanonical);
         }
-        Ok(CircuitHello { hello, kind, bundle, circuit })
+        Ok(CircuitHello {
+            hello,
+            kind,
+            bundle,
+            circuit,
+        })
     }
 }

@@ -31,10 +31,10 @@ use crypto::statics::StaticKeypair;
 use crypto::suite::{Suite, SuiteMask};
 
 use crate::limits::PREFACE;
-use crate::protocol::session::VERSION;
+use crate::protocol::preface::{Kind, Preface, VERSION};
 
 /// The preface's bytes with the kind `circuit`: never sent, only in the prologue.
-const CIRCUIT_PREFACE: [u8; PREFACE] = [b'A', b'D', b'I', b'T', VERSION, 4, 0, 0];
+const CIRCUIT_PREFACE: [u8; PREFACE] = Preface::bytes(Kind::Circuit);
 
 /// What one end brings into a handshake.
 pub struct Side<'a> {

@@ -9,12 +9,11 @@ use crypto::suite::{Suite, SuiteMask};
 
 use super::{CircuitHello, CircuitKind, Shaken, Side};
 use crate::error::CloseReason;
-use crate::ids::{BundleId, CircuitNo};
-use crate::limits::{RECORD_HEADER, RECORD_INNER, RECORD_TAG};
+use crate::ids::{BundleId, CircuitNo, StreamNo};
+use crate::limits::{RECORD_HEADER, RECORD_TAG};
 use crate::protocol::canonical;
+use crate::protocol::record::{Header, Kind};
 use crate::protocol::session::{Hello, SessionError};
-
-const DENIED: u8 = 2;
 
 /// Has sent frame 2 and waits for frame 3.
 pub struct OutletShake {
@@ -57,7 +56,14 @@ impl OutletShake {
             Responder::read_message_1(suite, &side.prologue(suite), side.pair, message)?;
         let ours = canonical::to_bytes(&Hello::new(side.suites, side.evidence), 512);
         let (waiting, frame_2) = responder.write_message_2(&ours, random)?;
-        Ok((OutletShake { suite, offered: side.suites, waiting }, frame_2))
+        Ok((
+            OutletShake {
+                suite,
+                offered: side.suites,
+                waiting,
+            },
+            frame_2,
+        ))
     }
 
     /// Reads frame 3.
@@ -86,7 +92,12 @@ impl OutletShake {
 impl Proposal {
     /// The inlet was checked: these are the circuit's keys.
     pub fn accept(self, peer: VerifiedMember) -> Shaken {
-        Shaken { peer, suite: self.suite, sealer: self.sealer, opener: self.opener }
+        Shaken {
+            peer,
+            suite: self.suite,
+            sealer: self.sealer,
+            opener: self.opener,
+        }
     }
 
     /// The inlet was denied: the bytes of one sealed DENIED record, the only thing it gets. They
@@ -96,15 +107,19 @@ impl Proposal {
     /// [`SessionError::Limit`], which can't happen with a fresh key.
     pub fn deny(mut self, why: CloseReason) -> Result<Vec<u8>, SessionError> {
         let mut record = denied_record(why);
-        self.sealer.seal(&mut record).map_err(|_| SessionError::Limit)?;
+        self.sealer
+            .seal(&mut record)
+            .map_err(|_| SessionError::Limit)?;
         Ok(record)
     }
 }
 
 /// A DENIED record with room for its tag, unsealed.
 fn denied_record(why: CloseReason) -> Vec<u8> {
-    let mut record = vec![0; RECORD_HEADER + RECORD_INNER + 2 + RECORD_TAG];
-    record[RECORD_HEADER] = DENIED;
-    record[RECORD_HEADER + RECORD_INNER..][..2].copy_from_slice(&why.code().0.to_be_bytes());
+    let code = why.code().0.to_be_bytes();
+    let mut record = vec![0; RECORD_HEADER];
+    record.extend_from_slice(&Header::new(Kind::Denied, StreamNo::LANE).encode());
+    record.extend_from_slice(&code);
+    record.resize(record.len() + RECORD_TAG, 0);
     record
 }

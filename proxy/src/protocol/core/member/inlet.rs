@@ -39,9 +39,9 @@ enum Building {
 impl Building {
     fn link(&self) -> LinkId {
         match self {
-            Building::Leg(link, _)
-            | Building::Shaking(link, ..)
-            | Building::Waiting(link, ..) => *link,
+            Building::Leg(link, _) | Building::Shaking(link, ..) | Building::Waiting(link, ..) => {
+                *link
+            }
         }
     }
 }
@@ -61,7 +61,10 @@ pub struct Inlet {
 impl Inlet {
     /// A portal without a lane; apps wait.
     pub fn new(config: InletConfig, suites: SuiteMask) -> Inlet {
-        let target = config.target.as_ref().map_or(config.via.as_str(), |name| name.as_str());
+        let target = config
+            .target
+            .as_ref()
+            .map_or(config.via.as_str(), |name| name.as_str());
         let targets = Arc::from([target.to_owned()]);
         Inlet {
             config,
@@ -78,7 +81,10 @@ impl Inlet {
     /// Whether this link is one of the portal's.
     pub fn owns(&self, link: LinkId) -> bool {
         self.lanes.contains_key(&link)
-            || self.building.as_ref().is_some_and(|building| building.link() == link)
+            || self
+                .building
+                .as_ref()
+                .is_some_and(|building| building.link() == link)
     }
 
     /// What apps are told while there is no lane.
@@ -104,7 +110,10 @@ impl Inlet {
             node.out.command(Command::Lane { link: *link, what });
             self.fail(node, now, CloseReason::ShakeTimeout, Failure::Lost);
         }
-        let project = node.membership.as_ref().map(|membership| membership.project());
+        let project = node
+            .membership
+            .as_ref()
+            .map(|membership| membership.project());
         let Some(project) = project.filter(|_| relay.usable()) else {
             return;
         };
@@ -119,7 +128,9 @@ impl Inlet {
                     Leg::dial(&mut node.out, now.mono, grant, role, self.suites, hash);
                 self.building = Some(Building::Leg(link, leg));
             }
-            None => self.pool.on_failed(now.mono, Failure::Lost, node.out.random()),
+            None => self
+                .pool
+                .on_failed(now.mono, Failure::Lost, node.out.random()),
         }
     }
 
@@ -187,7 +198,8 @@ impl Inlet {
         match started {
             Some(Ok((shake, frame))) => {
                 node.out.send_frame(link, frame);
-                node.out.deadline(link, now.mono, SHAKE_TIMEOUT, CloseReason::ShakeTimeout);
+                node.out
+                    .deadline(link, now.mono, SHAKE_TIMEOUT, CloseReason::ShakeTimeout);
                 let bundle = BundleId(node.out.draw());
                 self.building = Some(Building::Shaking(link, shake, bundle));
             }
@@ -256,7 +268,11 @@ impl Inlet {
 
     fn judge(&self) -> Judge<'_> {
         let (address, policy) = (&self.config.via, &self.config.allow);
-        Judge { address, direction: Direction::Serve, policy }
+        Judge {
+            address,
+            direction: Direction::Serve,
+            policy,
+        }
     }
 
     /// The handshake failed at this end: nothing was shown to the outlet, and trying again at
@@ -277,12 +293,17 @@ impl Inlet {
         self.trouble = Some((code, error.to_string()));
         self.set_gate(node, Gate::Reset(why));
         self.building = None;
-        self.pool.on_failed(now.mono, Failure::Refused, node.out.random());
+        self.pool
+            .on_failed(now.mono, Failure::Refused, node.out.random());
         node.out.status_changed();
     }
 
     fn on_closed(&mut self, node: &mut Node, now: Now, link: LinkId, why: CloseReason) {
-        if self.building.as_ref().is_some_and(|building| building.link() == link) {
+        if self
+            .building
+            .as_ref()
+            .is_some_and(|building| building.link() == link)
+        {
             self.fail(node, now, why, Failure::Lost);
         } else {
             self.on_lane_gone(node, now, link, why, Failure::Lost);
@@ -333,10 +354,17 @@ impl Inlet {
     }
 
     fn on_denied(&mut self, node: &mut Node, now: Now, link: LinkId, why: CloseReason) {
-        if !self.building.as_ref().is_some_and(|building| building.link() == link) {
+        if !self
+            .building
+            .as_ref()
+            .is_some_and(|building| building.link() == link)
+        {
             return;
         }
-        node.out.command(Command::Lane { link, what: LaneCommand::Cut(why) });
+        node.out.command(Command::Lane {
+            link,
+            what: LaneCommand::Cut(why),
+        });
         if self.is_news(why.code()) {
             let record = LogRecord::new(Level::Warn, "the outlet denied this node")
                 .code(why.code())
@@ -347,7 +375,8 @@ impl Inlet {
         self.trouble = Some((why.code(), format!("the outlet denied this node: {why}")));
         self.building = None;
         self.set_gate(node, Gate::Reset(why));
-        self.pool.on_failed(now.mono, Failure::Refused, node.out.random());
+        self.pool
+            .on_failed(now.mono, Failure::Refused, node.out.random());
         node.out.status_changed();
     }
 
@@ -361,7 +390,8 @@ impl Inlet {
             let why = CloseReason::NotAuthorized;
             self.trouble = Some((why.code(), "the outlet is no longer allowed".into()));
             self.set_gate(node, Gate::Reset(why));
-            self.pool.on_lost(now.mono, Failure::Refused, node.out.random());
+            self.pool
+                .on_lost(now.mono, Failure::Refused, node.out.random());
             node.out.status_changed();
         }
     }
@@ -410,7 +440,9 @@ impl Inlet {
     }
 
     fn is_news(&self, code: Code) -> bool {
-        self.trouble.as_ref().is_none_or(|(before, _)| *before != code)
+        self.trouble
+            .as_ref()
+            .is_none_or(|(before, _)| *before != code)
     }
 
     /// Sends this node's renewed credential on all lanes.
@@ -424,7 +456,8 @@ impl Inlet {
     /// Gives up what is being built.
     pub fn stop(&mut self, node: &mut Node) {
         if let Some(building) = self.building.take() {
-            node.out.close(building.link(), false, CloseReason::Stopping);
+            node.out
+                .close(building.link(), false, CloseReason::Stopping);
         }
     }
 
@@ -441,7 +474,11 @@ impl Inlet {
             parked: 0,
             peers: live().map(|lane| (lane.peer, lane.name.clone())).collect(),
             pinned: self.config.allow.pinned(),
-            why: self.trouble.as_ref().filter(|_| !ready).map(|(_, why)| why.clone()),
+            why: self
+                .trouble
+                .as_ref()
+                .filter(|_| !ready)
+                .map(|(_, why)| why.clone()),
         }
     }
 }

@@ -5,12 +5,12 @@ use std::net::SocketAddr;
 use crypto::leg::LegKey;
 use crypto::suite::SuiteMask;
 
+use super::wire::{self as leg, Answer};
 use crate::error::CloseReason;
 use crate::ids::{AddressHash, LinkId, SessionId};
 use crate::limits::{DIAL_TIMEOUT, LEG_ANSWER};
 use crate::protocol::command::{Command, Expect, Role};
 use crate::protocol::core::outbox::Outbox;
-use crate::protocol::leg::{self, Answer};
 use crate::protocol::pool::Failure;
 use crate::time::Instant;
 
@@ -44,8 +44,17 @@ impl Leg {
         suites: SuiteMask,
         address: AddressHash,
     ) -> (LinkId, Leg) {
-        let LegGrant { to, session, key, counter } = grant;
-        let request = leg::Request { role, suites, address };
+        let LegGrant {
+            to,
+            session,
+            key,
+            counter,
+        } = grant;
+        let request = leg::Request {
+            role,
+            suites,
+            address,
+        };
         let hello = leg::preface(&key, session, counter, &request).to_vec();
         let link = out.new_link();
         out.command(Command::Dial {
@@ -55,7 +64,14 @@ impl Leg {
             expect: Expect::Exact(LEG_ANSWER as u16),
             deadline: now + DIAL_TIMEOUT,
         });
-        (link, Leg { session, key, counter })
+        (
+            link,
+            Leg {
+                session,
+                key,
+                counter,
+            },
+        )
     }
 
     /// Reads the relay's one answer.

@@ -39,19 +39,36 @@ pub struct MemberCore {
 impl MemberCore {
     /// Begins at `now`; the first outputs are there at once.
     pub fn new(config: MemberConfig, random: Box<dyn Random + Send>, now: Now) -> MemberCore {
-        let MemberConfig { identity, membership, ticket, wish, suites, inlets, outlets } = config;
+        let MemberConfig {
+            identity,
+            membership,
+            ticket,
+            wish,
+            suites,
+            inlets,
+            outlets,
+        } = config;
         let mut node = Node::new(identity, membership, random);
         let id = node.keyring.id();
-        node.out.log(LogRecord::new(Level::Info, "identity").with("id", id));
+        node.out
+            .log(LogRecord::new(Level::Info, "identity").with("id", id));
         let enrollment = Enrollment::new(&mut node, now, ticket, wish);
-        let outlets: Vec<Outlet> =
-            outlets.into_iter().map(|config| Outlet::new(config, suites)).collect();
-        let addresses = outlets.iter().map(|outlet| outlet.address().clone()).collect();
+        let outlets: Vec<Outlet> = outlets
+            .into_iter()
+            .map(|config| Outlet::new(config, suites))
+            .collect();
+        let addresses = outlets
+            .iter()
+            .map(|outlet| outlet.address().clone())
+            .collect();
         let mut core = MemberCore {
             relay: RelayLink::new(now.mono, addresses),
             node,
             enrollment,
-            inlets: inlets.into_iter().map(|config| Inlet::new(config, suites)).collect(),
+            inlets: inlets
+                .into_iter()
+                .map(|config| Inlet::new(config, suites))
+                .collect(),
             outlets,
             waiting: VecDeque::new(),
             stopping: false,
@@ -70,8 +87,11 @@ impl MemberCore {
     /// Apps are reset at once while there is nothing to hope for.
     fn set_gates(&mut self) {
         let hopeless = self.node.membership.is_none() && !self.enrollment.hopeful();
-        let gate =
-            if hopeless { Gate::Reset(CloseReason::NotAuthorized) } else { Gate::Wait };
+        let gate = if hopeless {
+            Gate::Reset(CloseReason::NotAuthorized)
+        } else {
+            Gate::Wait
+        };
         for inlet in &mut self.inlets {
             inlet.set_gate(&mut self.node, gate);
         }
@@ -122,7 +142,8 @@ impl MemberCore {
     /// A handshake begins when everything else that is here was looked at.
     fn put_off(&mut self, now: Now, link: LinkId, frame: Vec<u8>) {
         if self.waiting.len() < SHAKES_WAITING_MAX {
-            self.waiting.push_back((link, frame, now.mono + SHAKE_TIMEOUT));
+            self.waiting
+                .push_back((link, frame, now.mono + SHAKE_TIMEOUT));
             return;
         }
         let why = CloseReason::Overloaded;
@@ -210,8 +231,11 @@ impl MemberCore {
     }
 
     fn on_stream(&mut self, report: &StreamReport) {
-        let level =
-            if report.why == CloseReason::Finished { Level::Debug } else { Level::Info };
+        let level = if report.why == CloseReason::Finished {
+            Level::Debug
+        } else {
+            Level::Info
+        };
         let record = LogRecord::new(level, "a stream ended")
             .code(report.why.code())
             .with("why", report.why)
@@ -252,7 +276,10 @@ impl MemberCore {
             | AdminCall::Member(_)
             | AdminCall::Audit { .. } => AdminReply::not_here(),
         };
-        self.node.out.push(Output::Admin { no, reply: Box::new(reply) });
+        self.node.out.push(Output::Admin {
+            no,
+            reply: Box::new(reply),
+        });
     }
 
     fn stop(&mut self) {
@@ -277,7 +304,10 @@ impl MemberCore {
         let wanted = self.wants_relay();
         self.enrollment.on_timer(&mut self.node, now);
         let news = self.relay.on_timer(&mut self.node, now, wanted);
-        debug_assert!(matches!(news, RelayNews::None | RelayNews::Lost), "only events bring more");
+        debug_assert!(
+            matches!(news, RelayNews::None | RelayNews::Lost),
+            "only events bring more"
+        );
         for inlet in &mut self.inlets {
             inlet.begin(&mut self.node, now, &mut self.relay);
         }
@@ -321,7 +351,10 @@ impl Core for MemberCore {
         }
         let usable = self.relay.usable();
         let inlets = self.inlets.iter().map(|inlet| inlet.next_timer(usable));
-        let outlets = self.outlets.iter().map(|outlet| outlet.next_timer(&self.relay));
+        let outlets = self
+            .outlets
+            .iter()
+            .map(|outlet| outlet.next_timer(&self.relay));
         inlets
             .chain(outlets)
             .fold(self.relay.next_timer(self.wants_relay()), Instant::min)

@@ -16,9 +16,7 @@ use super::relay_link::RelayLink;
 use super::targets::Targets;
 use crate::error::{CloseReason, Code, Problem};
 use crate::ids::{AddressHash, LinkId, PortalNo, SessionId};
-use crate::limits::{
-    OUTLET_LANES_MAX, OUTLET_LANES_PER_MEMBER_MAX, PAIRED_IDLE, SHAKE_TIMEOUT,
-};
+use crate::limits::{OUTLET_LANES_MAX, OUTLET_LANES_PER_MEMBER_MAX, PAIRED_IDLE, SHAKE_TIMEOUT};
 use crate::protocol::command::{
     Adopt, Command, Event, Expect, LaneCommand, LaneEvent, Permit, Role, address_hash,
 };
@@ -65,7 +63,12 @@ pub struct Outlet {
 impl Outlet {
     /// A portal without legs.
     pub fn new(config: OutletConfig, suites: SuiteMask) -> Outlet {
-        let OutletConfig { portal, at, targets, allow } = config;
+        let OutletConfig {
+            portal,
+            at,
+            targets,
+            allow,
+        } = config;
         let targets = Targets::new(portal, targets);
         Outlet {
             portal,
@@ -111,7 +114,10 @@ impl Outlet {
             self.permitted = permitted;
             self.trouble = (permitted == Some(false)).then(|| {
                 let problem = Problem::MayNotServe;
-                (problem.code(), format!("{problem}; to mend it: {}", problem.mend()))
+                (
+                    problem.code(),
+                    format!("{problem}; to mend it: {}", problem.mend()),
+                )
             });
             self.pool.wake();
             node.out.status_changed();
@@ -120,7 +126,10 @@ impl Outlet {
 
     /// The relay is short of legs.
     pub fn on_park_low(&mut self, hash: AddressHash, want: u16, node: &Node) {
-        let project = node.membership.as_ref().map(|membership| membership.project());
+        let project = node
+            .membership
+            .as_ref()
+            .map(|membership| membership.project());
         if project.is_some_and(|project| address_hash(&project, &self.address) == hash) {
             self.pool.raise(usize::from(want));
         }
@@ -128,14 +137,18 @@ impl Outlet {
 
     /// Dials the legs that are missing.
     pub fn begin(&mut self, node: &mut Node, now: Now, relay: &mut RelayLink) {
-        let project = node.membership.as_ref().map(|membership| membership.project());
+        let project = node
+            .membership
+            .as_ref()
+            .map(|membership| membership.project());
         let Some(project) = project.filter(|_| self.may_park(relay)) else {
             return;
         };
         let hash = address_hash(&project, &self.address);
         for _ in 0..self.pool.begin(now.mono) {
             let Some(grant) = relay.grant_leg() else {
-                self.pool.on_failed(now.mono, Failure::Lost, node.out.random());
+                self.pool
+                    .on_failed(now.mono, Failure::Lost, node.out.random());
                 return;
             };
             self.session = Some(grant.session);
@@ -151,7 +164,11 @@ impl Outlet {
 
     /// When [`begin`](Self::begin) has something to do.
     pub fn next_timer(&self, relay: &RelayLink) -> Instant {
-        let park = if self.may_park(relay) { self.pool.next_timer() } else { Instant::FAR_FUTURE };
+        let park = if self.may_park(relay) {
+            self.pool.next_timer()
+        } else {
+            Instant::FAR_FUTURE
+        };
         park.min(self.targets.next_timer())
     }
 
@@ -237,7 +254,8 @@ impl Outlet {
         match answer {
             Ok(_) => {
                 node.out.expect_frame(link);
-                node.out.deadline(link, now.mono, PAIRED_IDLE, CloseReason::ShakeTimeout);
+                node.out
+                    .deadline(link, now.mono, PAIRED_IDLE, CloseReason::ShakeTimeout);
                 self.stages.insert(link, Stage::Paired);
             }
             Err((why, failure)) => {
@@ -266,7 +284,8 @@ impl Outlet {
         match OutletShake::on_frame_1(&side, bytes, node.out.random()) {
             Ok((shake, frame_2)) => {
                 node.out.send_frame(link, frame_2);
-                node.out.deadline(link, now.mono, SHAKE_TIMEOUT, CloseReason::ShakeTimeout);
+                node.out
+                    .deadline(link, now.mono, SHAKE_TIMEOUT, CloseReason::ShakeTimeout);
                 self.stages.insert(link, Stage::Shaking(shake));
             }
             Err(error) => self.on_shake_failed(node, link, &error),
@@ -275,7 +294,11 @@ impl Outlet {
 
     fn judge(&self) -> Judge<'_> {
         let (address, policy) = (&self.address, &self.policy);
-        Judge { address, direction: Direction::Connect, policy }
+        Judge {
+            address,
+            direction: Direction::Connect,
+            policy,
+        }
     }
 
     /// The inlet has shown itself: adopt or deny.
@@ -348,7 +371,12 @@ impl Outlet {
     fn deny(&mut self, node: &mut Node, link: LinkId, proposal: Proposal, why: CloseReason) {
         if let Ok(bytes) = proposal.deny(why) {
             let then = Expect::Nothing;
-            node.out.command(Command::Send { link, bytes, framed: false, then });
+            node.out.command(Command::Send {
+                link,
+                bytes,
+                framed: false,
+                then,
+            });
         }
         node.out.close(link, true, why);
     }
@@ -366,11 +394,13 @@ impl Outlet {
     fn on_closed(&mut self, node: &mut Node, now: Now, link: LinkId, why: CloseReason) {
         match self.stages.remove(&link) {
             Some(Stage::Dialing(leg)) if self.counts(&leg) => {
-                self.pool.on_failed(now.mono, Failure::Lost, node.out.random());
+                self.pool
+                    .on_failed(now.mono, Failure::Lost, node.out.random());
                 self.on_leg_lost(node, why);
             }
             Some(Stage::Parked(leg)) if self.counts(&leg) => {
-                self.pool.on_lost(now.mono, Failure::Lost, node.out.random());
+                self.pool
+                    .on_lost(now.mono, Failure::Lost, node.out.random());
                 self.on_leg_lost(node, why);
             }
             Some(Stage::Lane(lane)) => self.on_lane_gone(node, &lane, why),
@@ -394,8 +424,8 @@ impl Outlet {
     }
 
     fn on_lane_gone(&mut self, node: &mut Node, lane: &Lane, why: CloseReason) {
-        let expected = lane.retiring
-            || matches!(why, CloseReason::Finished | CloseReason::Replaced);
+        let expected =
+            lane.retiring || matches!(why, CloseReason::Finished | CloseReason::Replaced);
         let level = if expected { Level::Debug } else { Level::Info };
         let record = LogRecord::new(level, "a lane ended")
             .code(why.code())
@@ -477,7 +507,11 @@ impl Outlet {
             parked: self.pool.parked(),
             peers: lanes().map(|lane| (lane.peer, lane.name.clone())).collect(),
             pinned: self.policy.pinned(),
-            why: self.trouble.as_ref().filter(|_| !ready).map(|(_, why)| why.clone()),
+            why: self
+                .trouble
+                .as_ref()
+                .filter(|_| !ready)
+                .map(|(_, why)| why.clone()),
         }
     }
 }

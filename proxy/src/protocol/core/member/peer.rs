@@ -111,12 +111,14 @@ impl Lane {
         let what = "a lane was cut: the peer's renewed credential is not accepted";
         let record = match error {
             RenewalError::Denied(denial) => denial_record(what, &denial),
-            RenewalError::Malformed(error) => {
-                LogRecord::new(Level::Warn, what).code(Code(error.code())).with("why", error)
-            }
+            RenewalError::Malformed(error) => LogRecord::new(Level::Warn, what)
+                .code(Code(error.code()))
+                .with("why", error),
             RenewalError::OtherMember => {
                 let code = CloseReason::NotAuthorized.code();
-                LogRecord::new(Level::Warn, what).code(code).with("why", "it is another member's")
+                LogRecord::new(Level::Warn, what)
+                    .code(code)
+                    .with("why", "it is another member's")
             }
         };
         node.deny(record.with("peer", self.peer).with("peer_name", &self.name));
@@ -179,8 +181,11 @@ pub fn remember(node: &mut Node, policy: &Policy, peer: &VerifiedMember) {
     if node.seen.len() < PEERS_SEEN_MAX {
         node.seen.insert(id);
     }
-    let record = LogRecord::new(Level::Info, "a peer was seen for the first time since the start")
-        .with("peer", id)
-        .with("peer_name", peer_name(peer));
+    let record = LogRecord::new(
+        Level::Info,
+        "a peer was seen for the first time since the start",
+    )
+    .with("peer", id)
+    .with("peer_name", peer_name(peer));
     node.out.log(record);
 }

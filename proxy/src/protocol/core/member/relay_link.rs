@@ -59,7 +59,11 @@ struct Welcome {
 
 impl Session {
     fn new(now: Instant) -> Session {
-        Session { uplink: Uplink::new(Kind::Relay, now), welcome: None, served: None }
+        Session {
+            uplink: Uplink::new(Kind::Relay, now),
+            welcome: None,
+            served: None,
+        }
     }
 
     fn usable(&self) -> bool {
@@ -100,7 +104,10 @@ impl RelayLink {
     /// Whether this link is one of the sessions.
     pub fn owns(&self, link: LinkId) -> bool {
         self.active.uplink.owns(link)
-            || self.coming.as_ref().is_some_and(|coming| coming.uplink.owns(link))
+            || self
+                .coming
+                .as_ref()
+                .is_some_and(|coming| coming.uplink.owns(link))
             || self.old.iter().any(|(old, _)| *old == link)
     }
 
@@ -111,7 +118,10 @@ impl RelayLink {
 
     /// Whether the relay lets this node serve an address; `None` while it has not said.
     pub fn may_serve(&self, address: &RelayAddress) -> Option<bool> {
-        self.active.served.as_ref().map(|served| served.contains(address))
+        self.active
+            .served
+            .as_ref()
+            .map(|served| served.contains(address))
     }
 
     /// What the next leg needs; `None` without a usable session.
@@ -123,7 +133,12 @@ impl RelayLink {
         let counter = welcome.next_counter;
         welcome.next_counter += 1;
         let key = welcome.key.clone();
-        Some(LegGrant { to: welcome.to, session: welcome.session, key, counter })
+        Some(LegGrant {
+            to: welcome.to,
+            session: welcome.session,
+            key,
+            counter,
+        })
     }
 
     /// There is news that may make an attempt succeed: don't wait.
@@ -140,7 +155,9 @@ impl RelayLink {
         let pass = membership.pass.encode();
         for session in std::iter::once(&mut self.active).chain(self.coming.as_mut()) {
             if session.welcome.is_some() {
-                session.uplink.ask(node, now, Message::PassRenewed { pass: pass.clone() });
+                session
+                    .uplink
+                    .ask(node, now, Message::PassRenewed { pass: pass.clone() });
             }
         }
     }
@@ -157,7 +174,9 @@ impl RelayLink {
         for session in sessions {
             if session.uplink.asked(no) {
                 if let Some(at) = Relays::of(node) {
-                    session.uplink.on_resolved(node, now, &at.target(), answer.clone());
+                    session
+                        .uplink
+                        .on_resolved(node, now, &at.target(), answer.clone());
                 }
                 return true;
             }
@@ -178,14 +197,20 @@ impl RelayLink {
         let Some(relays) = Relays::of(node) else {
             return RelayNews::None;
         };
-        let coming = self.coming.as_ref().is_some_and(|coming| coming.uplink.owns(link));
+        let coming = self
+            .coming
+            .as_ref()
+            .is_some_and(|coming| coming.uplink.owns(link));
         let session = match &mut self.coming {
             Some(session) if coming => session,
             _ => &mut self.active,
         };
         let time = node.clock.now(now);
-        let check = |_: &mut Node, shown: &Evidence, key: &StaticPublic| relays.check(time, shown, key);
-        let news = session.uplink.on_event(node, now, &relays.target(), event, check);
+        let check =
+            |_: &mut Node, shown: &Evidence, key: &StaticPublic| relays.check(time, shown, key);
+        let news = session
+            .uplink
+            .on_event(node, now, &relays.target(), event, check);
         match news {
             UplinkNews::None | UplinkNews::Up => RelayNews::None,
             UplinkNews::Down => self.on_down(node, coming),
@@ -207,7 +232,11 @@ impl RelayLink {
         if let Some(mut coming) = self.coming.take() {
             coming.uplink.close(node, CloseReason::Replaced, false);
         }
-        if was_usable { RelayNews::Lost } else { RelayNews::None }
+        if was_usable {
+            RelayNews::Lost
+        } else {
+            RelayNews::None
+        }
     }
 
     fn on_message(
@@ -224,7 +253,11 @@ impl RelayLink {
             _ => &mut self.active,
         };
         match message {
-            Message::Welcome { session: id, secret, leg_address } if session.welcome.is_none() => {
+            Message::Welcome {
+                session: id,
+                secret,
+                leg_address,
+            } if session.welcome.is_none() => {
                 let Some(at) = session.uplink.open_at() else {
                     return RelayNews::None;
                 };
@@ -246,7 +279,11 @@ impl RelayLink {
                 let first = session.served.is_none();
                 session.served = Some(accepted);
                 self.log_refused(node, &refused);
-                if first { self.on_usable(node, now, coming) } else { RelayNews::Served }
+                if first {
+                    self.on_usable(node, now, coming)
+                } else {
+                    RelayNews::Served
+                }
             }
             Message::ParkLow { address, want } if !coming => RelayNews::ParkLow(address, want),
             Message::ParkLow { .. } => RelayNews::None,
@@ -262,7 +299,9 @@ impl RelayLink {
                 self.on_down(node, coming)
             }
             _ => {
-                session.uplink.break_off(node, now, &SessionError::Violation);
+                session
+                    .uplink
+                    .break_off(node, now, &SessionError::Violation);
                 self.on_down(node, coming)
             }
         }
@@ -323,9 +362,16 @@ impl RelayLink {
 
     /// When [`on_timer`](Self::on_timer) has something to do.
     pub fn next_timer(&self, wanted: bool) -> Instant {
-        let coming = self.coming.as_ref().map(|coming| coming.uplink.next_timer(false));
+        let coming = self
+            .coming
+            .as_ref()
+            .map(|coming| coming.uplink.next_timer(false));
         let old = self.old.iter().map(|(_, at)| *at).min();
-        let remake = if wanted { self.remake } else { Instant::FAR_FUTURE };
+        let remake = if wanted {
+            self.remake
+        } else {
+            Instant::FAR_FUTURE
+        };
         [coming, old, Some(remake)]
             .into_iter()
             .flatten()
@@ -334,7 +380,11 @@ impl RelayLink {
 
     /// What `status` shows.
     pub fn reach(&self, now: Instant, wanted: bool) -> Reach {
-        if wanted { self.active.uplink.reach(now) } else { Reach::NotNeeded }
+        if wanted {
+            self.active.uplink.reach(now)
+        } else {
+            Reach::NotNeeded
+        }
     }
 
     /// Ends all sessions.
@@ -372,7 +422,11 @@ impl Relays {
 
     fn target(&self) -> Target<'_> {
         let (project, addresses) = (self.project, &self.addresses);
-        Target { project, addresses, grant: self.grant.clone() }
+        Target {
+            project,
+            addresses,
+            grant: self.grant.clone(),
+        }
     }
 
     /// Steps (a) to (e) on a relay's pass, which must have the role `relay` and no other.

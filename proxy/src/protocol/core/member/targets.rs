@@ -41,12 +41,18 @@ impl Targets {
             backoff: Backoff::default(),
             failing: false,
         };
-        Targets { portal, targets: configs.into_iter().map(unknown).collect() }
+        Targets {
+            portal,
+            targets: configs.into_iter().map(unknown).collect(),
+        }
     }
 
     /// The names that inlets may ask for.
     pub fn names(&self) -> Vec<String> {
-        self.targets.iter().map(|target| target.config.name.to_string()).collect()
+        self.targets
+            .iter()
+            .map(|target| target.config.name.to_string())
+            .collect()
     }
 
     /// Looks up what is due.
@@ -83,12 +89,18 @@ impl Targets {
         no: ResolveNo,
         answer: &Result<Vec<SocketAddr>, String>,
     ) -> bool {
-        let Some(target) = self.targets.iter_mut().find(|target| target.asked == Some(no)) else {
+        let Some(target) = self
+            .targets
+            .iter_mut()
+            .find(|target| target.asked == Some(no))
+        else {
             return false;
         };
         target.asked = None;
         // A target that fails again and again is not worth a look-up each time.
-        target.backoff.failed(now.mono, Failure::Lost, node.out.random());
+        target
+            .backoff
+            .failed(now.mono, Failure::Lost, node.out.random());
         target.due = now.mono + jitter(TARGET_REFRESH, node.out.random());
         let why = match answer {
             Ok(found) if !found.is_empty() => {
@@ -124,6 +136,9 @@ impl Targets {
         let targets = known
             .map(|target| (target.config.name.to_string(), target.addresses.clone()))
             .collect();
-        node.out.command(Command::Targets { portal: self.portal, targets });
+        node.out.command(Command::Targets {
+            portal: self.portal,
+            targets,
+        });
     }
 }
