@@ -30,6 +30,8 @@ pub mod attestation;
 mod cbor;
 pub mod check;
 pub mod credential;
+#[cfg(test)]
+mod golden;
 pub mod id;
 pub mod identity;
 mod kdf;
@@ -40,6 +42,8 @@ pub mod noise;
 pub mod project;
 pub mod random;
 pub mod record;
+#[cfg(test)]
+mod secrets;
 pub mod sign;
 pub mod statics;
 pub mod suite;

@@ -22,3 +22,20 @@ pub(crate) fn unhex_array<const N: usize>(text: &str) -> [u8; N] {
         .try_into()
         .expect("a vector has the length of its kind")
 }
+
+#[test]
+fn the_vectors_are_the_published_ones() {
+    use sha2::{Digest, Sha256};
+    let folder = format!("{}/tests/vectors", env!("CARGO_MANIFEST_DIR"));
+    let sums = std::fs::read_to_string(format!("{folder}/SHA256SUMS")).expect("the list of sums");
+    for line in sums.lines() {
+        let (sum, path) = line.split_once("  ").expect("sum and path");
+        let file = std::fs::read(format!("{folder}/{path}")).expect("a listed file");
+        assert_eq!(
+            data_encoding::HEXLOWER.encode(&Sha256::digest(&file)),
+            sum,
+            "{path}"
+        );
+    }
+    assert_eq!(sums.lines().count(), 7);
+}

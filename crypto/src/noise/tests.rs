@@ -19,27 +19,23 @@ fn keypair(seed: u64) -> StaticKeypair {
 fn shake(suite: Suite) -> (Initiator, Waiting, Vec<u8>) {
     let (initiator, one) =
         Initiator::start(suite, b"p", &keypair(1), &mut SeededRandom::new(11)).expect("start");
-    let responder = Responder::read_message_1(suite, b"p", &keypair(2), &one)
-        .ok()
-        .expect("one");
+    let responder = Responder::read_message_1(suite, b"p", &keypair(2), &one).expect("one");
     let (waiting, two) = responder
         .write_message_2(b"responder", &mut SeededRandom::new(12))
-        .ok()
         .expect("message 2");
     (initiator, waiting, two)
 }
 
 fn read_two(initiator: Initiator, two: &[u8]) -> Checking {
-    initiator.read_message_2(two).ok().expect("message 2").0
+    initiator.read_message_2(two).expect("message 2").0
 }
 
 fn finish(suite: Suite) -> (Finished, Finished) {
     let (initiator, waiting, two) = shake(suite);
     let (finished_i, three) = read_two(initiator, &two)
         .write_message_3(b"initiator")
-        .ok()
         .expect("message 3");
-    let (finished_r, payload) = waiting.read_message_3(&three).ok().expect("message 3");
+    let (finished_r, payload) = waiting.read_message_3(&three).expect("message 3");
     assert_eq!(payload, b"initiator");
     (finished_i, finished_r)
 }
@@ -110,7 +106,6 @@ fn every_altered_byte_of_messages_2_and_3_is_noticed() {
         let (initiator, waiting, two) = shake(Suite::AesGcm);
         let (_, mut three) = read_two(initiator, &two)
             .write_message_3(b"")
-            .ok()
             .expect("three");
         assert_eq!(three.len(), len);
         three[at] ^= 1;

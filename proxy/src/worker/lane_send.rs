@@ -175,6 +175,10 @@ impl<E: Engine> Worker<E> {
         }
         self.lane_send(ix);
         self.lane_set_deadline(ix);
+        // Only now: what sealing itself has marked is done.
+        if let Some(lane) = self.lanes.get_mut(ix) {
+            lane.dirty = false;
+        }
     }
 
     fn lane_seal(&mut self, ix: LaneIx) -> Result<(), Stop> {
@@ -285,10 +289,14 @@ impl<E: Engine> Worker<E> {
         if self.net.is_flying(key, code::SEND) {
             return;
         }
-        if let Some(batch) = lane.tx.next() {
-            lane.tx.sending = batch.len;
-            self.counters.lane_sends.add(1);
-            self.net.send(key, batch.buf, 0..batch.len);
+        match lane.tx.next() {
+            Some(batch) if batch.len > 0 => {
+                lane.tx.sending = batch.len;
+                self.counters.lane_sends.add(1);
+                self.net.send(key, batch.buf, 0..batch.len);
+            }
+            Some(unused) => self.net.free(unused.buf),
+            None => {}
         }
     }
 

@@ -203,6 +203,7 @@ impl<E: Engine> Worker<E> {
             match self.net.landed(done) {
                 Landed::Live(key, code, what) => self.completed(key, code, what),
                 Landed::Closed(key) => self.closed(key),
+                Landed::Starved => self.counters.starved.add(1),
                 Landed::Nothing => {}
             }
         }

@@ -77,6 +77,8 @@ pub(super) enum Landed {
     Live(SlotKey, u8, Outcome),
     /// The last operation of a closing slot: the socket is closed now.
     Closed(SlotKey),
+    /// Bytes are there, but no buffer: the slot is in line for one.
+    Starved,
     /// Nothing more to do.
     Nothing,
 }
@@ -366,7 +368,7 @@ impl<E: Engine> Net<E> {
             return match done.what {
                 Outcome::Starved => {
                     self.starve(key);
-                    Landed::Nothing
+                    Landed::Starved
                 }
                 what => Landed::Live(key, code, what),
             };
