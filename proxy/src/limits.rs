@@ -25,7 +25,7 @@ pub const LANE_PAYLOAD_MAX: usize = LANE_RECORD_MAX - RECORD_INNER - RECORD_TAG;
 // ---- frames (sessions and handshakes) -----------------------------------------------------
 
 /// Longest frame behind its u16 length. Fits every handshake message and session message.
-pub const FRAME_MAX: usize = 8 * 1024;
+pub const FRAME_MAX: usize = 16 * 1024;
 /// The clear preface of a session.
 pub const PREFACE: usize = 8;
 /// The preface of a leg: 32 clear and authenticated bytes, 48 sealed, tag.
