@@ -4,7 +4,11 @@
 //!
 //! Not a product: a broken assumption panics and says which.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 pub mod net;
 pub mod process;

@@ -9,7 +9,11 @@ use crate::DEADLINE;
 /// A port that was free a moment ago: for processes that must be told where to listen before they
 /// start.
 pub fn free_port() -> u16 {
-    TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
+    TcpListener::bind(("127.0.0.1", 0))
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
 }
 
 /// Starts a service that gives each connection to `serve` on a thread of its own; returns where.

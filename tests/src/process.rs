@@ -48,7 +48,10 @@ impl Output {
 
 /// Runs a command to its end with this on its stdin.
 pub fn run(command: &mut Command, stdin: &str) -> Output {
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     // It may end without having read.
     let _ = child.stdin.take().unwrap().write_all(stdin.as_bytes());
@@ -56,7 +59,11 @@ pub fn run(command: &mut Command, stdin: &str) -> Output {
     let stderr = std::thread::spawn(move || read_all(stderr));
     let stdout = read_all(child.stdout.take().unwrap());
     let status = child.wait().unwrap();
-    Output { code: status.code(), stdout, stderr: stderr.join().unwrap() }
+    Output {
+        code: status.code(),
+        stdout,
+        stderr: stderr.join().unwrap(),
+    }
 }
 
 fn read_all(mut from: impl Read) -> String {
@@ -84,7 +91,10 @@ pub struct Running {
 impl Running {
     /// Starts a command; `name` is what failures call it.
     pub fn start(name: &str, command: &mut Command) -> Running {
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let log = Arc::new((Mutex::new(Log::default()), Condvar::new()));
         let shared = Arc::clone(&log);
@@ -100,7 +110,13 @@ impl Running {
         let stdout = child.stdout.take().unwrap();
         let stdout = std::thread::spawn(move || read_all(stdout));
         let reader = Some(reader);
-        Running { name: name.into(), child, log, reader, stdout: Some(stdout) }
+        Running {
+            name: name.into(),
+            child,
+            log,
+            reader,
+            stdout: Some(stdout),
+        }
     }
 
     /// Its process id.
@@ -122,7 +138,11 @@ impl Running {
             let left = until.saturating_duration_since(Instant::now());
             if log.ended || left.is_zero() {
                 let what = if log.ended { "ended" } else { "is late" };
-                panic!("{} {what}; no line with {texts:?} in:\n{}", self.name, log.lines.join("\n"));
+                panic!(
+                    "{} {what}; no line with {texts:?} in:\n{}",
+                    self.name,
+                    log.lines.join("\n")
+                );
             }
             log = self.log.1.wait_timeout(log, left).unwrap().0;
         }
@@ -163,7 +183,12 @@ impl Running {
         let mut log = self.log.0.lock().unwrap();
         while !log.ended {
             let left = until.saturating_duration_since(Instant::now());
-            assert!(!left.is_zero(), "{} did not end:\n{}", self.name, log.lines.join("\n"));
+            assert!(
+                !left.is_zero(),
+                "{} did not end:\n{}",
+                self.name,
+                log.lines.join("\n")
+            );
             log = self.log.1.wait_timeout(log, left).unwrap().0;
         }
         drop(log);

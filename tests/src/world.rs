@@ -26,12 +26,18 @@ impl Default for World {
 impl World {
     /// An empty one.
     pub fn new() -> World {
-        World { dir: TempDir::new().unwrap(), engine: None }
+        World {
+            dir: TempDir::new().unwrap(),
+            engine: None,
+        }
     }
 
     /// One whose processes use this engine.
     pub fn with_engine(engine: &str) -> World {
-        World { engine: Some(engine.into()), ..World::new() }
+        World {
+            engine: Some(engine.into()),
+            ..World::new()
+        }
     }
 
     /// A path in it.
@@ -90,51 +96,92 @@ impl Project {
     #[track_caller]
     pub fn serve(world: World) -> Project {
         let address = format!("127.0.0.1:{}", net::free_port());
-        world.run(&["project", "create", "acme", "--address", &address]).success();
+        world
+            .run(&["project", "create", "acme", "--address", &address])
+            .success();
         let server = world.start_at("authority", &["serve"]);
         server.wait_ready();
-        Project { world, address, server }
+        Project {
+            world,
+            address,
+            server,
+        }
     }
 
     /// A ticket that may serve `postgres` and has `postgres-outlet=true`.
     #[track_caller]
     pub fn outlet_ticket(&self) -> String {
-        let args = ["--name", "bank-outlet", "--attribute", "postgres-outlet=true"];
-        self.world.ticket("outlet.ticket", &[&args[..], &["--may-serve", "postgres"]].concat())
+        let args = [
+            "--name",
+            "bank-outlet",
+            "--attribute",
+            "postgres-outlet=true",
+        ];
+        self.world.ticket(
+            "outlet.ticket",
+            &[&args[..], &["--may-serve", "postgres"]].concat(),
+        )
     }
 
     /// A ticket that may connect everywhere and has `postgres-inlet=true`.
     #[track_caller]
     pub fn inlet_ticket(&self) -> String {
-        let args = ["--name", "analysis-inlet", "--attribute", "postgres-inlet=true"];
+        let args = [
+            "--name",
+            "analysis-inlet",
+            "--attribute",
+            "postgres-inlet=true",
+        ];
         self.world.ticket("inlet.ticket", &args)
     }
 
     /// Starts an outlet at the home `bank`, with these further flags.
     pub fn outlet(&self, to: SocketAddr, more: &[&str]) -> Running {
         let to = to.to_string();
-        let args = ["outlet", "--at", "postgres", "--to", &to, "--allow", "postgres-inlet=true"];
+        let args = [
+            "outlet",
+            "--at",
+            "postgres",
+            "--to",
+            &to,
+            "--allow",
+            "postgres-inlet=true",
+        ];
         self.world.start_at("bank", &[&args[..], more].concat())
     }
 
     /// Starts an inlet at the home `analysis`, with these further flags.
     pub fn inlet(&self, from: &str, more: &[&str]) -> Running {
-        let args =
-            ["inlet", "--via", "postgres", "--from", from, "--allow", "postgres-outlet=true"];
+        let args = [
+            "inlet",
+            "--via",
+            "postgres",
+            "--from",
+            from,
+            "--allow",
+            "postgres-outlet=true",
+        ];
         self.world.start_at("analysis", &[&args[..], more].concat())
     }
 
     /// The status of the only process of a home.
     #[track_caller]
     pub fn status(&self, home: &str) -> Value {
-        self.world.run_at(home, &["status", "--json"]).success().json()
+        self.world
+            .run_at(home, &["status", "--json"])
+            .success()
+            .json()
     }
 
     /// Where the inlet of the home `analysis` listens.
     #[track_caller]
     pub fn door(&self) -> SocketAddr {
         let status = self.status("analysis");
-        status["listening"][0]["address"].as_str().unwrap().parse().unwrap()
+        status["listening"][0]["address"]
+            .as_str()
+            .unwrap()
+            .parse()
+            .unwrap()
     }
 
     /// The state directory of the only node of a home.

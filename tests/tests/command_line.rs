@@ -8,19 +8,37 @@ use tests::world::{Project, World, open_to_all};
 #[test]
 fn an_unknown_flag_suggests_the_near_match() {
     let world = World::new();
-    world.run(&["inlet", "--form", "127.0.0.1:1"]).failure(2, "--from");
+    world
+        .run(&["inlet", "--form", "127.0.0.1:1"])
+        .failure(2, "--from");
     world.run(&["inlat"]).failure(2, "inlet");
     let output = world.run(&["inlet", "--via", "UPPER", "--from", "127.0.0.1:1"]);
     output.failure(2, "a relay address has 1 to 63 characters");
-    world.run(&["ticket", "create", "--expires-in", "10"]).failure(2, "a number and a unit");
-    world.run(&["ticket", "create", "--attribute", "x"]).failure(2, "NAME=VALUE");
+    world
+        .run(&["ticket", "create", "--expires-in", "10"])
+        .failure(2, "a number and a unit");
+    world
+        .run(&["ticket", "create", "--attribute", "x"])
+        .failure(2, "NAME=VALUE");
 }
 
 #[test]
 fn help_and_version_are_no_errors() {
     let world = World::new();
-    assert!(world.run(&["--help"]).success().stdout.contains("adit demo"));
-    assert!(world.run(&["--version"]).success().stdout.starts_with("adit "));
+    assert!(
+        world
+            .run(&["--help"])
+            .success()
+            .stdout
+            .contains("adit demo")
+    );
+    assert!(
+        world
+            .run(&["--version"])
+            .success()
+            .stdout
+            .starts_with("adit ")
+    );
 }
 
 #[test]
@@ -30,8 +48,12 @@ fn an_unknown_config_key_suggests_the_near_match() {
     let text = "[[inlet]]\nvia = \"postgres\"\nform = \"127.0.0.1:1\"\n";
     std::fs::write(&config, text).unwrap();
     let config = config.display().to_string();
-    world.run(&["run", "--config", &config]).failure(2, "did you mean \"from\"?");
-    world.run(&["run", "--config", "/nonexistent"]).failure(2, "ADIT-1101");
+    world
+        .run(&["run", "--config", &config])
+        .failure(2, "did you mean \"from\"?");
+    world
+        .run(&["run", "--config", "/nonexistent"])
+        .failure(2, "ADIT-1101");
 }
 
 #[test]
@@ -66,7 +88,13 @@ fn a_damaged_key_is_named_and_left_alone() {
 #[test]
 fn a_project_is_created_once() {
     let world = World::new();
-    let create = ["project", "create", "acme", "--address", "relay.example.com:7348"];
+    let create = [
+        "project",
+        "create",
+        "acme",
+        "--address",
+        "relay.example.com:7348",
+    ];
     let made = world.run(&create).success();
     assert!(made.stderr.contains("next: adit serve"), "{made:#?}");
     world.run(&create).failure(4, "ADIT-1152");
@@ -76,7 +104,9 @@ fn a_project_is_created_once() {
 fn commands_without_their_project_or_process_say_what_to_do() {
     let world = World::new();
     world.run(&["serve"]).failure(4, "adit project create");
-    world.run(&["ticket", "list"]).failure(4, "adit project create");
+    world
+        .run(&["ticket", "list"])
+        .failure(4, "adit project create");
     world.run(&["status"]).failure(1, "ADIT-1401");
     let inlet = ["inlet", "--via", "postgres", "--from", "127.0.0.1:0"];
     world.run(&inlet).failure(3, "there is no ticket");
@@ -100,7 +130,9 @@ fn errors_and_logs_are_json_where_that_was_asked_for() {
     assert_eq!(error["error"]["code"], "ADIT-1401");
     let mut project = Project::serve(world);
     project.server.kill();
-    let server = project.world.start_at("authority", &["serve", "--log-format", "json"]);
+    let server = project
+        .world
+        .start_at("authority", &["serve", "--log-format", "json"]);
     let line = server.wait_for(&["\"what\":\"ready\""]);
     let line: serde_json::Value = serde_json::from_str(&line).unwrap();
     assert_eq!(line["level"], "info");
@@ -112,7 +144,11 @@ fn status_shows_what_the_server_serves() {
     let (_outlet, _inlet) = project.portal(net::echo());
     let status = project.status("authority");
     assert_eq!(status["server"]["served"][0]["address"], "postgres");
-    let text = project.world.run_at("analysis", &["status"]).success().stdout;
+    let text = project
+        .world
+        .run_at("analysis", &["status"])
+        .success()
+        .stdout;
     for fact in ["identity", "analysis-inlet", "engine", "postgres  ready"] {
         assert!(text.contains(fact), "{fact:?} is not in {text}");
     }

@@ -1,6 +1,10 @@
 //! Whole portals of real processes over loopback: project, tickets, serve, outlet, inlet, app.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 use rustix::process::Signal;
 use tests::net::{self, exchange, expect_reset, pattern};
@@ -15,7 +19,10 @@ fn bytes_arrive_both_ways(engine: &str) {
     assert_eq!(status["portals"][0]["ready"], true);
     assert_eq!(status["membership"]["name"], "analysis-inlet");
     let sent = pattern(3 * 1024 * 1024 + 7);
-    assert!(exchange(project.door(), &sent).unwrap() == sent, "the echo differs");
+    assert!(
+        exchange(project.door(), &sent).unwrap() == sent,
+        "the echo differs"
+    );
     assert_eq!(exchange(project.door(), b"").unwrap(), b"");
 }
 
@@ -38,7 +45,10 @@ fn a_reply_that_begins_after_the_requests_end_arrives_whole() {
     static REPLY: [u8; 1024 * 1024] = [0x5a; 1024 * 1024];
     let project = Project::serve(World::new());
     let (_outlet, _inlet) = project.portal(net::answer_after_end(&REPLY));
-    assert!(exchange(project.door(), b"all of it, please").unwrap() == REPLY, "the reply differs");
+    assert!(
+        exchange(project.door(), b"all of it, please").unwrap() == REPLY,
+        "the reply differs"
+    );
 }
 
 #[test]
@@ -50,7 +60,10 @@ fn many_apps_share_a_portal() {
         for n in 0..50 {
             scope.spawn(move || {
                 let sent = pattern(1000 + n * 997);
-                assert!(exchange(door, &sent).unwrap() == sent, "app {n} got other bytes");
+                assert!(
+                    exchange(door, &sent).unwrap() == sent,
+                    "app {n} got other bytes"
+                );
             });
         }
     });
@@ -61,7 +74,9 @@ fn an_inlet_without_the_attribute_is_denied_and_its_app_reset() {
     let project = Project::serve(World::new());
     let outlet = project.outlet(net::echo(), &["--ticket", &project.outlet_ticket()]);
     outlet.wait_ready();
-    let other = project.world.ticket("other.ticket", &["--attribute", "reports-inlet=true"]);
+    let other = project
+        .world
+        .ticket("other.ticket", &["--attribute", "reports-inlet=true"]);
     let inlet = project.inlet("127.0.0.1:0", &["--ticket", &other]);
     outlet.wait_for(&["ADIT-3", "postgres-inlet"]);
     inlet.wait_for(&["ADIT-3001"]);
@@ -88,12 +103,20 @@ fn an_outlet_without_the_attribute_is_denied_by_the_inlet() {
 #[test]
 fn an_outlet_without_permission_for_its_address_is_refused() {
     let project = Project::serve(World::new());
-    let args = ["--attribute", "postgres-outlet=true", "--may-serve", "reports"];
+    let args = [
+        "--attribute",
+        "postgres-outlet=true",
+        "--may-serve",
+        "reports",
+    ];
     let other = project.world.ticket("other.ticket", &args);
     let outlet = project.outlet(net::echo(), &["--ticket", &other]);
     let line = outlet.wait_for(&["ADIT-", "postgres"]);
     assert!(line.contains("error") || line.contains("warn"), "{line}");
-    project.world.run_at("bank", &["health", "--ready"]).failure(5, "ADIT-1403");
+    project
+        .world
+        .run_at("bank", &["health", "--ready"])
+        .failure(5, "ADIT-1403");
 }
 
 #[test]
@@ -146,7 +169,10 @@ fn sigterm_drains_and_ends_with_0() {
     std::io::Read::read_exact(&mut &app, &mut first).unwrap();
     inlet.signal(Signal::TERM);
     inlet.wait_for(&["stopping"]);
-    project.world.run_at("analysis", &["health", "--ready"]).failure(5, "stopping");
+    project
+        .world
+        .run_at("analysis", &["health", "--ready"])
+        .failure(5, "stopping");
     // The stream that is open goes on, to its own end.
     sent = std::io::Write::write_all(&mut &app, b"last!");
     sent.unwrap();
@@ -158,7 +184,12 @@ fn sigterm_drains_and_ends_with_0() {
     outlet.signal(Signal::TERM);
     assert_eq!(outlet.wait().0.code(), Some(0), "{}", outlet.log());
     project.server.signal(Signal::TERM);
-    assert_eq!(project.server.wait().0.code(), Some(0), "{}", project.server.log());
+    assert_eq!(
+        project.server.wait().0.code(),
+        Some(0),
+        "{}",
+        project.server.log()
+    );
 }
 
 #[test]
@@ -168,8 +199,19 @@ fn a_command_starts_when_the_portal_is_ready_and_gives_its_exit_code() {
     outlet.wait_ready();
     let ticket = std::fs::read_to_string(project.inlet_ticket()).unwrap();
     let script = "env | grep ADIT_; echo started; exit 7";
-    let args = ["inlet", "--via", "postgres", "--from", "127.0.0.1:0", "--allow"];
-    let args = [&args[..], &["postgres-outlet=true", "--", "sh", "-c", script]].concat();
+    let args = [
+        "inlet",
+        "--via",
+        "postgres",
+        "--from",
+        "127.0.0.1:0",
+        "--allow",
+    ];
+    let args = [
+        &args[..],
+        &["postgres-outlet=true", "--", "sh", "-c", script],
+    ]
+    .concat();
     let mut command = project.world.command_at("analysis", &args);
     command.env("ADIT_TICKET", ticket);
     let mut inlet = tests::process::Running::start("inlet", &mut command);
@@ -184,8 +226,18 @@ fn a_signal_reaches_the_command_and_ends_the_portal_after_it() {
     let outlet = project.outlet(net::echo(), &["--ticket", &project.outlet_ticket()]);
     outlet.wait_ready();
     let script = "trap 'exit 9' TERM; echo waiting >&2; while :; do read -r line <&3; done";
-    let script = format!("mkfifo {0}; exec 3<>{0}; {script}", project.world.path("pipe").display());
-    let more = ["--ticket", &project.inlet_ticket(), "--", "sh", "-c", &script];
+    let script = format!(
+        "mkfifo {0}; exec 3<>{0}; {script}",
+        project.world.path("pipe").display()
+    );
+    let more = [
+        "--ticket",
+        &project.inlet_ticket(),
+        "--",
+        "sh",
+        "-c",
+        &script,
+    ];
     let mut inlet = project.inlet("127.0.0.1:0", &more);
     inlet.wait_for(&["waiting"]);
     inlet.signal(Signal::TERM);
@@ -195,7 +247,14 @@ fn a_signal_reaches_the_command_and_ends_the_portal_after_it() {
 #[test]
 fn one_process_runs_the_portals_of_a_file() {
     let project = Project::serve(World::new());
-    let args = ["--attribute", "both=true", "--may-serve", "postgres", "--may-connect", "postgres"];
+    let args = [
+        "--attribute",
+        "both=true",
+        "--may-serve",
+        "postgres",
+        "--may-connect",
+        "postgres",
+    ];
     let ticket = project.world.ticket("both.ticket", &args);
     let config = project.world.path("adit.toml");
     let text = format!(
@@ -206,7 +265,9 @@ fn one_process_runs_the_portals_of_a_file() {
     );
     std::fs::write(&config, text).unwrap();
     let config = config.display().to_string();
-    let node = project.world.start_at("analysis", &["run", "--config", &config]);
+    let node = project
+        .world
+        .start_at("analysis", &["run", "--config", &config]);
     node.wait_ready();
     assert_eq!(exchange(project.door(), b"round").unwrap(), b"round");
 }
@@ -214,7 +275,10 @@ fn one_process_runs_the_portals_of_a_file() {
 #[test]
 fn the_demo_shows_an_exchange() {
     let output = World::new().run(&["demo"]).success();
-    assert!(output.stdout.contains("hello through the mountain"), "{output:#?}");
+    assert!(
+        output.stdout.contains("hello through the mountain"),
+        "{output:#?}"
+    );
 }
 
 #[test]
@@ -225,7 +289,10 @@ fn no_ticket_reaches_a_log() {
         let text = std::fs::read_to_string(project.world.path(ticket)).unwrap();
         let secret = text.trim().trim_start_matches("adit-ticket-1:");
         for log in [outlet.log(), inlet.log(), project.server.log()] {
-            assert!(!log.contains(secret) && !log.contains(&secret[..40]), "{log}");
+            assert!(
+                !log.contains(secret) && !log.contains(&secret[..40]),
+                "{log}"
+            );
         }
     }
 }

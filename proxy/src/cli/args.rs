@@ -250,7 +250,12 @@ pub struct InletArgs {
     #[arg(long, env = "ADIT_FROM", value_name = "IP:PORT")]
     pub from: SocketAddr,
     /// Which outlets are trusted, such as postgres-outlet=true; repeat for alternatives
-    #[arg(long = "allow", env = "ADIT_ALLOW", value_name = "RULE", value_delimiter = '\n')]
+    #[arg(
+        long = "allow",
+        env = "ADIT_ALLOW",
+        value_name = "RULE",
+        value_delimiter = '\n'
+    )]
     pub allow: Vec<String>,
     /// A command to start when the portal is ready, and to end with
     #[arg(last = true, value_name = "COMMAND")]
@@ -270,7 +275,12 @@ pub struct OutletArgs {
     #[arg(long, env = "ADIT_TO", value_name = "HOST:PORT")]
     pub to: HostPort,
     /// Which inlets may connect, such as postgres-inlet=true; repeat for alternatives
-    #[arg(long = "allow", env = "ADIT_ALLOW", value_name = "RULE", value_delimiter = '\n')]
+    #[arg(
+        long = "allow",
+        env = "ADIT_ALLOW",
+        value_name = "RULE",
+        value_delimiter = '\n'
+    )]
     pub allow: Vec<String>,
 }
 
@@ -278,7 +288,12 @@ pub struct OutletArgs {
 #[derive(Debug, ClapArgs)]
 pub struct RunArgs {
     /// The configuration file
-    #[arg(long, env = "ADIT_CONFIG", value_name = "FILE", default_value = "adit.toml")]
+    #[arg(
+        long,
+        env = "ADIT_CONFIG",
+        value_name = "FILE",
+        default_value = "adit.toml"
+    )]
     pub config: PathBuf,
     /// The node's state and ticket.
     #[command(flatten)]

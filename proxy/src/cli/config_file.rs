@@ -31,8 +31,17 @@ use crate::control::node::{Inlet, Outlet};
 use crate::limits::{CONFIG_FILE_MAX, PORTALS_MAX};
 
 const TOP: &[&str] = &[
-    "home", "project", "engine", "log-format", "log-level", "json", "ticket", "node",
-    "exit-if-not-enrolled", "inlet", "outlet",
+    "home",
+    "project",
+    "engine",
+    "log-format",
+    "log-level",
+    "json",
+    "ticket",
+    "node",
+    "exit-if-not-enrolled",
+    "inlet",
+    "outlet",
 ];
 const INLET: &[&str] = &["via", "from", "allow"];
 const OUTLET: &[&str] = &["at", "to", "allow"];
@@ -60,9 +69,13 @@ impl ConfigFile {
             let what = format!("can't read the configuration {}", path.display());
             Failure::new(codes::CONFIG_UNREADABLE, Exit::Usage, what, why)
         };
-        let size = fs::metadata(path).map_err(|error| unreadable(&error))?.len();
+        let size = fs::metadata(path)
+            .map_err(|error| unreadable(&error))?
+            .len();
         if size > CONFIG_FILE_MAX {
-            return Err(unreadable(&format!("it is larger than {CONFIG_FILE_MAX} bytes")));
+            return Err(unreadable(&format!(
+                "it is larger than {CONFIG_FILE_MAX} bytes"
+            )));
         }
         let text = fs::read_to_string(path).map_err(|error| unreadable(&error))?;
         ConfigFile::parse(&text, &path.display().to_string())
@@ -72,9 +85,18 @@ impl ConfigFile {
     pub(super) fn parse(text: &str, name: &str) -> Result<ConfigFile, Failure> {
         let table: Table = text.parse().map_err(|error: toml::de::Error| {
             let what = format!("can't read the configuration {name}");
-            Failure::new(codes::CONFIG_UNREADABLE, Exit::Usage, what, error.to_string().trim_end())
+            Failure::new(
+                codes::CONFIG_UNREADABLE,
+                Exit::Usage,
+                what,
+                error.to_string().trim_end(),
+            )
         })?;
-        let top = Section { file: name, place: String::new(), table: &table };
+        let top = Section {
+            file: name,
+            place: String::new(),
+            table: &table,
+        };
         top.refuse_unknown(TOP)?;
         let inlets = top.sections("inlet")?;
         let outlets = top.sections("outlet")?;
@@ -178,22 +200,33 @@ impl<'a> Section<'a> {
     }
 
     fn parsed<T: FromStr<Err: std::fmt::Display>>(&self, key: &str) -> Result<Option<T>, Failure> {
-        let Some(text) = self.text(key)? else { return Ok(None) };
-        text.parse().map(Some).map_err(|error| self.bad(key, &error))
+        let Some(text) = self.text(key)? else {
+            return Ok(None);
+        };
+        text.parse()
+            .map(Some)
+            .map_err(|error| self.bad(key, &error))
     }
 
     fn required<T: FromStr<Err: std::fmt::Display>>(&self, key: &str) -> Result<T, Failure> {
-        self.parsed(key)?.ok_or_else(|| self.bad(key, &"it is missing"))
+        self.parsed(key)?
+            .ok_or_else(|| self.bad(key, &"it is missing"))
     }
 
     fn choice<T: ValueEnum>(&self, key: &str) -> Result<Option<T>, Failure> {
-        let Some(text) = self.text(key)? else { return Ok(None) };
+        let Some(text) = self.text(key)? else {
+            return Ok(None);
+        };
         let values = T::value_variants();
         let names: Vec<String> = values
             .iter()
             .filter_map(|value| value.to_possible_value().map(|v| v.get_name().to_string()))
             .collect();
-        match names.iter().position(|name| name == text).and_then(|at| values.get(at)) {
+        match names
+            .iter()
+            .position(|name| name == text)
+            .and_then(|at| values.get(at))
+        {
             Some(value) => Ok(Some(value.clone())),
             None => Err(self.bad(key, &format!("expected one of {}", names.join(", ")))),
         }
@@ -208,7 +241,11 @@ impl<'a> Section<'a> {
         };
         let section = |(at, item): (usize, &'a Value)| {
             let table = item.as_table().ok_or_else(expected)?;
-            Ok(Section { file: self.file, place: format!(" of [[{key}]] {}", at + 1), table })
+            Ok(Section {
+                file: self.file,
+                place: format!(" of [[{key}]] {}", at + 1),
+                table,
+            })
         };
         items.iter().enumerate().map(section).collect()
     }
@@ -266,9 +303,18 @@ mod tests {
             ("json = \"yes\"", "true or false"),
             ("inlet = 1", "[[inlet]] tables"),
             ("[[inlet]]\nvia = \"a\"", "it is missing"),
-            ("[[inlet]]\nvia = \"A\"\nfrom = \"127.0.0.1:1\"", "a relay address has"),
-            ("[[inlet]]\nvia = \"a\"\nfrom = \"127.0.0.1:1\"\nallow = [1]", "a list of them"),
-            ("[[inlet]]\nvia = \"a\"\nfrom = \"127.0.0.1:1\"\nallow = \"x\"", "expected '='"),
+            (
+                "[[inlet]]\nvia = \"A\"\nfrom = \"127.0.0.1:1\"",
+                "a relay address has",
+            ),
+            (
+                "[[inlet]]\nvia = \"a\"\nfrom = \"127.0.0.1:1\"\nallow = [1]",
+                "a list of them",
+            ),
+            (
+                "[[inlet]]\nvia = \"a\"\nfrom = \"127.0.0.1:1\"\nallow = \"x\"",
+                "expected '='",
+            ),
         ] {
             let failure = failure(text);
             assert!(failure.why.contains(expected), "{text}: {failure}");

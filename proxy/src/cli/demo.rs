@@ -49,8 +49,10 @@ pub(super) fn run(settings: &Settings) -> Result<u8, Failure> {
             Ok(result) => result,
             Err(_) => {
                 let what = "the demo did not finish";
-                Err(Failure::new(codes::NOT_READY, Exit::Runtime, what, "it took too long")
-                    .fix("adit demo --log-level debug"))
+                Err(
+                    Failure::new(codes::NOT_READY, Exit::Runtime, what, "it took too long")
+                        .fix("adit demo --log-level debug"),
+                )
             }
         }
     })?;
@@ -76,44 +78,70 @@ async fn tell(home: &Home, engine: &EngineDecision, on_ring: bool) -> Result<(),
     step("tickets    one for the outlet (may serve echo), one for the inlet");
 
     let opened = Project::open(home, &project, "demo")?;
-    let both = Roles { authority: true, relay: true };
+    let both = Roles {
+        authority: true,
+        relay: true,
+    };
     let at = listener.address;
     let mut server = serve::start(opened, both, listener, engine.clone(), on_ring)?;
     server.until(|progress| progress.ready).await?;
     step(&format!("serve      authority and relay at {at}"));
 
-    let echo = TcpListener::bind(local).await.map_err(|error| io_failure(&error))?;
+    let echo = TcpListener::bind(local)
+        .await
+        .map_err(|error| io_failure(&error))?;
     let service = echo.local_addr().map_err(|error| io_failure(&error))?;
     let echo = tokio::task::spawn_local(serve_echo(echo));
     let mut outlet = start(
-        plan(home, &project, "echo-outlet", outlet_ticket, Vec::new(), vec![Outlet {
-            at: parsed(ADDRESS)?,
-            to: parsed(&service.to_string())?,
-            allow: settings::policy(&["echo-inlet=true".into()])?,
-        }])?,
+        plan(
+            home,
+            &project,
+            "echo-outlet",
+            outlet_ticket,
+            Vec::new(),
+            vec![Outlet {
+                at: parsed(ADDRESS)?,
+                to: parsed(&service.to_string())?,
+                allow: settings::policy(&["echo-inlet=true".into()])?,
+            }],
+        )?,
         engine,
         on_ring,
     )?;
     outlet.until(|progress| progress.ready).await?;
-    step(&format!("outlet     serves {ADDRESS} with {service}, allows echo-inlet=true"));
+    step(&format!(
+        "outlet     serves {ADDRESS} with {service}, allows echo-inlet=true"
+    ));
 
     let mut inlet = start(
-        plan(home, &project, "echo-inlet", inlet_ticket, vec![Inlet {
-            via: parsed::<RelayAddress>(ADDRESS)?,
-            from: local,
-            allow: settings::policy(&["echo-outlet=true".into()])?,
-        }], Vec::new())?,
+        plan(
+            home,
+            &project,
+            "echo-inlet",
+            inlet_ticket,
+            vec![Inlet {
+                via: parsed::<RelayAddress>(ADDRESS)?,
+                from: local,
+                allow: settings::policy(&["echo-outlet=true".into()])?,
+            }],
+            Vec::new(),
+        )?,
         engine,
         on_ring,
     )?;
     inlet.until(|progress| progress.ready).await?;
     let door = inlet.listening.first().copied().unwrap_or(local);
-    step(&format!("inlet      {door} leads to {ADDRESS}, allows echo-outlet=true"));
+    step(&format!(
+        "inlet      {door} leads to {ADDRESS}, allows echo-outlet=true"
+    ));
 
     let sent = Instant::now();
     let answer = exchange(door).await.map_err(|error| io_failure(&error))?;
     let text = String::from_utf8_lossy(&answer);
-    step(&format!("app        sent and got back {text:?} in {} µs", sent.elapsed().as_micros()));
+    step(&format!(
+        "app        sent and got back {text:?} in {} µs",
+        sent.elapsed().as_micros()
+    ));
 
     echo.abort();
     for process in [&mut inlet, &mut outlet, &mut server] {
@@ -124,7 +152,12 @@ async fn tell(home: &Home, engine: &EngineDecision, on_ring: bool) -> Result<(),
         Ok(())
     } else {
         let what = "the demo got back other bytes than it sent";
-        Err(Failure::new(codes::NOT_READY, Exit::Runtime, what, "this is a bug of adit"))
+        Err(Failure::new(
+            codes::NOT_READY,
+            Exit::Runtime,
+            what,
+            "this is a bug of adit",
+        ))
     }
 }
 
@@ -158,7 +191,11 @@ fn ticket(home: &Home, project: &Name, name: &str, serves: bool) -> Result<Ticke
         name: Some(name.into()),
         attributes: [(name.to_string(), "true".to_string())].into(),
         roles: vec!["member".into()],
-        may_serve: if serves { vec![ADDRESS.into()] } else { Vec::new() },
+        may_serve: if serves {
+            vec![ADDRESS.into()]
+        } else {
+            Vec::new()
+        },
         may_connect: None,
         uses: 1,
         life_s: DEMO_DEADLINE.as_secs(),
@@ -172,9 +209,12 @@ fn ticket(home: &Home, project: &Name, name: &str, serves: bool) -> Result<Ticke
     let call = call.checked()?.ok_or_else(refused)?;
     match Project::open(home, project, "demo")?.call(call)? {
         AdminReply::Ticket(text) => Ok(TicketSource::Text(Zeroizing::new(text.to_string()))),
-        AdminReply::Refused { code, why } => {
-            Err(Failure::new(code, Exit::Runtime, "the demo's authority refused", why))
-        }
+        AdminReply::Refused { code, why } => Err(Failure::new(
+            code,
+            Exit::Runtime,
+            "the demo's authority refused",
+            why,
+        )),
         AdminReply::Status(_)
         | AdminReply::Tickets(_)
         | AdminReply::Members(_)
@@ -199,16 +239,24 @@ async fn exchange(door: SocketAddr) -> std::io::Result<Vec<u8>> {
     app.write_all(MESSAGE).await?;
     app.shutdown().await?;
     let mut answer = Vec::new();
-    app.take(2 * MESSAGE.len() as u64).read_to_end(&mut answer).await?;
+    app.take(2 * MESSAGE.len() as u64)
+        .read_to_end(&mut answer)
+        .await?;
     Ok(answer)
 }
 
 fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(text: &str) -> Result<T, Failure> {
-    text.parse().map_err(|error| Failure::usage(format!("can't use {text}"), error))
+    text.parse()
+        .map_err(|error| Failure::usage(format!("can't use {text}"), error))
 }
 
 fn io_failure(error: &std::io::Error) -> Failure {
-    Failure::new(codes::NOT_READY, Exit::Runtime, "the demo's app failed", error)
+    Failure::new(
+        codes::NOT_READY,
+        Exit::Runtime,
+        "the demo's app failed",
+        error,
+    )
 }
 
 /// A private directory of its own, removed at the end.

@@ -17,12 +17,18 @@ pub(super) fn run(settings: &Settings, args: &HealthArgs) -> Result<u8, Failure>
                 why => why,
             };
             let what = format!("{} is not ready", process.name);
-            return Err(Failure::new(codes::NOT_READY, Exit::NotReady, what, why).fix("adit status"));
+            return Err(
+                Failure::new(codes::NOT_READY, Exit::NotReady, what, why).fix("adit status")
+            );
         }
         if settings.json {
             output::json(&health);
         } else {
-            output::line(&format!("{}: {}", process.name, if ready { "ready" } else { "alive" }));
+            output::line(&format!(
+                "{}: {}",
+                process.name,
+                if ready { "ready" } else { "alive" }
+            ));
         }
     }
     Ok(0)

@@ -24,7 +24,9 @@ pub(super) fn show(settings: &Settings, args: &IdentityShowArgs) -> Result<u8, F
         Some(mut client) => output::text(&client.call(&Call::Status)?, "id").to_string(),
         None => {
             let state = StateDir::open(&path, DirKind::Node, "identity show")?;
-            keys::load_or_create(&state, IDENTITY_FILE)?.id().to_string()
+            keys::load_or_create(&state, IDENTITY_FILE)?
+                .id()
+                .to_string()
         }
     };
     if settings.json {
@@ -57,8 +59,10 @@ fn which_node(settings: &Settings, project: &Name) -> Result<Name, Failure> {
         several => {
             let names: Vec<&str> = several.iter().map(Name::as_str).collect();
             let what = "can't tell which node is meant";
-            Err(Failure::new(codes::USAGE, Exit::Usage, what, names.join(", "))
-                .fix("say which with --node NAME"))
+            Err(
+                Failure::new(codes::USAGE, Exit::Usage, what, names.join(", "))
+                    .fix("say which with --node NAME"),
+            )
         }
     }
 }

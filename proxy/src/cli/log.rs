@@ -25,7 +25,9 @@ pub(super) fn start(settings: &Settings) {
         LogLevel::Info => Level::INFO,
         LogLevel::Debug => Level::DEBUG,
     };
-    let line = Line { json: settings.log_format == LogFormat::Json };
+    let line = Line {
+        json: settings.log_format == LogFormat::Json,
+    };
     let subscriber = tracing_subscriber::fmt()
         .with_max_level(level)
         .with_writer(std::io::stderr)
@@ -54,7 +56,11 @@ where
         event.record(&mut parts);
         let level = event.metadata().level();
         let now = jiff::Timestamp::now();
-        let text = if self.json { parts.json(level, now) } else { parts.text(level, now) };
+        let text = if self.json {
+            parts.json(level, now)
+        } else {
+            parts.text(level, now)
+        };
         writer.write_str(&text)?;
         writer.write_char('\n')
     }
@@ -73,9 +79,9 @@ impl Visit for Parts {
     fn record_str(&mut self, field: &Field, value: &str) {
         match field.name() {
             "code" => self.code = value.into(),
-            "details" => self.details.extend(
-                serde_json::from_str::<Vec<(String, String)>>(value).unwrap_or_default(),
-            ),
+            "details" => self
+                .details
+                .extend(serde_json::from_str::<Vec<(String, String)>>(value).unwrap_or_default()),
             "message" => self.what = value.into(),
             name => self.details.push((name.into(), value.into())),
         }
@@ -120,7 +126,11 @@ impl Parts {
         object.insert("what".into(), self.what.as_str().into());
         for (name, value) in &self.details {
             // A detail never hides one of the fixed fields.
-            let key = if object.contains_key(name) { format!("{name}_") } else { name.clone() };
+            let key = if object.contains_key(name) {
+                format!("{name}_")
+            } else {
+                name.clone()
+            };
             object.insert(key, value.as_str().into());
         }
         serde_json::Value::Object(object).to_string()
@@ -148,7 +158,11 @@ fn push_value(line: &mut String, value: &str) {
 /// Text without control characters: nothing in a log line moves a terminal's cursor.
 fn push_clean(line: &mut String, text: &str) {
     for c in text.chars() {
-        if c.is_control() { line.extend(c.escape_default()) } else { line.push(c) }
+        if c.is_control() {
+            line.extend(c.escape_default())
+        } else {
+            line.push(c)
+        }
     }
 }
 

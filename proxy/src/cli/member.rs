@@ -15,13 +15,26 @@ pub(super) fn list(settings: &Settings) -> Result<u8, Failure> {
         return Ok(0);
     }
     let cells: Vec<Vec<String>> = rows.iter().map(cells).collect();
-    let head = ["NAME", "ID", "ROLES", "ATTRIBUTES", "MAY SERVE", "MAY CONNECT", "ENROLLED", "STATE"];
+    let head = [
+        "NAME",
+        "ID",
+        "ROLES",
+        "ATTRIBUTES",
+        "MAY SERVE",
+        "MAY CONNECT",
+        "ENROLLED",
+        "STATE",
+    ];
     output::line(&output::table(&head, &cells));
     Ok(0)
 }
 
 fn cells(row: &Value) -> Vec<String> {
-    let state = if row["revoked"].is_null() { "member" } else { "revoked" };
+    let state = if row["revoked"].is_null() {
+        "member"
+    } else {
+        "revoked"
+    };
     vec![
         output::text(row, "name").into(),
         output::text(row, "id").into(),

@@ -26,7 +26,9 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use crate::control::failure::{Exit, Failure, codes};
-use args::{Args, Command, IdentityCommand, LogFormat, MemberCommand, ProjectCommand, TicketCommand};
+use args::{
+    Args, Command, IdentityCommand, LogFormat, MemberCommand, ProjectCommand, TicketCommand,
+};
 use settings::Settings;
 
 /// Runs the command that was typed and returns the process's exit code.

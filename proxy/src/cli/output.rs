@@ -24,7 +24,10 @@ pub(super) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     }
     let head: Vec<String> = head.iter().map(|cell| cell.to_string()).collect();
     let lines = std::iter::once(&head).chain(rows).map(|row| {
-        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
+        let cells = row
+            .iter()
+            .zip(&widths)
+            .map(|(cell, width)| format!("{cell:<width$}"));
         cells.collect::<Vec<_>>().join("  ").trim_end().to_string()
     });
     lines.collect::<Vec<_>>().join("\n")
@@ -45,7 +48,11 @@ pub(super) fn pairs(value: &Value) -> String {
 /// A list's texts with commas between; a text as it is.
 pub(super) fn list(value: &Value) -> String {
     match value.as_array() {
-        Some(items) => items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(","),
+        Some(items) => items
+            .iter()
+            .filter_map(Value::as_str)
+            .collect::<Vec<_>>()
+            .join(","),
         None => value.as_str().unwrap_or_default().to_string(),
     }
 }
@@ -61,7 +68,10 @@ mod tests {
 
     #[test]
     fn columns_line_up() {
-        let rows = [vec!["a".into(), "longer".into()], vec!["abc".into(), String::new()]];
+        let rows = [
+            vec!["a".into(), "longer".into()],
+            vec!["abc".into(), String::new()],
+        ];
         assert_eq!(table(&["N", "V"], &rows), "N    V\na    longer\nabc");
     }
 

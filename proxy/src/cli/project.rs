@@ -25,7 +25,10 @@ pub(super) fn create(settings: &Settings, args: &ProjectCreateArgs) -> Result<u8
     output::line(&format!("id       {}", created.id));
     output::line(&format!("admin    {}", created.admin));
     output::line(&format!("address  {}", args.address));
-    output::line(&format!("state    {}   (the authority's key is here: back it up)", state.display()));
+    output::line(&format!(
+        "state    {}   (the authority's key is here: back it up)",
+        state.display()
+    ));
     eprintln!("next: adit serve");
     eprintln!(
         "next: adit ticket create --name bank-outlet --attribute postgres-outlet=true \

@@ -24,7 +24,12 @@ pub(super) fn authority_project(settings: &Settings) -> Result<Name, Failure> {
     if let Some(name) = &settings.project {
         return Ok(name.clone());
     }
-    let found: Vec<Name> = settings.home.projects()?.into_iter().filter(has_authority).collect();
+    let found: Vec<Name> = settings
+        .home
+        .projects()?
+        .into_iter()
+        .filter(has_authority)
+        .collect();
     let home = settings.home.path().display();
     match found.as_slice() {
         [only] => Ok(only.clone()),
@@ -37,8 +42,10 @@ pub(super) fn authority_project(settings: &Settings) -> Result<Name, Failure> {
         several => {
             let names: Vec<&str> = several.iter().map(Name::as_str).collect();
             let what = format!("several projects are in {home}");
-            Err(Failure::new(codes::WHICH_PROJECT, Exit::Usage, what, names.join(", "))
-                .fix("say which with --project NAME"))
+            Err(
+                Failure::new(codes::WHICH_PROJECT, Exit::Usage, what, names.join(", "))
+                    .fix("say which with --project NAME"),
+            )
         }
     }
 }
@@ -70,7 +77,10 @@ pub(super) fn authority_rows(
 ) -> Result<Vec<Value>, Failure> {
     let mut rows: Vec<Value> = Vec::new();
     loop {
-        let last = rows.last().and_then(|row| row["id"].as_str()).map(str::to_string);
+        let last = rows
+            .last()
+            .and_then(|row| row["id"].as_str())
+            .map(str::to_string);
         let answer = authority_call(settings, &page(last))?;
         let page = answer.as_array().map(Vec::as_slice).unwrap_or_default();
         if page.is_empty() {
@@ -93,10 +103,7 @@ pub(super) struct Process {
 ///
 /// # Errors
 /// None answers.
-pub(super) fn processes(
-    settings: &Settings,
-    node: Option<&Name>,
-) -> Result<Vec<Process>, Failure> {
+pub(super) fn processes(settings: &Settings, node: Option<&Name>) -> Result<Vec<Process>, Failure> {
     let projects = match &settings.project {
         Some(name) => vec![name.clone()],
         None => settings.home.projects()?,
@@ -115,7 +122,10 @@ pub(super) fn processes(
         }
     }
     let mut found = Vec::new();
-    for (name, path) in places.into_iter().filter(|(_, path)| StateDir::exists(path)) {
+    for (name, path) in places
+        .into_iter()
+        .filter(|(_, path)| StateDir::exists(path))
+    {
         if let Some(client) = AdminClient::connect(&path)? {
             found.push(Process { name, client });
         }
@@ -123,13 +133,25 @@ pub(super) fn processes(
     if found.is_empty() {
         let what = match node {
             Some(node) => format!("the node {node} does not run"),
-            None => format!("no process runs that uses {}", settings.home.path().display()),
+            None => format!(
+                "no process runs that uses {}",
+                settings.home.path().display()
+            ),
         };
-        return Err(not_running(&what, "adit serve, adit inlet … or adit outlet …"));
+        return Err(not_running(
+            &what,
+            "adit serve, adit inlet … or adit outlet …",
+        ));
     }
     Ok(found)
 }
 
 fn not_running(what: &str, fix: &str) -> Failure {
-    Failure::new(codes::NOT_RUNNING, Exit::Runtime, what, "nothing answers on its socket").fix(fix)
+    Failure::new(
+        codes::NOT_RUNNING,
+        Exit::Runtime,
+        what,
+        "nothing answers on its socket",
+    )
+    .fix(fix)
 }

@@ -20,8 +20,10 @@ pub(super) fn run(global: &GlobalArgs, args: RunArgs) -> Result<u8, Failure> {
     let settings = Settings::from_args(&over(global, &file.global))?;
     if file.inlets.is_empty() && file.outlets.is_empty() {
         let what = format!("nothing to run in {}", args.config.display());
-        return Err(Failure::new(codes::CONFIG_VALUE, Exit::Usage, what, "it has no portal")
-            .fix("add an [[inlet]] or an [[outlet]]"));
+        return Err(
+            Failure::new(codes::CONFIG_VALUE, Exit::Usage, what, "it has no portal")
+                .fix("add an [[inlet]] or an [[outlet]]"),
+        );
     }
     // A ticket in the environment beats the file's.
     let ticket = match settings::ticket_source(&args.node, settings::ticket_text())? {

@@ -18,13 +18,21 @@ pub(super) fn run(settings: &Settings, args: &ServeArgs) -> Result<u8, Failure> 
     protect_memory();
     log::start(settings);
     let roles = match args.role {
-        None => Roles { authority: true, relay: true },
-        Some(ServeRole::Authority) => Roles { authority: true, relay: false },
+        None => Roles {
+            authority: true,
+            relay: true,
+        },
+        Some(ServeRole::Authority) => Roles {
+            authority: true,
+            relay: false,
+        },
         Some(ServeRole::Relay) => return run_relay(settings, args),
     };
     let name = reach::authority_project(settings)?;
     let project = Project::open(&settings.home, &name, "serve")?;
-    let listen = args.listen.unwrap_or_else(|| serve::default_listen(&project));
+    let listen = args
+        .listen
+        .unwrap_or_else(|| serve::default_listen(&project));
     let listener = Listener::bind(None, listen)?;
     let engine = EngineDecision::make(settings.engine)?;
     let runtime = Runtime::for_control(engine.kind)?;

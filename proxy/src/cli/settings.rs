@@ -56,8 +56,10 @@ fn home(said: Option<&Path>) -> Result<PathBuf, Failure> {
     }
     match std::env::var_os("HOME").filter(|home| !home.is_empty()) {
         Some(home) => Ok(Path::new(&home).join(".adit")),
-        None => Err(Failure::usage("can't tell where state is kept", "HOME is not set")
-            .fix("say where with --home DIR or ADIT_HOME")),
+        None => Err(
+            Failure::usage("can't tell where state is kept", "HOME is not set")
+                .fix("say where with --home DIR or ADIT_HOME"),
+        ),
     }
 }
 
@@ -69,7 +71,10 @@ pub(super) fn ticket_source(
     args: &NodeArgs,
     text: Option<String>,
 ) -> Result<Option<TicketSource>, Failure> {
-    let path = args.ticket.as_deref().filter(|path| !path.as_os_str().is_empty());
+    let path = args
+        .ticket
+        .as_deref()
+        .filter(|path| !path.as_os_str().is_empty());
     if let Some(path) = path {
         if path.to_string_lossy().starts_with("adit-ticket-") {
             let what = "a ticket is not taken from the command line";
@@ -96,7 +101,11 @@ pub(super) fn ticket_text() -> Option<String> {
 /// # Errors
 /// A rule is malformed: where, and what was expected there.
 pub(super) fn policy(rules: &[String]) -> Result<Policy, Failure> {
-    let rules: Vec<&str> = rules.iter().map(|rule| rule.trim()).filter(|r| !r.is_empty()).collect();
+    let rules: Vec<&str> = rules
+        .iter()
+        .map(|rule| rule.trim())
+        .filter(|r| !r.is_empty())
+        .collect();
     Policy::parse(&rules).map_err(|error| {
         Failure::new(codes::USAGE, Exit::Usage, "can't read the policy", error)
             .fix("a rule is NAME=VALUE terms with commas between, such as postgres-inlet=true")
@@ -105,7 +114,9 @@ pub(super) fn policy(rules: &[String]) -> Result<Policy, Failure> {
 
 /// A literal as one of our names.
 pub(super) fn parsed(literal: &str) -> Result<Name, Failure> {
-    literal.parse().map_err(|error| Failure::usage(format!("{literal} is no name"), error))
+    literal
+        .parse()
+        .map_err(|error| Failure::usage(format!("{literal} is no name"), error))
 }
 
 /// A node's directory where none was named: by its portal.
@@ -113,8 +124,11 @@ pub(super) fn node_name(said: Option<&Name>, what: &str, address: &str) -> Resul
     match said {
         Some(name) => Ok(name.clone()),
         None => format!("{what}-{address}").parse().map_err(|error| {
-            Failure::usage(format!("can't name the node of the {what} for {address}"), error)
-                .fix("say --node NAME")
+            Failure::usage(
+                format!("can't name the node of the {what} for {address}"),
+                error,
+            )
+            .fix("say --node NAME")
         }),
     }
 }
@@ -125,7 +139,10 @@ mod tests {
     use super::*;
 
     fn with_ticket(path: &str) -> NodeArgs {
-        NodeArgs { ticket: Some(path.into()), ..NodeArgs::default() }
+        NodeArgs {
+            ticket: Some(path.into()),
+            ..NodeArgs::default()
+        }
     }
 
     #[test]
@@ -145,7 +162,11 @@ mod tests {
         assert!(matches!(source, Some(TicketSource::Text(_))));
         let source = ticket_source(&with_ticket("-"), None).unwrap();
         assert!(matches!(source, Some(TicketSource::Stdin)));
-        assert!(ticket_source(&NodeArgs::default(), Some(" \n".into())).unwrap().is_none());
+        assert!(
+            ticket_source(&NodeArgs::default(), Some(" \n".into()))
+                .unwrap()
+                .is_none()
+        );
     }
 
     #[test]

@@ -28,7 +28,11 @@ pub(super) fn run(settings: &Settings, args: &StatusArgs) -> Result<u8, Failure>
 fn describe(name: &str, status: &Value) -> String {
     let mut lines = vec![format!(
         "{name}: {} (adit {} {}, process {})",
-        if status["ready"] == true { "ready" } else { "not ready" },
+        if status["ready"] == true {
+            "ready"
+        } else {
+            "not ready"
+        },
         text(status, "what"),
         text(status, "version"),
         status["pid"],
@@ -115,7 +119,10 @@ fn clock(ahead_ms: &Value) -> String {
     match ahead_ms.as_i64() {
         Some(ms) if ms.abs() >= 1000 => {
             let by = duration_text(Duration::from_millis(ms.unsigned_abs()));
-            format!("{by} {} the authority's", if ms > 0 { "ahead of" } else { "behind" })
+            format!(
+                "{by} {} the authority's",
+                if ms > 0 { "ahead of" } else { "behind" }
+            )
         }
         _ => String::new(),
     }
@@ -123,7 +130,10 @@ fn clock(ahead_ms: &Value) -> String {
 
 fn listening(value: &Value) -> String {
     let sockets = value.as_array().into_iter().flatten();
-    sockets.map(|socket| text(socket, "address")).collect::<Vec<_>>().join(", ")
+    sockets
+        .map(|socket| text(socket, "address"))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 fn server(value: &Value) -> String {
@@ -137,7 +147,11 @@ fn server(value: &Value) -> String {
 }
 
 fn served_text(value: &Value) -> String {
-    let members = value["by"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let members = value["by"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str);
     let members: Vec<String> = members.map(short_id).collect();
     format!("{} by {}", text(value, "address"), members.join(", "))
 }
@@ -163,9 +177,20 @@ fn portal_text(portal: &Value) -> String {
         Some(parked) if parked > 0 => format!(", {parked} legs parked"),
         _ => String::new(),
     };
-    let to = if peers.is_empty() { String::new() } else { format!(" with {}", peers.join(", ")) };
-    let trust = if portal["pinned"] == true { "peer's id pinned" } else { "trusts the authority" };
-    format!("{}  {ready}, {lanes}{to}{parked}; {trust}", text(portal, "address"))
+    let to = if peers.is_empty() {
+        String::new()
+    } else {
+        format!(" with {}", peers.join(", "))
+    };
+    let trust = if portal["pinned"] == true {
+        "peer's id pinned"
+    } else {
+        "trusts the authority"
+    };
+    format!(
+        "{}  {ready}, {lanes}{to}{parked}; {trust}",
+        text(portal, "address")
+    )
 }
 
 fn traffic(counters: &Value) -> String {
@@ -181,12 +206,21 @@ fn traffic(counters: &Value) -> String {
 }
 
 fn denial(value: &Value) -> String {
-    let Some(object) = value.as_object() else { return String::new() };
-    let details = object.iter().filter(|(key, _)| *key != "what" && *key != "code");
+    let Some(object) = value.as_object() else {
+        return String::new();
+    };
+    let details = object
+        .iter()
+        .filter(|(key, _)| *key != "what" && *key != "code");
     let details: Vec<String> = details
         .map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default()))
         .collect();
-    format!("{} {}  {}", text(value, "code"), text(value, "what"), details.join(" "))
+    format!(
+        "{} {}  {}",
+        text(value, "code"),
+        text(value, "what"),
+        details.join(" ")
+    )
 }
 
 #[cfg(test)]

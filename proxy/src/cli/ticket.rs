@@ -31,7 +31,11 @@ pub(super) fn create(settings: &Settings, args: &TicketCreateArgs) -> Result<u8,
 }
 
 fn uses_text(uses: u32) -> String {
-    if uses == 1 { "redeemable once".into() } else { format!("redeemable by {uses} identities") }
+    if uses == 1 {
+        "redeemable once".into()
+    } else {
+        format!("redeemable by {uses} identities")
+    }
 }
 
 fn ticket_call(args: &TicketCreateArgs) -> TicketCall {
@@ -45,7 +49,14 @@ fn ticket_call(args: &TicketCreateArgs) -> TicketCall {
             .iter()
             .map(|attribute| (attribute.name.to_string(), attribute.value.to_string()))
             .collect(),
-        roles: vec![if args.role == Some(TicketRole::Relay) { "relay" } else { "member" }.into()],
+        roles: vec![
+            if args.role == Some(TicketRole::Relay) {
+                "relay"
+            } else {
+                "member"
+            }
+            .into(),
+        ],
         may_serve: texts(&args.may_serve),
         may_connect: (!args.may_connect.is_empty()).then(|| texts(&args.may_connect)),
         uses: args.uses,
@@ -81,14 +92,28 @@ pub(super) fn list(settings: &Settings) -> Result<u8, Failure> {
         return Ok(0);
     }
     let cells: Vec<Vec<String>> = rows.iter().map(cells).collect();
-    let head = ["ID", "NAME", "STATE", "USED", "EXPIRES", "ATTRIBUTES", "MAY SERVE", "REDEEMED BY"];
+    let head = [
+        "ID",
+        "NAME",
+        "STATE",
+        "USED",
+        "EXPIRES",
+        "ATTRIBUTES",
+        "MAY SERVE",
+        "REDEEMED BY",
+    ];
     output::line(&output::table(&head, &cells));
     Ok(0)
 }
 
 fn cells(row: &Value) -> Vec<String> {
-    let redeemed = row["redeemed"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let last = redeemed.last().map(|last| output::short_id(output::text(last, "by")));
+    let redeemed = row["redeemed"]
+        .as_array()
+        .map(Vec::as_slice)
+        .unwrap_or_default();
+    let last = redeemed
+        .last()
+        .map(|last| output::short_id(output::text(last, "by")));
     vec![
         output::text(row, "id").chars().take(8).collect(),
         output::text(row, "name").into(),

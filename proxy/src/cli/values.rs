@@ -22,11 +22,16 @@ impl FromStr for Attribute {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Attribute, String> {
-        let (name, value) =
-            text.split_once('=').ok_or("an attribute is NAME=VALUE, such as postgres-inlet=true")?;
+        let (name, value) = text
+            .split_once('=')
+            .ok_or("an attribute is NAME=VALUE, such as postgres-inlet=true")?;
         Ok(Attribute {
-            name: name.parse().map_err(|error: crypto::names::NameError| error.to_string())?,
-            value: value.parse().map_err(|error: crypto::names::NameError| error.to_string())?,
+            name: name
+                .parse()
+                .map_err(|error: crypto::names::NameError| error.to_string())?,
+            value: value
+                .parse()
+                .map_err(|error: crypto::names::NameError| error.to_string())?,
         })
     }
 }
@@ -76,7 +81,9 @@ pub fn duration_text(duration: Duration) -> String {
     let units = [(24 * 3600, "d"), (3600, "h"), (60, "m"), (1, "s")];
     for (at, (length, unit)) in units.iter().enumerate() {
         if seconds >= *length {
-            let rest = units.get(at + 1).map_or(0, |(next, _)| seconds % length / next);
+            let rest = units
+                .get(at + 1)
+                .map_or(0, |(next, _)| seconds % length / next);
             let main = format!("{}{unit}", seconds / length);
             return match units.get(at + 1) {
                 Some((_, next)) if rest > 0 => format!("{main} {rest}{next}"),
@@ -123,16 +130,33 @@ mod tests {
         assert_eq!("2s".parse(), Ok(Life(Duration::from_secs(2))));
         assert_eq!("10m".parse(), Ok(Life(Duration::from_secs(600))));
         assert_eq!("7d".parse(), Ok(Life(Duration::from_secs(7 * 86_400))));
-        for bad in ["", "10", "m", "-1m", "+1m", "1.5h", "10 m", "ä", "0s", "366d", "99999999999999999999d"] {
+        for bad in [
+            "",
+            "10",
+            "m",
+            "-1m",
+            "+1m",
+            "1.5h",
+            "10 m",
+            "ä",
+            "0s",
+            "366d",
+            "99999999999999999999d",
+        ] {
             assert!(bad.parse::<Life>().is_err(), "{bad:?}");
         }
     }
 
     #[test]
     fn durations_are_short() {
-        for (seconds, text) in
-            [(0, "0s"), (59, "59s"), (60, "1m"), (3_900, "1h 5m"), (3_601, "1h"), (90_000, "1d 1h")]
-        {
+        for (seconds, text) in [
+            (0, "0s"),
+            (59, "59s"),
+            (60, "1m"),
+            (3_900, "1h 5m"),
+            (3_601, "1h"),
+            (90_000, "1d 1h"),
+        ] {
             assert_eq!(duration_text(Duration::from_secs(seconds)), text);
         }
     }
@@ -140,7 +164,10 @@ mod tests {
     #[test]
     fn an_attribute_may_hold_an_equals_sign_in_its_value() {
         let attribute: Attribute = "team=a=b".parse().unwrap();
-        assert_eq!((attribute.name.as_str(), attribute.value.as_str()), ("team", "a=b"));
+        assert_eq!(
+            (attribute.name.as_str(), attribute.value.as_str()),
+            ("team", "a=b")
+        );
         assert!("team".parse::<Attribute>().is_err());
         assert!("=x".parse::<Attribute>().is_err());
     }

@@ -10,8 +10,13 @@ use crate::time::{Duration, Instant};
 /// Both clocks now. `mono` is the engines' clock (CLOCK_MONOTONIC), so that an instant means the
 /// same in a command and in a worker.
 pub fn now() -> Now {
-    let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Now { mono: mono(), wall_millis: u64::try_from(wall.as_millis()).unwrap_or(u64::MAX) }
+    let wall = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    Now {
+        mono: mono(),
+        wall_millis: u64::try_from(wall.as_millis()).unwrap_or(u64::MAX),
+    }
 }
 
 /// The engines' clock.

@@ -15,11 +15,11 @@ use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::admin::server::Asked;
-use super::admin::{show, wire};
+use super::admin::wire;
 use super::failure::{Exit, Failure, codes};
 use super::files::{self, StateDir};
 use super::inbox::{Answer, Inbox};
@@ -27,7 +27,7 @@ use super::resolver::{Question, Resolver, literal};
 use super::store::StoreThread;
 use super::ticket_file::TicketFile;
 use super::worker_thread::WorkerThread;
-use super::{clock, log};
+use super::{clock, log, report};
 use crate::limits::{
     DRAIN_DEADLINE, DRAIN_IDLE, EVENTS_PER_LOOK, MAILBOX_RETRY, TICKET_FILE_INTERVAL,
 };
@@ -119,7 +119,10 @@ enum Stopping {
 impl<C: Core> Driver<C> {
     /// A driver that has not begun. The second value tells what has been reached.
     pub fn new(core: C, parts: Parts) -> (Driver<C>, watch::Receiver<Progress>) {
-        let (progress, watched) = watch::channel(Progress { ready: false, enrolled: false });
+        let (progress, watched) = watch::channel(Progress {
+            ready: false,
+            enrolled: false,
+        });
         let driver = Driver {
             core,
             parts,
@@ -161,7 +164,12 @@ impl<C: Core> Driver<C> {
             Some(failure) => Err(failure),
             None if self.stopping == Stopping::No => {
                 let why = "this is a bug of adit";
-                Err(Failure::new(codes::THREAD, Exit::Runtime, "the worker ended by itself", why))
+                Err(Failure::new(
+                    codes::THREAD,
+                    Exit::Runtime,
+                    "the worker ended by itself",
+                    why,
+                ))
             }
             None => Ok(()),
         }
@@ -175,7 +183,10 @@ impl<C: Core> Driver<C> {
     fn take_in(&mut self) {
         self.send_unsent();
         let mut events = std::mem::take(&mut self.events);
-        self.parts.worker.mailbox().receive(&mut events, EVENTS_PER_LOOK);
+        self.parts
+            .worker
+            .mailbox()
+            .receive(&mut events, EVENTS_PER_LOOK);
         let more = events.len() == EVENTS_PER_LOOK;
         for event in events.drain(..) {
             if matches!(event, Event::Drained) {
@@ -215,7 +226,10 @@ impl<C: Core> Driver<C> {
                         None => Err(StoreError::Unavailable("this process has no store".into())),
                     };
                     if let Err(error) = asked {
-                        self.handle(Input::Store { no, answer: Err(error) });
+                        self.handle(Input::Store {
+                            no,
+                            answer: Err(error),
+                        });
                     }
                 }
                 Output::Admin { no, reply } => {
@@ -240,7 +254,11 @@ impl<C: Core> Driver<C> {
             next = next.min(self.ticket_due);
         }
         let wait = next.since(clock::mono());
-        if self.unsent.is_empty() { wait } else { wait.min(MAILBOX_RETRY) }
+        if self.unsent.is_empty() {
+            wait
+        } else {
+            wait.min(MAILBOX_RETRY)
+        }
     }
 
     fn send(&mut self, message: ToWorker<OwnedFd>) {
@@ -263,8 +281,15 @@ impl<C: Core> Driver<C> {
     fn resolve(&mut self, no: ResolveNo, host: &str, port: u16) {
         // Literal addresses must not wait behind a name server that does not answer.
         if let Some(address) = literal(host, port) {
-            self.handle(Input::Resolved { no, answer: Ok(vec![address]) });
-        } else if !self.parts.resolver.ask(Question { mark: no, host: host.into(), port }) {
+            self.handle(Input::Resolved {
+                no,
+                answer: Ok(vec![address]),
+            });
+        } else if !self.parts.resolver.ask(Question {
+            mark: no,
+            host: host.into(),
+            port,
+        }) {
             let answer = Err("too many names are being looked up".into());
             self.handle(Input::Resolved { no, answer });
         }
@@ -287,7 +312,9 @@ impl<C: Core> Driver<C> {
     }
 
     fn look_at_ticket(&mut self) {
-        let Some(file) = &mut self.parts.ticket else { return };
+        let Some(file) = &mut self.parts.ticket else {
+            return;
+        };
         match file.changed() {
             Ok(None) => {}
             Ok(Some(ticket)) => self.handle(Input::Ticket(Box::new(ticket))),
@@ -301,13 +328,24 @@ impl<C: Core> Driver<C> {
     fn report_progress(&mut self) {
         let status = self.core.status(clock::now());
         let enrolled = matches!(status.membership, MembershipStatus::Enrolled { .. });
-        let ready = status.ready() && self.stopping == Stopping::No;
-        self.progress.send_replace(Progress { ready, enrolled });
+        let ready = status.ready() && !self.is_stopping();
+        let before = self.progress.send_replace(Progress { ready, enrolled });
+        if ready != before.ready && !self.is_stopping() {
+            log::emit(&LogRecord::new(
+                Level::Info,
+                if ready { "ready" } else { "not ready" },
+            ));
+        }
         if let MembershipStatus::NotEnrolled { code, why } = status.membership
             && self.parts.exit_if_not_enrolled
             && self.failed.is_none()
         {
-            self.failed = Some(Failure::new(code, Exit::Denied, "this node is not a member", why));
+            self.failed = Some(Failure::new(
+                code,
+                Exit::Denied,
+                "this node is not a member",
+                why,
+            ));
             self.close();
         }
     }
@@ -328,34 +366,18 @@ impl<C: Core> Driver<C> {
         }
     }
 
-    fn health(&self) -> Value {
+    fn status(&self) -> Value {
         let status = self.core.status(clock::now());
-        let stopping = self.stopping != Stopping::No;
-        let why = if stopping {
-            Some("the process is stopping".to_string())
-        } else if let MembershipStatus::NotEnrolled { why, .. } = &status.membership {
-            Some(why.clone())
-        } else {
-            status.portals.iter().find_map(|portal| portal.why.clone())
-        };
-        json!({ "alive": true, "ready": status.ready() && !stopping, "why": why })
+        let counters = self.parts.worker.counters();
+        report::status(&self.parts.facts, &status, counters, self.is_stopping())
     }
 
-    fn status(&self) -> Value {
-        let counters: serde_json::Map<String, Value> = self
-            .parts
-            .worker
-            .counters()
-            .all()
-            .into_iter()
-            .map(|(name, value)| (name.to_string(), value.into()))
-            .collect();
-        let core = show::status(&self.core.status(clock::now()));
-        let own = json!({
-            "stopping": self.stopping != Stopping::No,
-            "counters": counters,
-        });
-        show::merged(show::merged(self.parts.facts.clone(), core), own)
+    fn health(&self) -> Value {
+        report::health(&self.core.status(clock::now()), self.is_stopping())
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.stopping != Stopping::No
     }
 
     /// Does what a signal asks; a second signal of any kind ends at once.
@@ -365,11 +387,14 @@ impl<C: Core> Driver<C> {
             Stop::Finish => Duration::ZERO,
             Stop::Now => return self.close(),
         };
-        if self.stopping != Stopping::No {
+        if self.is_stopping() {
             return self.close();
         }
         self.stopping = Stopping::Draining;
-        log::emit(&LogRecord::new(Level::Info, "stopping: waiting for streams to end"));
+        log::emit(&LogRecord::new(
+            Level::Info,
+            "stopping: waiting for streams to end",
+        ));
         self.handle(Input::Stop);
         let deadline = clock::mono() + DRAIN_DEADLINE;
         self.send(ToWorker::Command(Command::Drain { idle, deadline }));
@@ -383,4 +408,3 @@ impl<C: Core> Driver<C> {
         }
     }
 }
-

@@ -114,7 +114,13 @@ pub struct Failure {
 impl Failure {
     /// A failure without a mending command.
     pub fn new(code: Code, exit: Exit, what: impl Into<String>, why: impl fmt::Display) -> Failure {
-        Failure { code, exit, what: what.into(), why: why.to_string(), fix: None }
+        Failure {
+            code,
+            exit,
+            what: what.into(),
+            why: why.to_string(),
+            fix: None,
+        }
     }
 
     /// The same with a mending command.
@@ -164,8 +170,13 @@ mod tests {
 
     #[test]
     fn it_prints_code_what_why_and_fix_in_that_order() {
-        let failure = Failure::new(codes::STATE_IN_USE, Exit::State, "can't use it", "it is used")
-            .fix("adit status");
+        let failure = Failure::new(
+            codes::STATE_IN_USE,
+            Exit::State,
+            "can't use it",
+            "it is used",
+        )
+        .fix("adit status");
         assert_eq!(
             failure.to_string(),
             "error[ADIT-1203]: can't use it: it is used\nfix: adit status"

@@ -19,13 +19,18 @@
 //!   leaves the old file or the new one.
 //! - What is damaged or was written by a newer adit is reported and never overwritten.
 
+mod home;
+mod replace;
+
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use crypto::names::Name;
 use rustix::fs::{FlockOperation, OFlags};
+
+pub use home::Home;
+pub use replace::{replace, replace_on_ring};
 
 use super::failure::{Exit, Failure, codes};
 use crate::limits::STATE_FILE_MAX;
@@ -38,12 +43,6 @@ const FORMAT: &str = "format";
 const LOCK: &str = "lock";
 /// The socket on which that process answers (see [`admin`](super::admin)).
 pub const SOCKET: &str = "admin.sock";
-
-/// `$ADIT_HOME`: where the projects are.
-#[derive(Clone, Debug)]
-pub struct Home {
-    root: PathBuf,
-}
 
 /// What a state directory is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,59 +60,6 @@ impl DirKind {
             DirKind::Node => "node",
         }
     }
-}
-
-impl Home {
-    /// The home at this path; it need not exist.
-    pub fn at(root: impl Into<PathBuf>) -> Home {
-        Home { root: root.into() }
-    }
-
-    /// Its path.
-    pub fn path(&self) -> &Path {
-        &self.root
-    }
-
-    /// The directory of a project's authority.
-    pub fn project(&self, project: &Name) -> PathBuf {
-        self.root.join(project.as_str())
-    }
-
-    /// The directory of a node.
-    pub fn node(&self, project: &Name, node: &Name) -> PathBuf {
-        self.project(project).join("nodes").join(node.as_str())
-    }
-
-    /// The projects that have a directory here, in the order of their names.
-    ///
-    /// # Errors
-    /// The home exists and can't be listed.
-    pub fn projects(&self) -> Result<Vec<Name>, Failure> {
-        names_in(&self.root)
-    }
-
-    /// The nodes of a project, in the order of their names.
-    ///
-    /// # Errors
-    /// The directory exists and can't be listed.
-    pub fn nodes(&self, project: &Name) -> Result<Vec<Name>, Failure> {
-        names_in(&self.project(project).join("nodes"))
-    }
-}
-
-fn names_in(path: &Path) -> Result<Vec<Name>, Failure> {
-    let entries = match fs::read_dir(path) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(unusable(path, &error)),
-    };
-    let mut names: Vec<Name> = entries
-        .filter_map(Result::ok)
-        .filter(|entry| entry.path().is_dir())
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .collect();
-    names.sort();
-    Ok(names)
 }
 
 /// A state directory that this process has to itself while this value lives.
@@ -138,9 +84,15 @@ impl StateDir {
     /// or the system's error.
     pub fn open(path: &Path, kind: DirKind, user: &str) -> Result<StateDir, Failure> {
         make_private_dirs(path)?;
-        refuse_open_to_others(path, &fs::symlink_metadata(path).map_err(|e| unusable(path, &e))?)?;
+        refuse_open_to_others(
+            path,
+            &fs::symlink_metadata(path).map_err(|e| unusable(path, &e))?,
+        )?;
         let lock = take_lock(path, user)?;
-        let dir = StateDir { path: path.into(), _lock: lock };
+        let dir = StateDir {
+            path: path.into(),
+            _lock: lock,
+        };
         dir.check_format(kind)?;
         Ok(dir)
     }
@@ -207,13 +159,23 @@ impl StateDir {
         let Some(bytes) = self.read(FORMAT)? else {
             // The format file is written first, so state without it is not of our making.
             if let Some(stray) = self.any_state()? {
-                return Err(corrupt(&path, &format!("it is missing, but {stray} is there")));
+                return Err(corrupt(
+                    &path,
+                    &format!("it is missing, but {stray} is there"),
+                ));
             }
-            return self.write(FORMAT, format!("adit {} {VERSION}\n", kind.word()).as_bytes());
+            return self.write(
+                FORMAT,
+                format!("adit {} {VERSION}\n", kind.word()).as_bytes(),
+            );
         };
         let text = String::from_utf8_lossy(&bytes);
         let mut words = text.split_ascii_whitespace();
-        match (words.next(), words.next(), words.next().and_then(|v| v.parse::<u32>().ok())) {
+        match (
+            words.next(),
+            words.next(),
+            words.next().and_then(|v| v.parse::<u32>().ok()),
+        ) {
             (Some("adit"), Some(word), Some(_)) if word != kind.word() => Err(corrupt(
                 &path,
                 &format!("it is the directory of a {word}, not of a {}", kind.word()),
@@ -241,49 +203,6 @@ impl StateDir {
     }
 }
 
-/// Replaces `dir/file` as the contract says, by blocking calls.
-///
-/// # Errors
-/// The system's.
-pub fn replace(dir: &Path, file: &str, bytes: &[u8]) -> io::Result<()> {
-    let temporary = dir.join(format!(".{file}.new"));
-    let mut out = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .custom_flags(OFlags::NOFOLLOW.bits() as i32)
-        .open(&temporary)?;
-    out.write_all(bytes)?;
-    out.sync_all()?;
-    fs::rename(&temporary, dir.join(file))?;
-    File::open(dir)?.sync_all()
-}
-
-/// The same on the ring of the running tokio-uring runtime: control's thread goes on while the
-/// disk works.
-///
-/// # Errors
-/// The system's.
-pub async fn replace_on_ring(dir: &Path, file: &str, bytes: Vec<u8>) -> io::Result<()> {
-    let temporary = dir.join(format!(".{file}.new"));
-    let out = tokio_uring::fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .custom_flags(OFlags::NOFOLLOW.bits() as i32)
-        .open(&temporary)
-        .await?;
-    out.write_all_at(bytes, 0).await.0?;
-    out.sync_all().await?;
-    out.close().await?;
-    tokio_uring::fs::rename(&temporary, dir.join(file)).await?;
-    let directory = tokio_uring::fs::File::open(dir).await?;
-    directory.sync_all().await?;
-    directory.close().await
-}
-
 fn make_private_dirs(path: &Path) -> Result<(), Failure> {
     DirBuilder::new()
         .recursive(true)
@@ -299,7 +218,10 @@ fn refuse_open_to_others(path: &Path, found: &fs::Metadata) -> Result<(), Failur
         return Err(corrupt(path, "it is neither a plain file nor a directory"));
     }
     if found.uid() != user {
-        let why = format!("it belongs to uid {}, and this process has {user}", found.uid());
+        let why = format!(
+            "it belongs to uid {}, and this process has {user}",
+            found.uid()
+        );
         return Err(Failure::new(codes::STATE_READABLE, Exit::State, what, why)
             .fix(format!("chown {user} {}", path.display())));
     }
@@ -332,7 +254,11 @@ fn take_lock(dir: &Path, user: &str) -> Result<File, Failure> {
         // Best effort: between its flock and its write the holder's lock is empty.
         let _ = (&file).take(64).read_to_string(&mut holder);
         let holder = holder.trim();
-        let holder = if holder.is_empty() { "another process" } else { holder };
+        let holder = if holder.is_empty() {
+            "another process"
+        } else {
+            holder
+        };
         return Err(Failure::new(
             codes::STATE_IN_USE,
             Exit::State,
@@ -351,7 +277,12 @@ fn take_lock(dir: &Path, user: &str) -> Result<File, Failure> {
 
 /// The system's error about a file or directory.
 pub(super) fn unusable(path: &Path, error: &io::Error) -> Failure {
-    Failure::new(codes::STATE_IO, Exit::State, format!("can't use {}", path.display()), error)
+    Failure::new(
+        codes::STATE_IO,
+        Exit::State,
+        format!("can't use {}", path.display()),
+        error,
+    )
 }
 
 /// A damaged file, named.
@@ -411,7 +342,10 @@ mod tests {
         let first = open(&scratch.0).unwrap();
         let failure = open(&scratch.0).unwrap_err();
         assert_eq!(failure.code, codes::STATE_IN_USE);
-        assert_eq!(failure.why, format!("process {} (adit test) uses it", std::process::id()));
+        assert_eq!(
+            failure.why,
+            format!("process {} (adit test) uses it", std::process::id())
+        );
         drop(first);
         open(&scratch.0).unwrap();
     }
@@ -425,11 +359,17 @@ mod tests {
         fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
         let failure = dir.read("node.state").unwrap_err();
         assert_eq!(failure.code, codes::STATE_READABLE);
-        assert_eq!(failure.fix.unwrap(), format!("chmod 600 {}", file.display()));
+        assert_eq!(
+            failure.fix.unwrap(),
+            format!("chmod 600 {}", file.display())
+        );
         drop(dir);
         fs::set_permissions(&scratch.0, fs::Permissions::from_mode(0o755)).unwrap();
         let failure = open(&scratch.0).unwrap_err();
-        assert_eq!(failure.fix.unwrap(), format!("chmod 700 {}", scratch.0.display()));
+        assert_eq!(
+            failure.fix.unwrap(),
+            format!("chmod 700 {}", scratch.0.display())
+        );
     }
 
     #[test]
@@ -472,12 +412,14 @@ mod tests {
     fn the_ring_writes_the_same_file() {
         let scratch = Scratch::new("ring");
         let dir = open(&scratch.0).unwrap();
-        let runtime = super::super::runtime::Runtime::open(crate::engine::Kind::Uring).unwrap();
+        let runtime = crate::control::runtime::Runtime::open(crate::engine::Kind::Uring).unwrap();
         if !runtime.has_ring() {
             eprintln!("SKIPPED: io_uring is denied here");
             return;
         }
-        runtime.block_on(replace_on_ring(&scratch.0, "node.state", b"ring".to_vec())).unwrap();
+        runtime
+            .block_on(replace_on_ring(&scratch.0, "node.state", b"ring".to_vec()))
+            .unwrap();
         assert_eq!(dir.read("node.state").unwrap().unwrap(), b"ring");
     }
 }

@@ -44,7 +44,10 @@ impl Inbox {
 
     /// Leaves an answer and wakes the driver.
     pub fn put(&self, answer: Answer) {
-        self.answers.lock().unwrap_or_else(PoisonError::into_inner).push(answer);
+        self.answers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(answer);
         self.wake();
     }
 

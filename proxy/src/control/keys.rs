@@ -20,7 +20,9 @@ pub const ADMIN_FILE: &str = "admin.key";
 /// # Errors
 /// Others can read the file, or it holds no identity.
 pub fn load(dir: &StateDir, file: &str) -> Result<Option<IdentitySecret>, Failure> {
-    let Some(bytes) = dir.read(file)?.map(zeroize::Zeroizing::new) else { return Ok(None) };
+    let Some(bytes) = dir.read(file)?.map(zeroize::Zeroizing::new) else {
+        return Ok(None);
+    };
     match IdentitySecret::from_bytes(&bytes) {
         Ok(identity) => Ok(Some(identity)),
         Err(error) => Err(corrupt(&dir.path().join(file), &error.to_string())),

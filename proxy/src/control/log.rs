@@ -26,8 +26,11 @@ fn details(record: &LogRecord) -> String {
     if record.fields.is_empty() {
         return String::new();
     }
-    let pairs: Vec<[&str; 2]> =
-        record.fields.iter().map(|(name, value)| [*name, value.as_str()]).collect();
+    let pairs: Vec<[&str; 2]> = record
+        .fields
+        .iter()
+        .map(|(name, value)| [*name, value.as_str()])
+        .collect();
     serde_json::to_string(&pairs).unwrap_or_default()
 }
 
@@ -40,7 +43,10 @@ mod tests {
         let record = LogRecord::new(Level::Info, "portal open")
             .with("via", "postgres")
             .with("from", "say \"hi\"\n");
-        assert_eq!(details(&record), r#"[["via","postgres"],["from","say \"hi\"\n"]]"#);
+        assert_eq!(
+            details(&record),
+            r#"[["via","postgres"],["from","say \"hi\"\n"]]"#
+        );
         assert_eq!(details(&LogRecord::new(Level::Info, "quiet")), "");
     }
 }

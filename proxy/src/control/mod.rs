@@ -11,7 +11,7 @@
 //! | [`runtime`], [`clock`] | Tokio on a ring where io_uring works, else plain; the clocks, read |
 //! | [`resolver`], [`store`], [`sqlite`] | what blocks, on threads of its own |
 //! | [`inbox`], [`worker_thread`] | how threads reach the driver; the worker's thread |
-//! | [`driver`] | the loop around a core |
+//! | [`driver`], [`report`] | the loop around a core; what it says of itself |
 //! | [`process`] | a core with everything around it |
 //! | [`node`], [`serve`], [`project`] | the processes there are |
 //! | [`signals`] | stopping, and the command behind `--` |
@@ -30,6 +30,7 @@ pub mod log;
 pub mod node;
 pub mod process;
 pub mod project;
+pub mod report;
 pub mod resolver;
 pub mod runtime;
 pub mod serve;

@@ -17,8 +17,8 @@ use super::worker_thread::{EngineDecision, Listener};
 use super::{clock, driver, log};
 use crate::ids::PortalNo;
 use crate::protocol::core::{
-    InletConfig, Level, LogRecord, MemberConfig, MemberCore, Membership, OutletConfig,
-    RelayConfig, ServerConfig, ServerCore, TargetConfig,
+    InletConfig, Level, LogRecord, MemberConfig, MemberCore, Membership, OutletConfig, RelayConfig,
+    ServerConfig, ServerCore, TargetConfig,
 };
 use crate::protocol::policy::Policy;
 
@@ -102,10 +102,19 @@ impl Node {
         }
         if ticket.is_none() && membership.is_none() && plan.exit_if_not_enrolled {
             let what = "this node is not a member";
-            return Err(Failure::new(codes::NO_TICKET, Exit::Denied, what, "it has no ticket")
-                .fix("adit ticket create …, on the administrator's machine; then --ticket FILE"));
+            return Err(
+                Failure::new(codes::NO_TICKET, Exit::Denied, what, "it has no ticket").fix(
+                    "adit ticket create …, on the administrator's machine; then --ticket FILE",
+                ),
+            );
         }
-        Ok(Node { plan, state, identity, membership, ticket })
+        Ok(Node {
+            plan,
+            state,
+            identity,
+            membership,
+            ticket,
+        })
     }
 
     /// Its identity's id.
@@ -123,22 +132,36 @@ impl Node {
     /// # Errors
     /// An inlet can't listen, or something can't be started.
     pub fn start(self, engine: EngineDecision, on_ring: bool) -> Result<Running, Failure> {
-        self.log_identity();
+        self.log_state();
         let ticket_file = self.ticket_file();
-        let Node { plan, state, identity, membership, ticket } = self;
+        let Node {
+            plan,
+            state,
+            identity,
+            membership,
+            ticket,
+        } = self;
         let mut listeners = Vec::new();
         let mut inlets = Vec::new();
         for (place, inlet) in (0..).zip(plan.inlets) {
             let portal = PortalNo(place);
             listeners.push(Listener::bind(Some(portal), inlet.from)?);
-            inlets.push(InletConfig { portal, via: inlet.via, target: None, allow: inlet.allow });
+            inlets.push(InletConfig {
+                portal,
+                via: inlet.via,
+                target: None,
+                allow: inlet.allow,
+            });
         }
         let first_outlet = u16::try_from(inlets.len()).unwrap_or(u16::MAX);
         let mut outlets = Vec::new();
         for (place, outlet) in (first_outlet..).zip(plan.outlets) {
             outlets.push(OutletConfig {
                 portal: PortalNo(place),
-                targets: vec![TargetConfig { name: target_name(&outlet.at)?, to: outlet.to }],
+                targets: vec![TargetConfig {
+                    name: target_name(&outlet.at)?,
+                    to: outlet.to,
+                }],
                 at: outlet.at,
                 allow: outlet.allow,
             });
@@ -177,12 +200,27 @@ impl Node {
         engine: EngineDecision,
         on_ring: bool,
     ) -> Result<Running, Failure> {
-        self.log_identity();
+        self.log_state();
         let ticket_file = self.ticket_file();
-        let Node { plan, state, identity, membership, ticket } = self;
+        let Node {
+            plan,
+            state,
+            identity,
+            membership,
+            ticket,
+        } = self;
         let name = plan.node;
-        let relay = RelayConfig { identity, name, leg_address: None, membership, ticket };
-        let config = ServerConfig { authority: None, relay: Some(relay) };
+        let relay = RelayConfig {
+            identity,
+            name,
+            leg_address: None,
+            membership,
+            ticket,
+        };
+        let config = ServerConfig {
+            authority: None,
+            relay: Some(relay),
+        };
         let core = ServerCore::new(config, Box::new(SystemRandom::new()), clock::now());
         let launch = Launch {
             what: plan.what,
@@ -197,12 +235,9 @@ impl Node {
         Running::start(launch, core)
     }
 
-    fn log_identity(&self) {
-        log::emit(
-            &LogRecord::new(Level::Info, "identity")
-                .with("id", self.identity.id())
-                .with("state", self.state.path().display()),
-        );
+    fn log_state(&self) {
+        let path = self.state.path().display();
+        log::emit(&LogRecord::new(Level::Info, "state directory").with("path", path));
     }
 
     /// The ticket's file, where a new ticket in it would help.
@@ -230,14 +265,18 @@ pub fn load_membership(
     state: &StateDir,
     identity: &IdentitySecret,
 ) -> Result<Option<Membership>, Failure> {
-    let Some(bytes) = state.read(driver::MEMBERSHIP_FILE)?.map(zeroize::Zeroizing::new) else {
+    let Some(bytes) = state
+        .read(driver::MEMBERSHIP_FILE)?
+        .map(zeroize::Zeroizing::new)
+    else {
         return Ok(None);
     };
     match Membership::decode(&bytes, &identity.id()) {
         Ok(membership) => Ok(Some(membership)),
-        Err(error) => {
-            Err(corrupt(&state.path().join(driver::MEMBERSHIP_FILE), &error.to_string()))
-        }
+        Err(error) => Err(corrupt(
+            &state.path().join(driver::MEMBERSHIP_FILE),
+            &error.to_string(),
+        )),
     }
 }
 
@@ -251,8 +290,12 @@ fn which_project(
             Some(Ok(ticket)) if ticket.project_name != *name => {
                 let what = format!("can't use the ticket for the project {name}");
                 let why = format!("it is for the project {}", ticket.project_name);
-                Err(Failure::new(codes::OTHER_PROJECT, Exit::Usage, what, why)
-                    .fix(format!("leave --project out, or say --project {}", ticket.project_name)))
+                Err(
+                    Failure::new(codes::OTHER_PROJECT, Exit::Usage, what, why).fix(format!(
+                        "leave --project out, or say --project {}",
+                        ticket.project_name
+                    )),
+                )
             }
             _ => Ok(name.clone()),
         };
@@ -271,15 +314,20 @@ fn which_project(
         (_, Some(Err(failure))) => Err(failure.clone()),
         ([], _) => {
             let what = format!("there is no node {} yet", plan.node);
-            let why = format!("{} does not hold it, and there is no ticket", plan.home.path().display());
+            let why = format!(
+                "{} does not hold it, and there is no ticket",
+                plan.home.path().display()
+            );
             Err(Failure::new(codes::NO_TICKET, Exit::Denied, what, why)
                 .fix("adit ticket create …, on the administrator's machine; then --ticket FILE"))
         }
         (several, _) => {
             let names: Vec<&str> = several.iter().map(Name::as_str).collect();
             let what = format!("can't tell the project of the node {}", plan.node);
-            Err(Failure::new(codes::WHICH_PROJECT, Exit::Usage, what, names.join(", "))
-                .fix("say which with --project NAME"))
+            Err(
+                Failure::new(codes::WHICH_PROJECT, Exit::Usage, what, names.join(", "))
+                    .fix("say which with --project NAME"),
+            )
         }
     }
 }

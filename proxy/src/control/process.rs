@@ -60,7 +60,16 @@ impl Running {
     /// # Errors
     /// The engine, a thread or the socket can't be had.
     pub fn start<C: Core + 'static>(launch: Launch, core: C) -> Result<Running, Failure> {
-        let Launch { what, engine, on_ring, listeners, state, store, ticket, .. } = launch;
+        let Launch {
+            what,
+            engine,
+            on_ring,
+            listeners,
+            state,
+            store,
+            ticket,
+            ..
+        } = launch;
         let inbox = Arc::new(Inbox::new());
         let wake = Arc::clone(&inbox);
         let worker = WorkerThread::start(engine.kind, Arc::new(move || wake.wake()))?;
@@ -94,7 +103,13 @@ impl Running {
             },
         );
         let driver = tokio::task::spawn_local(driver.run());
-        Ok(Running { progress, listening, stop, driver, socket })
+        Ok(Running {
+            progress,
+            listening,
+            stop,
+            driver,
+            socket,
+        })
     }
 
     /// A handle by which it is asked to stop.
@@ -113,7 +128,12 @@ impl Running {
         // directory.
         let _ = (&mut self.socket).await;
         result.unwrap_or_else(|error| {
-            Err(Failure::new(codes::THREAD, Exit::Runtime, "the driver ended", error))
+            Err(Failure::new(
+                codes::THREAD,
+                Exit::Runtime,
+                "the driver ended",
+                error,
+            ))
         })
     }
 
@@ -122,26 +142,43 @@ impl Running {
     /// # Errors
     /// The process ended before that, with its failure if it had one.
     pub async fn until(&mut self, reached: impl Fn(&Progress) -> bool) -> Result<(), Failure> {
-        if self.progress.wait_for(|progress| reached(progress)).await.is_ok() {
+        if self
+            .progress
+            .wait_for(|progress| reached(progress))
+            .await
+            .is_ok()
+        {
             return Ok(());
         }
         self.ended().await?;
-        Err(Failure::new(codes::NOT_READY, Exit::Runtime, "it was stopped", "before it was ready"))
+        Err(Failure::new(
+            codes::NOT_READY,
+            Exit::Runtime,
+            "it was stopped",
+            "before it was ready",
+        ))
     }
 }
 
-fn start_resolver(inbox: &Arc<Inbox>) -> Result<Resolver<crate::protocol::core::ResolveNo>, Failure> {
+fn start_resolver(
+    inbox: &Arc<Inbox>,
+) -> Result<Resolver<crate::protocol::core::ResolveNo>, Failure> {
     let inbox = Arc::clone(inbox);
     Resolver::start(move |answer| {
-        inbox.put(Answer::Resolved { no: answer.mark, answer: answer.result });
+        inbox.put(Answer::Resolved {
+            no: answer.mark,
+            answer: answer.result,
+        });
     })
     .map_err(|error| thread(&error))
 }
 
 fn start_store(store: Box<dyn Store>, inbox: &Arc<Inbox>) -> Result<StoreThread, Failure> {
     let inbox = Arc::clone(inbox);
-    StoreThread::start(store, move |no, answer| inbox.put(Answer::Stored { no, answer }))
-        .map_err(|error| thread(&error))
+    StoreThread::start(store, move |no, answer| {
+        inbox.put(Answer::Stored { no, answer })
+    })
+    .map_err(|error| thread(&error))
 }
 
 fn thread(error: &std::io::Error) -> Failure {
@@ -168,7 +205,12 @@ fn log_engine(worker: &WorkerThread, engine: &EngineDecision) {
     log::emit(&record);
 }
 
-fn facts(what: &str, worker: &WorkerThread, engine: &EngineDecision, listeners: &[Listener]) -> Value {
+fn facts(
+    what: &str,
+    worker: &WorkerThread,
+    engine: &EngineDecision,
+    listeners: &[Listener],
+) -> Value {
     let listening: Value = listeners
         .iter()
         .map(|listener| {

@@ -15,10 +15,10 @@ use super::files::{DirKind, Home, StateDir};
 use super::keys::{self, ADMIN_FILE, AUTHORITY_FILE, RELAY_FILE};
 use super::sqlite::SqliteStore;
 use crate::limits::CREDENTIAL_LIFE;
+use crate::protocol::core::membership::Pinned;
 use crate::protocol::core::{
     AdminCall, AdminReply, AuthorityConfig, Membership, ServerConfig, ServerCore,
 };
-use crate::protocol::core::membership::Pinned;
 use crate::protocol::store::{Admit, Grants, Issue, ProjectRow, Store, StoreError};
 
 /// The authority's database.
@@ -76,10 +76,15 @@ impl Project {
             created: clock::now().wall(),
         };
         store.create_project(&row).map_err(store_failure)?;
-        let issue = store.admit(&admission(&admin, row.created)).map_err(store_failure)?;
+        let issue = store
+            .admit(&admission(&admin, row.created))
+            .map_err(store_failure)?;
         let membership = admin_membership(&authority, &admin, &row, &issue)?;
         state.write(ADMIN_MEMBERSHIP_FILE, &membership.encode())?;
-        Ok(Created { id: authority.id(), admin: admin.id() })
+        Ok(Created {
+            id: authority.id(),
+            admin: admin.id(),
+        })
     }
 
     /// Opens a project that was created here.
@@ -100,8 +105,16 @@ impl Project {
         let state = StateDir::open(&path, DirKind::Project, user)?;
         let authority = keys::load(&state, AUTHORITY_FILE)?.ok_or_else(missing)?;
         let mut store = open_store(&state)?;
-        let row = store.project().map_err(store_failure)?.ok_or_else(missing)?;
-        Ok(Project { state, authority, store, row })
+        let row = store
+            .project()
+            .map_err(store_failure)?
+            .ok_or_else(missing)?;
+        Ok(Project {
+            state,
+            authority,
+            store,
+            row,
+        })
     }
 
     /// Carries out an administrator's call without a running process.
@@ -109,8 +122,14 @@ impl Project {
     /// # Errors
     /// The store's, or the authority's refusal.
     pub fn call(mut self, call: AdminCall) -> Result<AdminReply, Failure> {
-        let authority = AuthorityConfig { identity: self.authority, project: self.row };
-        let config = ServerConfig { authority: Some(authority), relay: None };
+        let authority = AuthorityConfig {
+            identity: self.authority,
+            project: self.row,
+        };
+        let config = ServerConfig {
+            authority: Some(authority),
+            relay: None,
+        };
         let mut core = ServerCore::new(config, Box::new(SystemRandom::new()), clock::now());
         offline::call(&mut core, &mut self.store, call)
     }
@@ -124,7 +143,12 @@ fn open_store(state: &StateDir) -> Result<SqliteStore, Failure> {
 
 /// The store's failure as a command's.
 pub fn store_failure(error: StoreError) -> Failure {
-    Failure::new(codes::STORE, Exit::Runtime, "the authority's store failed", error)
+    Failure::new(
+        codes::STORE,
+        Exit::Runtime,
+        "the authority's store failed",
+        error,
+    )
 }
 
 fn admin_grants() -> Grants {
@@ -180,9 +204,20 @@ fn admin_membership(
     };
     let (credential, pass) = issue_credential(authority, body).map_err(|e| refused(&e))?;
     let relays = row.addresses.clone();
-    let note =
-        ProjectNote::issue(authority, row.name.clone(), row.note_number, relays, local_mask())
-            .map_err(|e| refused(&e))?;
+    let note = ProjectNote::issue(
+        authority,
+        row.name.clone(),
+        row.note_number,
+        relays,
+        local_mask(),
+    )
+    .map_err(|e| refused(&e))?;
     let authority = TrustedAuthority::new(authority.identity().clone(), UnixTime(0));
-    Ok(Membership { note, credential, pass, authority, pinned: Pinned::default() })
+    Ok(Membership {
+        note,
+        credential,
+        pass,
+        authority,
+        pinned: Pinned::default(),
+    })
 }

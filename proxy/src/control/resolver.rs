@@ -58,7 +58,9 @@ impl<T: Send + 'static> Resolver<T> {
 
 /// The address that a host spells out, if it is no name.
 pub fn literal(host: &str, port: u16) -> Option<SocketAddr> {
-    host.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip, port))
+    host.parse::<IpAddr>()
+        .ok()
+        .map(|ip| SocketAddr::new(ip, port))
 }
 
 fn run<T>(queue: &Receiver<Question<T>>, mut answer: impl FnMut(Answer<T>)) {
@@ -69,18 +71,28 @@ fn run<T>(queue: &Receiver<Question<T>>, mut answer: impl FnMut(Answer<T>)) {
 }
 
 fn look_up(host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
-    let found: Vec<SocketAddr> =
-        (host, port).to_socket_addrs().map_err(|error| error.to_string())?.collect();
+    let found: Vec<SocketAddr> = (host, port)
+        .to_socket_addrs()
+        .map_err(|error| error.to_string())?
+        .collect();
     let ordered = interleave(&found);
-    if ordered.is_empty() { Err(format!("{host} has no address")) } else { Ok(ordered) }
+    if ordered.is_empty() {
+        Err(format!("{host} has no address"))
+    } else {
+        Ok(ordered)
+    }
 }
 
 /// Takes from the two families in turn, beginning with the first address's; repeated addresses
 /// (getaddrinfo gives one per socket type) once; at most [`DIAL_ADDRESSES_MAX`].
 pub fn interleave(found: &[SocketAddr]) -> Vec<SocketAddr> {
     let first_is_v6 = found.first().is_some_and(SocketAddr::is_ipv6);
-    let mut preferred = found.iter().filter(|address| address.is_ipv6() == first_is_v6);
-    let mut other = found.iter().filter(|address| address.is_ipv6() != first_is_v6);
+    let mut preferred = found
+        .iter()
+        .filter(|address| address.is_ipv6() == first_is_v6);
+    let mut other = found
+        .iter()
+        .filter(|address| address.is_ipv6() != first_is_v6);
     let mut ordered: Vec<SocketAddr> = Vec::with_capacity(found.len().min(DIAL_ADDRESSES_MAX));
     loop {
         let pair = [preferred.next(), other.next()];
@@ -119,8 +131,9 @@ mod tests {
 
     #[test]
     fn an_answer_is_bounded() {
-        let found: Vec<SocketAddr> =
-            (1..=100).map(|port| SocketAddr::from(([127, 0, 0, 1], port))).collect();
+        let found: Vec<SocketAddr> = (1..=100)
+            .map(|port| SocketAddr::from(([127, 0, 0, 1], port)))
+            .collect();
         assert_eq!(interleave(&found).len(), DIAL_ADDRESSES_MAX);
     }
 
@@ -128,11 +141,22 @@ mod tests {
     fn literals_and_failures_are_answered_with_their_mark() {
         let (sender, answers) = mpsc::channel();
         let resolver = Resolver::start(move |answer| sender.send(answer).unwrap()).unwrap();
-        assert!(resolver.ask(Question { mark: 1, host: "127.0.0.1".into(), port: 80 }));
-        assert!(resolver.ask(Question { mark: 2, host: "not a name".into(), port: 80 }));
+        assert!(resolver.ask(Question {
+            mark: 1,
+            host: "127.0.0.1".into(),
+            port: 80
+        }));
+        assert!(resolver.ask(Question {
+            mark: 2,
+            host: "not a name".into(),
+            port: 80
+        }));
         let deadline = Duration::from_secs(30);
         let first = answers.recv_timeout(deadline).unwrap();
-        assert_eq!((first.mark, first.result.unwrap()), (1, addresses(&["127.0.0.1:80"])));
+        assert_eq!(
+            (first.mark, first.result.unwrap()),
+            (1, addresses(&["127.0.0.1:80"]))
+        );
         let second = answers.recv_timeout(deadline).unwrap();
         assert_eq!(second.mark, 2);
         assert!(second.result.is_err());

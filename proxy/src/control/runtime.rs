@@ -35,7 +35,9 @@ impl Runtime {
                 return Ok(Runtime::Uring(runtime));
             }
         }
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
         Ok(Runtime::Plain(runtime))
     }
 
@@ -45,7 +47,12 @@ impl Runtime {
     /// As [`Runtime::open`].
     pub fn for_control(kind: Kind) -> Result<Runtime, Failure> {
         Runtime::open(kind).map_err(|error| {
-            Failure::new(codes::THREAD, Exit::Runtime, "can't start the runtime", error)
+            Failure::new(
+                codes::THREAD,
+                Exit::Runtime,
+                "can't start the runtime",
+                error,
+            )
         })
     }
 

@@ -31,7 +31,11 @@ pub struct Roles {
 /// Where a project's server listens if nothing else was said: every IPv4 address, and the port
 /// under which nodes look for it.
 pub fn default_listen(project: &Project) -> SocketAddr {
-    let port = project.row.addresses.first().map_or(0, crypto::names::HostPort::port);
+    let port = project
+        .row
+        .addresses
+        .first()
+        .map_or(0, crypto::names::HostPort::port);
     SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))
 }
 
@@ -47,24 +51,33 @@ pub fn start(
     engine: EngineDecision,
     on_ring: bool,
 ) -> Result<Running, Failure> {
-    let Project { state, authority, store, row } = project;
-    log::emit(
-        &LogRecord::new(Level::Info, "project")
-            .with("name", &row.name)
-            .with("id", row.id)
-            .with("state", state.path().display()),
-    );
+    let Project {
+        state,
+        authority,
+        store,
+        row,
+    } = project;
+    let path = state.path().display();
+    log::emit(&LogRecord::new(Level::Info, "state directory").with("path", path));
     let relay = if roles.relay {
         let name: Name = RELAY_NAME.parse().map_err(|error| {
             Failure::new(codes::THREAD, Exit::Runtime, "can't name the relay", error)
         })?;
         let identity = keys::load_or_create(&state, RELAY_FILE)?;
-        Some(RelayConfig { identity, name, leg_address: None, membership: None, ticket: None })
+        Some(RelayConfig {
+            identity,
+            name,
+            leg_address: None,
+            membership: None,
+            ticket: None,
+        })
     } else {
         None
     };
-    let authority =
-        roles.authority.then_some(AuthorityConfig { identity: authority, project: row });
+    let authority = roles.authority.then_some(AuthorityConfig {
+        identity: authority,
+        project: row,
+    });
     log::emit(&LogRecord::new(Level::Info, "listening").with("address", listener.address));
     let config = ServerConfig { authority, relay };
     let core = ServerCore::new(config, Box::new(SystemRandom::new()), clock::now());

@@ -35,7 +35,10 @@ impl StopSignals {
                 Failure::new(codes::THREAD, Exit::Runtime, "can't handle signals", error)
             })
         };
-        Ok(StopSignals { term: take(SignalKind::terminate())?, int: take(SignalKind::interrupt())? })
+        Ok(StopSignals {
+            term: take(SignalKind::terminate())?,
+            int: take(SignalKind::interrupt())?,
+        })
     }
 
     /// The next one.
@@ -132,9 +135,16 @@ async fn watch(
 }
 
 fn forward(child: &Child, how: Stop) {
-    let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+    let pid = child
+        .id()
+        .and_then(|id| i32::try_from(id).ok())
+        .and_then(Pid::from_raw);
     if let Some(pid) = pid {
-        let signal = if how == Stop::Finish { Signal::INT } else { Signal::TERM };
+        let signal = if how == Stop::Finish {
+            Signal::INT
+        } else {
+            Signal::TERM
+        };
         // It may have ended meanwhile; then there is nothing to forward to.
         let _ = kill_process(pid, signal);
     }
@@ -142,10 +152,16 @@ fn forward(child: &Child, how: Stop) {
 
 fn spawn(command: &[OsString]) -> Result<Child, Failure> {
     let (program, arguments) = command.split_first().ok_or_else(|| {
-        Failure::usage("there is no command behind --", "put the program and its arguments there")
+        Failure::usage(
+            "there is no command behind --",
+            "put the program and its arguments there",
+        )
     })?;
     let mut child = Command::new(program);
-    child.args(arguments).stdin(Stdio::inherit()).kill_on_drop(true);
+    child
+        .args(arguments)
+        .stdin(Stdio::inherit())
+        .kill_on_drop(true);
     for (name, _) in std::env::vars_os() {
         if is_ours(&name) {
             child.env_remove(name);
@@ -164,7 +180,10 @@ fn is_ours(name: &std::ffi::OsStr) -> bool {
 
 /// The exit code as a shell gives it: 128 and the signal's number for a command that was killed.
 fn shell_code(status: ExitStatus) -> u8 {
-    let code = status.code().or(status.signal().map(|signal| 128 + signal)).unwrap_or(1);
+    let code = status
+        .code()
+        .or(status.signal().map(|signal| 128 + signal))
+        .unwrap_or(1);
     u8::try_from(code).unwrap_or(1)
 }
 

@@ -29,7 +29,10 @@ impl TicketSource {
     /// # Errors
     /// It can't be read, or is no ticket; the failure never repeats the text.
     pub fn read(&self) -> Result<Ticket, Failure> {
-        parse(&self.name(), &self.text().map_err(|error| self.unreadable(&error))?)
+        parse(
+            &self.name(),
+            &self.text().map_err(|error| self.unreadable(&error))?,
+        )
     }
 
     /// The file to look at again, if it is one.
@@ -66,14 +69,20 @@ impl TicketSource {
 fn bounded(from: impl Read) -> io::Result<Zeroizing<String>> {
     let mut text = Zeroizing::new(String::with_capacity(TICKET_TEXT_MAX + 64));
     // Room for white space around the text; what is longer fails to parse.
-    from.take(TICKET_TEXT_MAX as u64 + 64).read_to_string(&mut text)?;
+    from.take(TICKET_TEXT_MAX as u64 + 64)
+        .read_to_string(&mut text)?;
     Ok(text)
 }
 
 fn parse(name: &str, text: &str) -> Result<Ticket, Failure> {
     Ticket::from_text(text.trim()).map_err(|error| {
-        Failure::new(codes::TICKET_UNREADABLE, Exit::Usage, format!("{name} is malformed"), error)
-            .fix("copy the whole line that `adit ticket create` printed, or make a new ticket")
+        Failure::new(
+            codes::TICKET_UNREADABLE,
+            Exit::Usage,
+            format!("{name} is malformed"),
+            error,
+        )
+        .fix("copy the whole line that `adit ticket create` printed, or make a new ticket")
     })
 }
 
@@ -98,7 +107,9 @@ impl TicketFile {
     /// # Errors
     /// The new text is no ticket: reported once.
     pub fn changed(&mut self) -> Result<Option<Ticket>, Failure> {
-        let Ok(text) = self.source.text() else { return Ok(None) };
+        let Ok(text) = self.source.text() else {
+            return Ok(None);
+        };
         if self.seen.as_deref() == Some(&*text) {
             return Ok(None);
         }

@@ -35,15 +35,21 @@ impl EngineDecision {
     /// # Errors
     /// The engine that was asked for can't be had, or a limit is used up.
     pub fn make(choice: engine::Choice) -> Result<EngineDecision, Failure> {
-        let (kind, why_not_uring) = engine::decide(choice).map_err(|error| engine_failure(&error))?;
-        Ok(EngineDecision { kind, why_not_uring })
+        let (kind, why_not_uring) =
+            engine::decide(choice).map_err(|error| engine_failure(&error))?;
+        Ok(EngineDecision {
+            kind,
+            why_not_uring,
+        })
     }
 }
 
 fn engine_failure(error: &OpenError) -> Failure {
     let failure = Failure::new(codes::ENGINE, Exit::Runtime, "can't open the engine", error);
     match error {
-        OpenError::Unavailable { .. } => failure.fix("use --engine auto, which falls back on epoll"),
+        OpenError::Unavailable { .. } => {
+            failure.fix("use --engine auto, which falls back on epoll")
+        }
         OpenError::Failed { .. } => failure,
     }
 }
@@ -73,7 +79,12 @@ impl WorkerThread {
             .name("adit-worker".into())
             .spawn(move || {
                 let _guard = EndGuard(ended);
-                let setup = Setup { opened: opened_tx, mailbox: mailbox_rx, slots, counters: worker_counters };
+                let setup = Setup {
+                    opened: opened_tx,
+                    mailbox: mailbox_rx,
+                    slots,
+                    counters: worker_counters,
+                };
                 match kind {
                     Kind::Uring => setup.run(engine::Uring::open),
                     Kind::Epoll | Kind::Simulated => setup.run(engine::Epoll::open),
@@ -88,7 +99,13 @@ impl WorkerThread {
         let (control_end, worker_end) = mailbox(waker, wake_control);
         // The thread waits for exactly this; if it is gone, its mailbox says so soon enough.
         let _ = mailbox_tx.send(worker_end);
-        Ok(WorkerThread { mailbox: control_end, caps, counters, slots, thread })
+        Ok(WorkerThread {
+            mailbox: control_end,
+            caps,
+            counters,
+            slots,
+            thread,
+        })
     }
 
     /// Control's end of its mailbox.
@@ -141,7 +158,10 @@ impl Setup {
         self,
         open: impl FnOnce(&EngineConfig) -> Result<E, OpenError>,
     ) {
-        let config = EngineConfig { sockets: self.slots, buffers: ENGINE_BUFFERS };
+        let config = EngineConfig {
+            sockets: self.slots,
+            buffers: ENGINE_BUFFERS,
+        };
         let engine = match open(&config) {
             Ok(engine) => engine,
             Err(error) => {
@@ -149,17 +169,31 @@ impl Setup {
                 return;
             }
         };
-        if self.opened.send(Ok((engine.waker(), engine.caps()))).is_err() {
+        if self
+            .opened
+            .send(Ok((engine.waker(), engine.caps())))
+            .is_err()
+        {
             return;
         }
-        let Ok(mailbox) = self.mailbox.recv() else { return };
-        let config = WorkerConfig { place: 0, slots: self.slots };
+        let Ok(mailbox) = self.mailbox.recv() else {
+            return;
+        };
+        let config = WorkerConfig {
+            place: 0,
+            slots: self.slots,
+        };
         Worker::new(engine, mailbox, &config, self.counters).run();
     }
 }
 
 fn thread_failure(error: &dyn std::fmt::Display) -> Failure {
-    Failure::new(codes::THREAD, Exit::Runtime, "can't start the worker", error)
+    Failure::new(
+        codes::THREAD,
+        Exit::Runtime,
+        "can't start the worker",
+        error,
+    )
 }
 
 /// Raises the soft limit of descriptors to the hard one, and returns how many sockets the worker
@@ -168,10 +202,15 @@ fn raise_descriptor_limit() -> u32 {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     // Fails in a sandbox that forbids it; the soft limit is then what there is.
-    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
     let _ = setrlimit(Resource::Nofile, raised);
     let now = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    let sockets = now.saturating_sub(NOFILE_RESERVED).min(u64::from(WORKER_SLOTS_MAX));
+    let sockets = now
+        .saturating_sub(NOFILE_RESERVED)
+        .min(u64::from(WORKER_SLOTS_MAX));
     u32::try_from(sockets).unwrap_or(WORKER_SLOTS_MAX)
 }
 
@@ -192,7 +231,11 @@ impl Listener {
     /// The address is in use, needs a privilege, or is not this machine's.
     pub fn bind(portal: Option<PortalNo>, address: SocketAddr) -> Result<Listener, Failure> {
         match engine::listener(address) {
-            Ok((socket, address)) => Ok(Listener { portal, address, socket }),
+            Ok((socket, address)) => Ok(Listener {
+                portal,
+                address,
+                socket,
+            }),
             Err(error) => {
                 let failure = Failure::new(
                     codes::LISTEN,
@@ -201,7 +244,10 @@ impl Listener {
                     &error,
                 );
                 Err(if error.kind() == io::ErrorKind::AddrInUse {
-                    failure.fix(format!("ss -ltnp 'sport = :{}'   # who listens there", address.port()))
+                    failure.fix(format!(
+                        "ss -ltnp 'sport = :{}'   # who listens there",
+                        address.port()
+                    ))
                 } else {
                     failure
                 })
@@ -211,7 +257,10 @@ impl Listener {
 
     /// What hands it to a worker.
     pub fn into_message(self) -> ToWorker<OwnedFd> {
-        ToWorker::Listen { portal: self.portal, socket: self.socket }
+        ToWorker::Listen {
+            portal: self.portal,
+            socket: self.socket,
+        }
     }
 }
 
@@ -222,4 +271,3 @@ pub fn protect_memory() {
     // It can't fail with this argument; a kernel that refuses it leaves things as they were.
     let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
 }
-

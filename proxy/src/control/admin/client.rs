@@ -32,7 +32,9 @@ impl AdminClient {
                 Ok(stream)
             });
         match connected {
-            Ok(stream) => Ok(Some(AdminClient { stream: BufReader::new(stream) })),
+            Ok(stream) => Ok(Some(AdminClient {
+                stream: BufReader::new(stream),
+            })),
             Err(error)
                 if matches!(
                     error.kind(),
@@ -50,8 +52,14 @@ impl AdminClient {
     /// # Errors
     /// The process's own failure, or that it did not answer.
     pub fn call(&mut self, call: &Call) -> Result<Value, Failure> {
-        let line = format!("{}\n", serde_json::to_string(call).map_err(|e| spoiled(&e))?);
-        self.stream.get_mut().write_all(line.as_bytes()).map_err(|e| spoiled(&e))?;
+        let line = format!(
+            "{}\n",
+            serde_json::to_string(call).map_err(|e| spoiled(&e))?
+        );
+        self.stream
+            .get_mut()
+            .write_all(line.as_bytes())
+            .map_err(|e| spoiled(&e))?;
         let mut answer = String::new();
         (&mut self.stream)
             .take(ADMIN_ANSWER_MAX as u64)
@@ -75,7 +83,10 @@ pub(super) fn with_short_path<T>(
         return f(dir);
     }
     let held = rustix::fs::open(dir, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
-    f(&PathBuf::from(format!("/proc/self/fd/{}", held.as_raw_fd())))
+    f(&PathBuf::from(format!(
+        "/proc/self/fd/{}",
+        held.as_raw_fd()
+    )))
 }
 
 fn broken(dir: &Path, error: &io::Error) -> Failure {
@@ -84,12 +95,19 @@ fn broken(dir: &Path, error: &io::Error) -> Failure {
 }
 
 fn spoiled(error: &dyn std::fmt::Display) -> Failure {
-    Failure::new(codes::ADMIN, Exit::Runtime, "the running process did not answer", error)
+    Failure::new(
+        codes::ADMIN,
+        Exit::Runtime,
+        "the running process did not answer",
+        error,
+    )
 }
 
 fn failure_from_json(error: &Value) -> Failure {
     let text = |key: &str| error[key].as_str().unwrap_or_default().to_string();
-    let code = text("code").strip_prefix("ADIT-").and_then(|digits| digits.parse().ok());
+    let code = text("code")
+        .strip_prefix("ADIT-")
+        .and_then(|digits| digits.parse().ok());
     Failure {
         code: code.map_or(codes::ADMIN, Code),
         exit: Exit::Runtime,

@@ -26,11 +26,19 @@ pub fn call(
                 let answer = store.serve(&request);
                 core.handle(clock::now(), Input::Store { no, answer });
             }
-            Some(Output::Admin { no: answered, reply }) if answered == no => return Ok(*reply),
+            Some(Output::Admin {
+                no: answered,
+                reply,
+            }) if answered == no => return Ok(*reply),
             Some(_) => {}
             None => break,
         }
     }
     let what = "the authority did not answer";
-    Err(Failure::new(codes::ADMIN, Exit::Runtime, what, "this is a bug of adit"))
+    Err(Failure::new(
+        codes::ADMIN,
+        Exit::Runtime,
+        what,
+        "this is a bug of adit",
+    ))
 }

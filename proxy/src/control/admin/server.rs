@@ -64,7 +64,9 @@ impl AdminSocket {
     pub async fn serve(self, calls: mpsc::Sender<Asked>) {
         let room = Arc::new(Semaphore::new(ADMIN_CALLERS_MAX));
         loop {
-            let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
+            let Ok(permit) = Arc::clone(&room).acquire_owned().await else {
+                return;
+            };
             let stream = match self.listener.accept().await {
                 Ok((stream, _)) => stream,
                 // Descriptors are used up: the next one waits, nothing spins.
@@ -92,7 +94,9 @@ pub fn queue() -> (mpsc::Sender<Asked>, mpsc::Receiver<Asked>) {
 /// This process's user, or root, who could read its keys anyway.
 fn may_call(stream: &UnixStream) -> bool {
     let user = rustix::process::geteuid().as_raw();
-    stream.peer_cred().is_ok_and(|peer| peer.uid() == user || peer.uid() == 0)
+    stream
+        .peer_cred()
+        .is_ok_and(|peer| peer.uid() == user || peer.uid() == 0)
 }
 
 async fn converse(stream: UnixStream, calls: &mpsc::Sender<Asked>) -> io::Result<()> {
@@ -100,15 +104,19 @@ async fn converse(stream: UnixStream, calls: &mpsc::Sender<Asked>) -> io::Result
     let mut read = BufReader::new(read);
     loop {
         let mut line = String::new();
-        let read_len =
-            (&mut read).take(ADMIN_LINE_MAX as u64).read_line(&mut line).await?;
+        let read_len = (&mut read)
+            .take(ADMIN_LINE_MAX as u64)
+            .read_line(&mut line)
+            .await?;
         if read_len == 0 {
             return Ok(());
         }
         if !line.ends_with('\n') {
             let why = format!("a call is a line of at most {ADMIN_LINE_MAX} bytes");
             let failure = Failure::new(codes::ADMIN, Exit::Usage, "the call is malformed", why);
-            return write.write_all(wire::write_answer(Err(failure)).as_bytes()).await;
+            return write
+                .write_all(wire::write_answer(Err(failure)).as_bytes())
+                .await;
         }
         let answer = match wire::read_call(line.trim_end()) {
             Ok(call) => ask(calls, call).await,
@@ -121,8 +129,17 @@ async fn converse(stream: UnixStream, calls: &mpsc::Sender<Asked>) -> io::Result
 
 async fn ask(calls: &mpsc::Sender<Asked>, call: Call) -> Result<Value, Failure> {
     let (reply, answer) = oneshot::channel();
-    let stopping =
-        || Failure::new(codes::ADMIN, Exit::Runtime, "the call was not answered", "the process is stopping");
-    calls.send(Asked { call, reply }).await.map_err(|_| stopping())?;
+    let stopping = || {
+        Failure::new(
+            codes::ADMIN,
+            Exit::Runtime,
+            "the call was not answered",
+            "the process is stopping",
+        )
+    };
+    calls
+        .send(Asked { call, reply })
+        .await
+        .map_err(|_| stopping())?;
     answer.await.map_err(|_| stopping())?
 }

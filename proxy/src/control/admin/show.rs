@@ -7,7 +7,9 @@ use crypto::names::Attributes;
 use serde_json::{Value, json};
 
 use crate::protocol::command::Role;
-use crate::protocol::core::{LogRecord, MembershipStatus, PortalStatus, Reach, ServerStatus, Status};
+use crate::protocol::core::{
+    LogRecord, MembershipStatus, PortalStatus, Reach, ServerStatus, Status,
+};
 use crate::protocol::store::{AuditRow, Grants, MemberRow, TicketRow};
 
 /// A time as RFC 3339, to the second.
@@ -135,7 +137,13 @@ fn membership(membership: &MembershipStatus) -> Value {
         MembershipStatus::Enrolling { since } => {
             json!({ "state": "enrolling", "for_s": since.as_secs() })
         }
-        MembershipStatus::Enrolled { name, attributes: held, serial, not_after, expires_in } => {
+        MembershipStatus::Enrolled {
+            name,
+            attributes: held,
+            serial,
+            not_after,
+            expires_in,
+        } => {
             json!({
                 "state": "enrolled",
                 "name": name.to_string(),
@@ -151,7 +159,11 @@ fn membership(membership: &MembershipStatus) -> Value {
 fn reach(reach: &Reach) -> Value {
     match reach {
         Reach::NotNeeded => json!({ "state": "not-needed" }),
-        Reach::Trying { since, failures, why } => json!({
+        Reach::Trying {
+            since,
+            failures,
+            why,
+        } => json!({
             "state": "trying",
             "for_s": since.as_secs(),
             "failures": failures,

@@ -77,9 +77,15 @@ impl Call {
         Ok(Some(match self {
             Call::Status | Call::Health => return Ok(None),
             Call::CreateTicket(ticket) => AdminCall::CreateTicket(Box::new(ticket.checked()?)),
-            Call::Tickets { after } => AdminCall::Tickets { after: optional(after, ticket_id)? },
-            Call::Members { after } => AdminCall::Members { after: optional(after, parsed)? },
-            Call::Audit { count } => AdminCall::Audit { count: (*count).min(ADMIN_AUDIT_MAX) },
+            Call::Tickets { after } => AdminCall::Tickets {
+                after: optional(after, ticket_id)?,
+            },
+            Call::Members { after } => AdminCall::Members {
+                after: optional(after, parsed)?,
+            },
+            Call::Audit { count } => AdminCall::Audit {
+                count: (*count).min(ADMIN_AUDIT_MAX),
+            },
         }))
     }
 }
@@ -88,7 +94,9 @@ impl TicketCall {
     fn checked(&self) -> Result<TicketSpec, Failure> {
         let mut attributes = Attributes::new();
         for (name, value) in &self.attributes {
-            attributes.insert(parsed(name)?, parsed(value)?).map_err(malformed)?;
+            attributes
+                .insert(parsed(name)?, parsed(value)?)
+                .map_err(malformed)?;
         }
         let mut roles = Roles::NONE;
         for role in &self.roles {
@@ -132,7 +140,12 @@ pub fn answer(reply: AdminReply, now_s: u64) -> Result<Value, Failure> {
         AdminReply::Member(row) => row.as_deref().map_or(Value::Null, show::member),
         AdminReply::Audit(rows) => rows.iter().map(show::audit).collect(),
         AdminReply::Refused { code, why } => {
-            return Err(Failure::new(code, Exit::Runtime, "the authority refused", why));
+            return Err(Failure::new(
+                code,
+                Exit::Runtime,
+                "the authority refused",
+                why,
+            ));
         }
     })
 }
@@ -166,13 +179,21 @@ fn addresses(texts: &[String]) -> Result<Vec<RelayAddress>, Failure> {
 }
 
 fn ticket_id(text: &str) -> Result<TicketId, Failure> {
-    let bytes = data_encoding::HEXLOWER.decode(text.as_bytes()).map_err(malformed)?;
-    let bytes = bytes.try_into().map_err(|_| malformed("a ticket's id has 32 digits"))?;
+    let bytes = data_encoding::HEXLOWER
+        .decode(text.as_bytes())
+        .map_err(malformed)?;
+    let bytes = bytes
+        .try_into()
+        .map_err(|_| malformed("a ticket's id has 32 digits"))?;
     Ok(TicketId(bytes))
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#[expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 mod tests {
     use super::*;
 
@@ -204,16 +225,35 @@ mod tests {
             may_serve: vec!["postgres".into()],
             ..TicketCall::default()
         };
-        let call = Call::CreateTicket(Box::new(good.clone())).checked().unwrap();
-        let Some(AdminCall::CreateTicket(spec)) = call else { panic!("{call:?}") };
+        let call = Call::CreateTicket(Box::new(good.clone()))
+            .checked()
+            .unwrap();
+        let Some(AdminCall::CreateTicket(spec)) = call else {
+            panic!("{call:?}")
+        };
         assert_eq!(spec.may_connect, None);
         assert_eq!(spec.roles, Roles::MEMBER);
         for bad in [
-            TicketCall { name: Some("a b".into()), ..good.clone() },
-            TicketCall { roles: vec!["root".into()], ..good.clone() },
-            TicketCall { may_serve: vec!["Postgres".into()], ..good.clone() },
-            TicketCall { bound_to: Some("me".into()), ..good.clone() },
-            TicketCall { attributes: BTreeMap::from([("a".into(), "\n".into())]), ..good },
+            TicketCall {
+                name: Some("a b".into()),
+                ..good.clone()
+            },
+            TicketCall {
+                roles: vec!["root".into()],
+                ..good.clone()
+            },
+            TicketCall {
+                may_serve: vec!["Postgres".into()],
+                ..good.clone()
+            },
+            TicketCall {
+                bound_to: Some("me".into()),
+                ..good.clone()
+            },
+            TicketCall {
+                attributes: BTreeMap::from([("a".into(), "\n".into())]),
+                ..good
+            },
         ] {
             let failure = Call::CreateTicket(Box::new(bad)).checked().unwrap_err();
             assert_eq!(failure.code, codes::ADMIN);
@@ -222,7 +262,13 @@ mod tests {
 
     #[test]
     fn what_is_no_call_is_refused() {
-        for line in ["", "{}", "[]", r#"{"call":"reboot"}"#, r#"{"call":"audit","count":-1}"#] {
+        for line in [
+            "",
+            "{}",
+            "[]",
+            r#"{"call":"reboot"}"#,
+            r#"{"call":"audit","count":-1}"#,
+        ] {
             assert_eq!(read_call(line).unwrap_err().code, codes::ADMIN, "{line}");
         }
     }

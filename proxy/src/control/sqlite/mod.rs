@@ -44,8 +44,10 @@ impl SqliteStore {
         match schema::examine(&connection).map_err(failed)? {
             schema::Found::Ours | schema::Found::Empty => {}
             schema::Found::Newer(version) => {
-                let why =
-                    format!("its schema is version {version}, and this adit knows {}", schema::VERSION);
+                let why = format!(
+                    "its schema is version {version}, and this adit knows {}",
+                    schema::VERSION
+                );
                 return Err(Failure::new(codes::STORE_NEWER, Exit::State, what(), why)
                     .fix("install the newer adit again; nothing was changed"));
             }
@@ -63,8 +65,9 @@ impl SqliteStore {
         &mut self,
         change: impl FnOnce(&rusqlite::Transaction<'_>) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        let transaction =
-            self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let transaction = self
+            .connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)?;
         let result = change(&transaction)?;
         transaction.commit()?;
         Ok(result)
@@ -83,7 +86,11 @@ impl From<rusqlite::Error> for StoreError {
                 | rusqlite::Error::InvalidColumnType(..)
         );
         let text = error.to_string();
-        if damaged_file || damaged_value { StoreError::Damaged(text) } else { StoreError::Unavailable(text) }
+        if damaged_file || damaged_value {
+            StoreError::Damaged(text)
+        } else {
+            StoreError::Unavailable(text)
+        }
     }
 }
 
@@ -99,7 +106,8 @@ mod tests {
 
     impl Scratch {
         fn new(test: &str) -> Scratch {
-            let path = std::env::temp_dir().join(format!("adit-sqlite-{test}-{}", std::process::id()));
+            let path =
+                std::env::temp_dir().join(format!("adit-sqlite-{test}-{}", std::process::id()));
             let _ = std::fs::remove_dir_all(&path);
             std::fs::create_dir_all(&path).unwrap();
             Scratch(path)
@@ -137,7 +145,10 @@ mod tests {
             note_number: 1,
             created: crypto::UnixTime(5),
         };
-        SqliteStore::open(&path).unwrap().create_project(&row).unwrap();
+        SqliteStore::open(&path)
+            .unwrap()
+            .create_project(&row)
+            .unwrap();
         assert_eq!(SqliteStore::open(&path).unwrap().project(), Ok(Some(row)));
     }
 
@@ -147,7 +158,9 @@ mod tests {
         let path = scratch.file("authority.db");
         drop(SqliteStore::open(&path).unwrap());
         let connection = Connection::open(&path).unwrap();
-        connection.pragma_update(None, "user_version", schema::VERSION + 1).unwrap();
+        connection
+            .pragma_update(None, "user_version", schema::VERSION + 1)
+            .unwrap();
         drop(connection);
         let before = std::fs::read(&path).unwrap();
         let failure = SqliteStore::open(&path).unwrap_err();

@@ -18,7 +18,9 @@ use crate::protocol::store::{
 
 /// A value that makes no sense in its column.
 pub(super) fn damaged(column: &str) -> StoreError {
-    StoreError::Damaged(format!("the column {column} holds something else than it should"))
+    StoreError::Damaged(format!(
+        "the column {column} holds something else than it should"
+    ))
 }
 
 /// Times, serials and counts as SQLite's signed integers.
@@ -36,21 +38,30 @@ fn time(row: &Row<'_>, column: &str) -> Result<UnixTime, StoreError> {
 
 fn optional_time(row: &Row<'_>, column: &str) -> Result<Option<UnixTime>, StoreError> {
     let value: Option<i64> = row.get(column)?;
-    value.map(|n| u64::try_from(n).map(UnixTime).map_err(|_| damaged(column))).transpose()
+    value
+        .map(|n| u64::try_from(n).map(UnixTime).map_err(|_| damaged(column)))
+        .transpose()
 }
 
 fn text<T: FromStr>(row: &Row<'_>, column: &str) -> Result<T, StoreError> {
-    row.get::<_, String>(column)?.parse().map_err(|_| damaged(column))
+    row.get::<_, String>(column)?
+        .parse()
+        .map_err(|_| damaged(column))
 }
 
 fn optional_text<T: FromStr>(row: &Row<'_>, column: &str) -> Result<Option<T>, StoreError> {
     let value: Option<String> = row.get(column)?;
-    value.map(|text| text.parse().map_err(|_| damaged(column))).transpose()
+    value
+        .map(|text| text.parse().map_err(|_| damaged(column)))
+        .transpose()
 }
 
 fn list<T: FromStr>(json: &str, column: &str) -> Result<Vec<T>, StoreError> {
     let texts: Vec<String> = serde_json::from_str(json).map_err(|_| damaged(column))?;
-    texts.iter().map(|text| text.parse().map_err(|_| damaged(column))).collect()
+    texts
+        .iter()
+        .map(|text| text.parse().map_err(|_| damaged(column)))
+        .collect()
 }
 
 /// A list as JSON.
@@ -95,7 +106,9 @@ fn grants(row: &Row<'_>) -> Result<Grants, StoreError> {
         let (Ok(name), Ok(value)) = (name.parse(), value.parse()) else {
             return Err(damaged("attributes"));
         };
-        attributes.insert(name, value).map_err(|_| damaged("attributes"))?;
+        attributes
+            .insert(name, value)
+            .map_err(|_| damaged("attributes"))?;
     }
     let may_connect: Option<String> = row.get("may_connect")?;
     Ok(Grants {
@@ -140,11 +153,13 @@ pub(super) fn member(row: &Row<'_>) -> Result<MemberRow, StoreError> {
 pub(super) fn ticket(connection: &Connection, row: &Row<'_>) -> Result<TicketRow, StoreError> {
     let id: [u8; 16] = row.get("id")?;
     let bound_to: Option<[u8; 32]> = row.get("bound_to")?;
-    let mut statement = connection.prepare_cached(
-        "SELECT member, at FROM redemptions WHERE ticket = ?1 ORDER BY place",
-    )?;
+    let mut statement = connection
+        .prepare_cached("SELECT member, at FROM redemptions WHERE ticket = ?1 ORDER BY place")?;
     let redemptions = collect(&mut statement, (id,), |row| {
-        Ok(Redemption { by: Id(row.get("member")?), at: time(row, "at")? })
+        Ok(Redemption {
+            by: Id(row.get("member")?),
+            at: time(row, "at")?,
+        })
     })?;
     Ok(TicketRow {
         ticket: NewTicket {
@@ -206,7 +221,10 @@ pub(super) fn member_by_id(
     id: &Id,
 ) -> Result<Option<MemberRow>, StoreError> {
     let mut statement = connection.prepare_cached("SELECT * FROM members WHERE id = ?1")?;
-    statement.query_row((id.0,), |row| Ok(member(row))).optional()?.transpose()
+    statement
+        .query_row((id.0,), |row| Ok(member(row)))
+        .optional()?
+        .transpose()
 }
 
 /// The live member of this name.
@@ -214,9 +232,12 @@ pub(super) fn member_by_name(
     connection: &Connection,
     name: &str,
 ) -> Result<Option<MemberRow>, StoreError> {
-    let mut statement = connection
-        .prepare_cached("SELECT * FROM members WHERE name = ?1 AND revoked IS NULL")?;
-    statement.query_row((name,), |row| Ok(member(row))).optional()?.transpose()
+    let mut statement =
+        connection.prepare_cached("SELECT * FROM members WHERE name = ?1 AND revoked IS NULL")?;
+    statement
+        .query_row((name,), |row| Ok(member(row)))
+        .optional()?
+        .transpose()
 }
 
 /// The ticket of this id.
@@ -225,5 +246,8 @@ pub(super) fn ticket_by_id(
     id: &TicketId,
 ) -> Result<Option<TicketRow>, StoreError> {
     let mut statement = connection.prepare_cached("SELECT * FROM tickets WHERE id = ?1")?;
-    statement.query_row((id.0,), |row| Ok(ticket(connection, row))).optional()?.transpose()
+    statement
+        .query_row((id.0,), |row| Ok(ticket(connection, row)))
+        .optional()?
+        .transpose()
 }

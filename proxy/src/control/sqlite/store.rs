@@ -12,8 +12,7 @@ use crate::limits::{STORE_ISSUED_KEPT, STORE_PAGE_MAX};
 use crate::protocol::store::rules::{RedeemPlan, judge_redeem, judge_renew};
 use crate::protocol::store::{
     Admit, AuditAction, AuditRow, Issue, IssuedRow, MemberKey, MemberRow, NewTicket, ProjectRow,
-    Redeem, RedeemAnswer, Renew, RenewAnswer, Store, StoreError, TicketAnswer,
-    TicketRow, expiry,
+    Redeem, RedeemAnswer, Renew, RenewAnswer, Store, StoreError, TicketAnswer, TicketRow, expiry,
 };
 use crate::time::Duration;
 
@@ -34,13 +33,22 @@ impl Store for SqliteStore {
                 return Err(StoreError::Refused("it holds a project already".into()));
             }
             let name = project.name.as_str();
-            audit(db, project.created, &project.id, AuditAction::ProjectCreated, name)
+            audit(
+                db,
+                project.created,
+                &project.id,
+                AuditAction::ProjectCreated,
+                name,
+            )
         })
     }
 
     fn project(&mut self) -> Result<Option<ProjectRow>, StoreError> {
         let query = "SELECT * FROM project";
-        self.connection.query_row(query, (), |row| Ok(rows::project(row))).optional()?.transpose()
+        self.connection
+            .query_row(query, (), |row| Ok(rows::project(row)))
+            .optional()?
+            .transpose()
     }
 
     fn create_ticket(&mut self, ticket: &NewTicket) -> Result<TicketAnswer, StoreError> {
@@ -62,7 +70,13 @@ impl Store for SqliteStore {
             }
             insert_ticket(db, ticket)?;
             let subject = ticket.id.to_string();
-            audit(db, ticket.created, &ticket.created_by, AuditAction::TicketCreated, &subject)?;
+            audit(
+                db,
+                ticket.created,
+                &ticket.created_by,
+                AuditAction::TicketCreated,
+                &subject,
+            )?;
             Ok(TicketAnswer::Created)
         })
     }
@@ -72,7 +86,9 @@ impl Store for SqliteStore {
         let db = &self.connection;
         let mut statement =
             db.prepare_cached("SELECT * FROM tickets WHERE id > ?1 ORDER BY id LIMIT ?2")?;
-        rows::collect(&mut statement, (after, page(STORE_PAGE_MAX)), |row| rows::ticket(db, row))
+        rows::collect(&mut statement, (after, page(STORE_PAGE_MAX)), |row| {
+            rows::ticket(db, row)
+        })
     }
 
     fn redeem(&mut self, redeem: &Redeem) -> Result<RedeemAnswer, StoreError> {
@@ -90,7 +106,13 @@ impl Store for SqliteStore {
                 Err(refusal) => {
                     if matches!(refusal, RedeemAnswer::Used { .. }) {
                         let subject = redeem.ticket.to_string();
-                        audit(db, redeem.now, &redeem.id, AuditAction::TicketReused, &subject)?;
+                        audit(
+                            db,
+                            redeem.now,
+                            &redeem.id,
+                            AuditAction::TicketReused,
+                            &subject,
+                        )?;
                     }
                     Ok(refusal)
                 }
@@ -115,11 +137,20 @@ impl Store for SqliteStore {
         self.change(|db| {
             let owner = rows::member_by_name(db, admit.name.as_str())?;
             if owner.is_some_and(|owner| owner.id != admit.id) {
-                return Err(StoreError::Refused(format!("a member has the name {}", admit.name)));
+                return Err(StoreError::Refused(format!(
+                    "a member has the name {}",
+                    admit.name
+                )));
             }
             let before = rows::member_by_id(db, &admit.id)?;
-            if before.as_ref().is_some_and(|member| member.revoked.is_some()) {
-                return Err(StoreError::Refused(format!("member {} is revoked", admit.id)));
+            if before
+                .as_ref()
+                .is_some_and(|member| member.revoked.is_some())
+            {
+                return Err(StoreError::Refused(format!(
+                    "member {} is revoked",
+                    admit.id
+                )));
             }
             let changed = before
                 .as_ref()
@@ -167,7 +198,11 @@ impl Store for SqliteStore {
         let mut statement = self
             .connection
             .prepare_cached("SELECT * FROM issued WHERE serial > ?1 ORDER BY serial LIMIT ?2")?;
-        rows::collect(&mut statement, (integer(after)?, page(STORE_PAGE_MAX)), rows::issued)
+        rows::collect(
+            &mut statement,
+            (integer(after)?, page(STORE_PAGE_MAX)),
+            rows::issued,
+        )
     }
 
     fn audit(&mut self, count: usize) -> Result<Vec<AuditRow>, StoreError> {
@@ -209,7 +244,9 @@ fn redeem_first(
         (redeem.ticket.0,),
     )?;
     if counted != 1 {
-        return Err(StoreError::Damaged("a ticket's use count and redemptions differ".into()));
+        return Err(StoreError::Damaged(
+            "a ticket's use count and redemptions differ".into(),
+        ));
     }
     if let Some(old) = replaced.filter(|old| *old != redeem.id) {
         db.execute(
@@ -244,7 +281,13 @@ fn redeem_first(
         ),
     )?;
     let subject = redeem.ticket.to_string();
-    audit(db, redeem.now, &redeem.id, AuditAction::TicketRedeemed, &subject)?;
+    audit(
+        db,
+        redeem.now,
+        &redeem.id,
+        AuditAction::TicketRedeemed,
+        &subject,
+    )?;
     issue(db, &redeem.id, redeem.now, redeem.life).map(RedeemAnswer::Enrolled)
 }
 
