@@ -235,6 +235,67 @@ pub const RULES_MAX: usize = 64;
 /// Longest text of a refusal or of an error from outside that is kept or logged.
 pub const REASON_TEXT_MAX: usize = 256;
 
+
+// ---- control: drivers -----------------------------------------------------------------------
+
+/// Entries of the ring of control's own runtime: files only.
+pub const CONTROL_RING_ENTRIES: u32 = 64;
+/// Questions waiting for the resolver.
+pub const RESOLVER_QUEUE_MAX: usize = 64;
+/// Requests waiting for the store.
+pub const STORE_QUEUE_MAX: usize = 1024;
+/// How long the store waits for another process that holds its file.
+pub const STORE_BUSY_WAIT: Duration = Duration::from_secs(5);
+/// How long the store remembers which credentials were issued, beyond their end.
+pub const STORE_ISSUED_KEPT: Duration = Duration::from_secs(90 * 24 * 3600);
+/// Largest file of a state directory, the database aside.
+pub const STATE_FILE_MAX: usize = 256 * 1024;
+/// The demo is over by then, or failed.
+pub const DEMO_DEADLINE: Duration = Duration::from_secs(30);
+/// Largest configuration file.
+pub const CONFIG_FILE_MAX: u64 = 1024 * 1024;
+/// Inlets and outlets of one process.
+pub const PORTALS_MAX: usize = 256;
+/// Requests to stop that wait for the driver.
+pub const STOP_QUEUE_MAX: usize = 4;
+/// Events that a driver takes from a worker before it looks at anything else.
+pub const EVENTS_PER_LOOK: usize = 256;
+/// A worker's full mailbox is tried again after this.
+pub const MAILBOX_RETRY: Duration = Duration::from_millis(5);
+/// A draining process closes its doors when nothing new came for so long …
+pub const DRAIN_IDLE: Duration = Duration::from_secs(2);
+/// … and cuts what is left after this: less than the 30 s that Kubernetes waits before SIGKILL.
+pub const DRAIN_DEADLINE: Duration = Duration::from_secs(25);
+/// A ticket's file is looked at this often while the node is not enrolled.
+pub const TICKET_FILE_INTERVAL: Duration = Duration::from_secs(1);
+/// Most sockets of one worker.
+pub const WORKER_SLOTS_MAX: u32 = 64 * 1024;
+/// Descriptors that are not a worker's: files, pipes, rings, the administrator's callers.
+pub const NOFILE_RESERVED: u64 = 64;
+/// Buffers of one worker's engine, Small, Medium, Large, Bulk: 64 + 16 + 64 + 0 MiB of address
+/// space, touched on demand.
+pub const ENGINE_BUFFERS: [u32; 4] = [16 * 1024, 1024, 1024, 0];
+/// Shortest life of a ticket that can be asked for.
+pub const TICKET_LIFE_MIN: Duration = Duration::from_secs(1);
+/// Longest path of a Unix socket (`sun_path`, without its terminating zero).
+pub const SOCKET_PATH_MAX: usize = 107;
+/// Callers of the administrator's socket at once.
+pub const ADMIN_CALLERS_MAX: usize = 16;
+/// Calls waiting for the driver.
+pub const ADMIN_QUEUE_MAX: usize = 16;
+/// Longest line of a call.
+pub const ADMIN_LINE_MAX: usize = 64 * 1024;
+/// Longest line of an answer: a page of the store with long rows.
+pub const ADMIN_ANSWER_MAX: usize = 32 * 1024 * 1024;
+/// How long the command line waits for an answer.
+pub const ADMIN_CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// Pause before the next caller where descriptors are used up.
+pub const ADMIN_WAIT: Duration = Duration::from_millis(100);
+/// Audit rows of one answer.
+pub const ADMIN_AUDIT_MAX: usize = STORE_PAGE_MAX;
+/// Outputs of a core that carries out one call without a driver.
+pub const OFFLINE_STEPS_MAX: usize = 10_000;
+
 // ---- engine -------------------------------------------------------------------------------
 
 /// Memory page that buffers are laid out and given back by.
@@ -275,3 +336,4 @@ pub const SLEEP_MAX: Duration = Duration::from_secs(3600);
 pub const EPOLL_EVENTS: usize = 512;
 /// Simulation: an engine that takes so many turns at one instant of the clock spins.
 pub const SIM_TURNS_MAX: u32 = 100_000;
+
