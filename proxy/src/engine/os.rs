@@ -1,0 +1,107 @@
+//! System calls that the kernel engines share: sockets, their options, the clock.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::net::{self, AddressFamily, SocketFlags, SocketType, ipproto, sockopt};
+use rustix::time::{ClockId, clock_gettime};
+
+use super::config::{Close, Dir, Family, SockOpt};
+use super::op::Errno;
+use crate::limits::{
+    LISTEN_BACKLOG, TUNNEL_KEEPALIVE, TUNNEL_KEEPALIVE_PROBE, TUNNEL_USER_TIMEOUT,
+};
+use crate::time::{Duration, Instant};
+
+impl From<rustix::io::Errno> for Errno {
+    fn from(e: rustix::io::Errno) -> Self {
+        Errno(e.raw_os_error())
+    }
+}
+
+/// The time since the machine started (CLOCK_MONOTONIC): the same for all engines of a process.
+pub(super) fn monotonic() -> Instant {
+    let t = clock_gettime(ClockId::Monotonic);
+    let secs = u64::try_from(t.tv_sec).unwrap_or(0);
+    let nanos = u32::try_from(t.tv_nsec).unwrap_or(0);
+    Instant::ZERO + Duration::new(secs, nanos)
+}
+
+/// A listening TCP socket, to be shared by the engines of all workers, and its address (port 0
+/// asks the kernel for one). SO_REUSEADDR, so that a restart needs no wait, and never
+/// SO_REUSEPORT, which lets a second process bind the same port silently.
+///
+/// # Errors
+/// What socket, bind or listen say: EADDRINUSE, EACCES, EADDRNOTAVAIL …
+pub fn listener(addr: SocketAddr) -> io::Result<(OwnedFd, SocketAddr)> {
+    let fd = new_socket(Family::of(&addr))?;
+    sockopt::set_socket_reuseaddr(&fd, true)?;
+    // Accepted sockets inherit it on Linux: no system call per connection.
+    sockopt::set_tcp_nodelay(&fd, true)?;
+    net::bind(&fd, &addr)?;
+    net::listen(&fd, LISTEN_BACKLOG)?;
+    let bound = SocketAddr::try_from(net::getsockname(&fd)?)?;
+    Ok((fd, bound))
+}
+
+fn new_socket(family: Family) -> io::Result<OwnedFd> {
+    let family = match family {
+        Family::V4 => AddressFamily::INET,
+        Family::V6 => AddressFamily::INET6,
+    };
+    // Non-blocking for both engines: splice(2) on a blocking socket blocks whatever its flags say.
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    Ok(net::socket_with(
+        family,
+        SocketType::STREAM,
+        flags,
+        Some(ipproto::TCP),
+    )?)
+}
+
+/// A socket to connect with.
+pub(super) fn stream(family: Family, opt: &SockOpt) -> io::Result<OwnedFd> {
+    let fd = new_socket(family)?;
+    sockopt::set_tcp_nodelay(&fd, true)?;
+    tune(fd.as_fd(), opt)?;
+    Ok(fd)
+}
+
+/// Sets the options of a connection.
+pub(super) fn tune(fd: BorrowedFd<'_>, opt: &SockOpt) -> io::Result<()> {
+    if opt.tunnel {
+        let (interval, probes) = TUNNEL_KEEPALIVE_PROBE;
+        let timeout_ms = u32::try_from(TUNNEL_USER_TIMEOUT.as_millis()).unwrap_or(u32::MAX);
+        sockopt::set_tcp_user_timeout(fd, timeout_ms)?;
+        sockopt::set_tcp_keepidle(fd, TUNNEL_KEEPALIVE)?;
+        sockopt::set_tcp_keepintvl(fd, interval)?;
+        sockopt::set_tcp_keepcnt(fd, probes)?;
+        sockopt::set_socket_keepalive(fd, true)?;
+    }
+    Ok(())
+}
+
+/// shutdown(2).
+pub(super) fn shutdown(fd: BorrowedFd<'_>, d: Dir) -> io::Result<()> {
+    let how = match d {
+        Dir::Read => net::Shutdown::Read,
+        Dir::Write => net::Shutdown::Write,
+    };
+    Ok(net::shutdown(fd, how)?)
+}
+
+/// Makes the coming close(2) an orderly one or a reset.
+pub(super) fn prepare_close(fd: BorrowedFd<'_>, how: Close) {
+    if how == Close::Reset {
+        // It can't fail on a socket; where it did, the close would still end the connection.
+        let set = sockopt::set_socket_linger(fd, Some(Duration::ZERO));
+        debug_assert!(set.is_ok());
+    }
+}
+
+/// The peer's address; an error once the peer is gone.
+pub(super) fn peer(fd: BorrowedFd<'_>) -> io::Result<SocketAddr> {
+    let any = net::getpeername(fd)?.ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected))?;
+    Ok(SocketAddr::try_from(any)?)
+}
