@@ -69,6 +69,18 @@ fn header(kind: Kind) -> Header {
     Header::new(kind, StreamNo(u16::from(about_stream)))
 }
 
+/// As in the page: KEY_UPDATE.
+fn name(kind: Kind) -> String {
+    let mut name = String::new();
+    for letter in format!("{kind:?}").chars() {
+        if letter.is_uppercase() && !name.is_empty() {
+            name.push('_');
+        }
+        name.push(letter.to_ascii_uppercase());
+    }
+    name
+}
+
 fn plain() -> String {
     let mut paper = Paper::new();
     let mut kinds = Vec::new();
@@ -77,7 +89,7 @@ fn plain() -> String {
         let len = body.encode(&mut payload).unwrap();
         let mut bytes = header(body.kind()).encode().to_vec();
         bytes.extend_from_slice(&payload[..len]);
-        let name = format!("{:?}", body.kind()).to_uppercase();
+        let name = name(body.kind());
         paper.field(&bytes, format!("{name}  {what}").trim_end());
         kinds.push(body.kind());
     }
