@@ -95,6 +95,39 @@ pub const LANE_WAIT: Duration = Duration::from_secs(5);
 /// An OPEN older than this is refused: a relay can't deliver a held one later.
 pub const OPEN_AGE_MAX: Duration = Duration::from_secs(10);
 
+// ---- worker -------------------------------------------------------------------------------
+
+/// Commands taken from the mailbox in one turn.
+pub const COMMANDS_PER_TURN: usize = 256;
+/// Hints to control that wait while its queue is full; past it they are dropped and counted.
+pub const HINTS_MAX: usize = 256;
+/// Connections to the public address that have not said yet what they are.
+pub const STRANGERS_MAX: usize = 1024;
+/// The same from one network (/24 of IPv4, /48 of IPv6).
+pub const STRANGERS_PER_PREFIX: usize = 256;
+/// A stranger has said what it is by then.
+pub const STRANGER_TIMEOUT: Duration = Duration::from_secs(5);
+/// Bytes that a link may have queued to be sent.
+pub const LINK_TX_MAX: usize = 32 * 1024;
+/// A link that is closed in order waits this long for what it sent to be read.
+pub const LINK_LINGER: Duration = Duration::from_secs(2);
+/// Lanes of one worker.
+pub const LANES_MAX: usize = 256;
+/// Largest payload of a control record on a lane; a credential is the largest.
+pub const CONTROL_PAYLOAD_MAX: usize = FRAME_MAX;
+/// A sending key of a lane is used this long.
+pub const KEY_AGE_MAX: Duration = Duration::from_secs(600);
+/// Apps of one inlet that wait for a lane; the next ones wait in the backlog.
+pub const APPS_WAITING_MAX: usize = 1024;
+/// Slots that streams and strangers leave free, for links, lanes and listeners.
+pub const SLOTS_RESERVED: usize = 64;
+/// Allocation that an app's spill keeps when it is empty.
+pub const SPILL_KEPT_MAX: usize = 4096;
+/// Stale timer entries that are not worth a clean-up.
+pub const TIMERS_STALE_MAX: usize = 64;
+/// How often a slot that waits for a buffer asks again, should no buffer be freed.
+pub const STARVED_RETRY: Duration = Duration::from_millis(5);
+
 // ---- control ------------------------------------------------------------------------------
 
 /// Messages in each direction of one mailbox.
@@ -202,6 +235,67 @@ pub const RULES_MAX: usize = 64;
 /// Longest text of a refusal or of an error from outside that is kept or logged.
 pub const REASON_TEXT_MAX: usize = 256;
 
+
+// ---- control: drivers -----------------------------------------------------------------------
+
+/// Entries of the ring of control's own runtime: files only.
+pub const CONTROL_RING_ENTRIES: u32 = 64;
+/// Questions waiting for the resolver.
+pub const RESOLVER_QUEUE_MAX: usize = 64;
+/// Requests waiting for the store.
+pub const STORE_QUEUE_MAX: usize = 1024;
+/// How long the store waits for another process that holds its file.
+pub const STORE_BUSY_WAIT: Duration = Duration::from_secs(5);
+/// How long the store remembers which credentials were issued, beyond their end.
+pub const STORE_ISSUED_KEPT: Duration = Duration::from_secs(90 * 24 * 3600);
+/// Largest file of a state directory, the database aside.
+pub const STATE_FILE_MAX: usize = 256 * 1024;
+/// The demo is over by then, or failed.
+pub const DEMO_DEADLINE: Duration = Duration::from_secs(30);
+/// Largest configuration file.
+pub const CONFIG_FILE_MAX: u64 = 1024 * 1024;
+/// Inlets and outlets of one process.
+pub const PORTALS_MAX: usize = 256;
+/// Requests to stop that wait for the driver.
+pub const STOP_QUEUE_MAX: usize = 4;
+/// Events that a driver takes from a worker before it looks at anything else.
+pub const EVENTS_PER_LOOK: usize = 256;
+/// A worker's full mailbox is tried again after this.
+pub const MAILBOX_RETRY: Duration = Duration::from_millis(5);
+/// A draining process closes its doors when nothing new came for so long …
+pub const DRAIN_IDLE: Duration = Duration::from_secs(2);
+/// … and cuts what is left after this: less than the 30 s that Kubernetes waits before SIGKILL.
+pub const DRAIN_DEADLINE: Duration = Duration::from_secs(25);
+/// A ticket's file is looked at this often while the node is not enrolled.
+pub const TICKET_FILE_INTERVAL: Duration = Duration::from_secs(1);
+/// Most sockets of one worker.
+pub const WORKER_SLOTS_MAX: u32 = 64 * 1024;
+/// Descriptors that are not a worker's: files, pipes, rings, the administrator's callers.
+pub const NOFILE_RESERVED: u64 = 64;
+/// Buffers of one worker's engine, Small, Medium, Large, Bulk: 64 + 16 + 64 + 0 MiB of address
+/// space, touched on demand.
+pub const ENGINE_BUFFERS: [u32; 4] = [16 * 1024, 1024, 1024, 0];
+/// Shortest life of a ticket that can be asked for.
+pub const TICKET_LIFE_MIN: Duration = Duration::from_secs(1);
+/// Longest path of a Unix socket (`sun_path`, without its terminating zero).
+pub const SOCKET_PATH_MAX: usize = 107;
+/// Callers of the administrator's socket at once.
+pub const ADMIN_CALLERS_MAX: usize = 16;
+/// Calls waiting for the driver.
+pub const ADMIN_QUEUE_MAX: usize = 16;
+/// Longest line of a call.
+pub const ADMIN_LINE_MAX: usize = 64 * 1024;
+/// Longest line of an answer: a page of the store with long rows.
+pub const ADMIN_ANSWER_MAX: usize = 32 * 1024 * 1024;
+/// How long the command line waits for an answer.
+pub const ADMIN_CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// Pause before the next caller where descriptors are used up.
+pub const ADMIN_WAIT: Duration = Duration::from_millis(100);
+/// Audit rows of one answer.
+pub const ADMIN_AUDIT_MAX: usize = STORE_PAGE_MAX;
+/// Outputs of a core that carries out one call without a driver.
+pub const OFFLINE_STEPS_MAX: usize = 10_000;
+
 // ---- engine -------------------------------------------------------------------------------
 
 /// Memory page that buffers are laid out and given back by.
@@ -240,3 +334,6 @@ pub const TUNNEL_KEEPALIVE_PROBE: (Duration, u32) = (Duration::from_secs(5), 3);
 pub const SLEEP_MAX: Duration = Duration::from_secs(3600);
 /// Readiness events read by one epoll_wait.
 pub const EPOLL_EVENTS: usize = 512;
+/// Simulation: an engine that takes so many turns at one instant of the clock spins.
+pub const SIM_TURNS_MAX: u32 = 100_000;
+

@@ -6,6 +6,7 @@ pub mod command;
 pub mod core;
 pub mod frame;
 pub mod keyring;
+pub mod lane;
 pub mod leg;
 pub mod pairing;
 pub mod policy;
