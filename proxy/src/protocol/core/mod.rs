@@ -21,6 +21,7 @@ mod clock;
 pub mod config;
 mod enrollment;
 pub mod io;
+mod link_event;
 pub mod member;
 pub mod membership;
 mod node;

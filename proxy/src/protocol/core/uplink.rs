@@ -19,6 +19,7 @@ use crypto::names::HostPort;
 use crypto::statics::StaticPublic;
 
 use super::io::{Level, LogRecord, Now, ResolveNo};
+use super::link_event::LinkEvent;
 use super::node::Node;
 use super::status::Reach;
 use super::text::clean;
@@ -28,7 +29,7 @@ use crate::limits::{
     DIAL_ADDRESSES_MAX, DIAL_TIMEOUT, SESSION_DEAD, SESSION_PING, SESSION_REQUESTS_MAX,
     SHAKE_TIMEOUT,
 };
-use crate::protocol::command::{Command, Event, Expect};
+use crate::protocol::command::{Command, Expect};
 use crate::protocol::pool::{Backoff, Failure};
 use crate::protocol::session::{Dialing, Kind, Message, RequestNo, Sealed, SessionError};
 use crate::time::Instant;
@@ -227,11 +228,12 @@ impl Uplink {
         node: &mut Node,
         now: Now,
         target: &Target,
-        event: Event,
+        link: LinkId,
+        event: LinkEvent,
         check: impl FnOnce(&mut Node, &Evidence, &StaticPublic) -> Result<(), Denial>,
     ) -> UplinkNews {
         match event {
-            Event::Connected { link, peer } => {
+            LinkEvent::Connected(peer) => {
                 if let State::Dialing { at, .. } = &mut self.state {
                     *at = Some(peer);
                 }
@@ -239,19 +241,12 @@ impl Uplink {
                     .deadline(link, now.mono, SHAKE_TIMEOUT, CloseReason::ShakeTimeout);
                 UplinkNews::None
             }
-            Event::Frame { bytes, .. } => self.on_frame(node, now, target, &bytes, check),
-            Event::Closed { why, .. } => {
+            LinkEvent::Frame(bytes) => self.on_frame(node, now, target, &bytes, check),
+            LinkEvent::Closed(why) => {
                 self.fail(node, now, why.code(), why.to_string(), Failure::Lost);
                 UplinkNews::Down
             }
-            Event::Accepted { .. }
-            | Event::Lane { .. }
-            | Event::LaneWanted { .. }
-            | Event::Stream(_)
-            | Event::TargetFailed { .. }
-            | Event::ParkLow { .. }
-            | Event::LegRefused { .. }
-            | Event::Drained => UplinkNews::None,
+            LinkEvent::Lane(_) => UplinkNews::None,
         }
     }
 
