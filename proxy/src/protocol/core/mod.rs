@@ -37,6 +37,7 @@ mod uplink;
 #[expect(
     clippy::unwrap_used,
     clippy::panic,
+    clippy::wildcard_enum_match_arm,
     reason = "a test fails by panicking"
 )]
 mod tests;
@@ -44,6 +45,7 @@ mod tests;
 #[expect(
     clippy::unwrap_used,
     clippy::panic,
+    clippy::wildcard_enum_match_arm,
     reason = "a test fails by panicking"
 )]
 mod world;

@@ -47,10 +47,10 @@ enum State {
     Resolving(ResolveNo),
     Dialing {
         link: LinkId,
-        dialing: Dialing,
+        dialing: Box<Dialing>,
         at: Option<SocketAddr>,
     },
-    Open(Open),
+    Open(Box<Open>),
 }
 
 /// An open session.
@@ -213,7 +213,7 @@ impl Uplink {
                 });
                 self.state = State::Dialing {
                     link,
-                    dialing,
+                    dialing: Box::new(dialing),
                     at: None,
                 };
             }
@@ -319,7 +319,7 @@ impl Uplink {
         self.failures = 0;
         self.why = None;
         self.logged = false;
-        self.state = State::Open(Open {
+        self.state = State::Open(Box::new(Open {
             link,
             sealed,
             at,
@@ -327,7 +327,7 @@ impl Uplink {
             next_ping: now.mono + SESSION_PING,
             next_request: 1,
             asked: BTreeMap::new(),
-        });
+        }));
     }
 
     fn on_message(
@@ -348,9 +348,10 @@ impl Uplink {
         node.out.expect_frame(link);
         node.out
             .deadline(link, now.mono, SESSION_DEAD, CloseReason::SessionDead);
-        match message {
-            Message::Pong => UplinkNews::None,
-            message => UplinkNews::Message(request, message),
+        if matches!(message, Message::Pong) {
+            UplinkNews::None
+        } else {
+            UplinkNews::Message(request, message)
         }
     }
 

@@ -19,6 +19,7 @@ use crypto::identity::{Identity, IdentitySecret};
 use crypto::limits::NOTE_RELAYS_MAX;
 use crypto::project::ProjectNote;
 use crypto::statics::StaticKeypair;
+use crypto::suite::{Suite, SuiteMask};
 use crypto::{Id, Random};
 
 use super::admin::AdminDesk;
@@ -57,7 +58,7 @@ struct Session {
 /// Why a peer that finished its handshake has no session.
 pub enum NotAdmitted {
     /// It is not believed; the session is good for one refusal.
-    Denied(Denial, Sealed),
+    Denied(Box<(Denial, Sealed)>),
     /// There are too many sessions.
     Full,
 }
@@ -80,7 +81,8 @@ impl AuthorityCore {
     /// The authority of a project. Its note names the first 16 addresses of the row.
     pub fn new(config: AuthorityConfig, random: &mut dyn Random) -> AuthorityCore {
         let AuthorityConfig { identity, project } = config;
-        let suites = crypto::suite::SuiteMask(0b11);
+        // Both ends still have to offer what they use: a project forbids nothing by default.
+        let suites = SuiteMask::NONE.with(Suite::AesGcm).with(Suite::ChaChaPoly);
         let name = project.name.clone();
         let relays = project
             .addresses
@@ -165,7 +167,7 @@ impl AuthorityCore {
         };
         let peer = match verify_identity(&evidence, &question) {
             Ok(peer) => peer,
-            Err(denial) => return Err(NotAdmitted::Denied(denial, sealed)),
+            Err(denial) => return Err(NotAdmitted::Denied(Box::new((denial, sealed)))),
         };
         if self.sessions.len() >= SESSIONS_MAX {
             return Err(NotAdmitted::Full);
@@ -235,6 +237,10 @@ impl AuthorityCore {
     }
 
     /// A frame of a session.
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "whatever else comes is out of turn"
+    )]
     pub fn on_frame(&mut self, out: &mut Outbox, now: Now, link: LinkId, frame: &[u8]) {
         let Some(session) = self.sessions.get_mut(&link) else {
             return;

@@ -16,6 +16,10 @@ use crate::protocol::pool::{Failure, jitter};
 use crate::protocol::session::{Message, Refusal, RequestNo, SessionError};
 
 impl Enrollment {
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "whatever else comes is out of turn"
+    )]
     pub(super) fn on_message(
         &mut self,
         node: &mut Node,

@@ -121,7 +121,10 @@ impl MemberCore {
             LinkEvent::Frame(bytes) if outlet.awaits_stranger(link) => {
                 self.put_off(now, link, bytes);
             }
-            event => outlet.on_event(&mut self.node, now, link, event),
+            event @ (LinkEvent::Connected(_)
+            | LinkEvent::Frame(_)
+            | LinkEvent::Closed(_)
+            | LinkEvent::Lane(_)) => outlet.on_event(&mut self.node, now, link, event),
         }
     }
 

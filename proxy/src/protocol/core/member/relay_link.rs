@@ -207,7 +207,8 @@ impl RelayLink {
             match event {
                 LinkEvent::Closed(_) => drop(self.old.remove(place)),
                 // Whatever a replaced session still says, the new one has said better.
-                _ => node.out.expect_frame(link),
+                LinkEvent::Frame(_) => node.out.expect_frame(link),
+                LinkEvent::Connected(_) | LinkEvent::Lane(_) => {}
             }
             return RelayNews::None;
         }
@@ -260,6 +261,10 @@ impl RelayLink {
         }
     }
 
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "whatever else comes is out of turn"
+    )]
     fn on_message(
         &mut self,
         node: &mut Node,

@@ -47,7 +47,7 @@ impl Parts {
     }
 
     /// Events of links that the relay's own enrollment made.
-    fn to_enrollment(&mut self, now: Now, link: LinkId, event: LinkEvent) {
+    fn enrollment_event(&mut self, now: Now, link: LinkId, event: LinkEvent) {
         let Some(relay) = &mut self.relay else {
             return;
         };
@@ -126,7 +126,7 @@ impl ServerCore {
                 }
             }
             Ok((link, LinkEvent::Closed(why))) => self.on_closed(now, link, why),
-            Ok((link, event)) => self.parts.to_enrollment(now, link, event),
+            Ok((link, event)) => self.parts.enrollment_event(now, link, event),
             Err(other) => self.on_other(now, other),
         }
     }
@@ -198,7 +198,7 @@ impl ServerCore {
         {
             return core.on_frame(&mut parts.out, now, &source.clock(), grant, link, &bytes);
         }
-        parts.to_enrollment(now, link, LinkEvent::Frame(bytes));
+        parts.enrollment_event(now, link, LinkEvent::Frame(bytes));
     }
 
     fn on_closed(&mut self, now: Now, link: LinkId, why: CloseReason) {
@@ -212,7 +212,7 @@ impl ServerCore {
         if let Some(relay) = parts.relay.as_mut().filter(|relay| relay.core.owns(link)) {
             return relay.core.on_closed(&mut parts.out, link);
         }
-        parts.to_enrollment(now, link, LinkEvent::Closed(why));
+        parts.enrollment_event(now, link, LinkEvent::Closed(why));
     }
 
     fn on_store(&mut self, now: Now, no: StoreNo, answer: Result<StoreReply, StoreError>) {

@@ -32,7 +32,7 @@ use crate::time::Instant;
 /// The lane that is being built.
 enum Building {
     Leg(LinkId, Leg),
-    Shaking(LinkId, InletShake, BundleId),
+    Shaking(LinkId, Box<InletShake>, BundleId),
     /// Adopted; the outlet's READY or DENIED is due.
     Waiting(LinkId, Lane, Instant),
 }
@@ -146,8 +146,8 @@ impl Inlet {
             Some(grant) => {
                 let hash = address_hash(&project, &self.config.via);
                 let role = Role::Inlet;
-                let (link, leg) =
-                    Leg::dial(&mut node.out, now.mono, grant, role, self.suites, hash);
+                let suites = node.suites(self.suites);
+                let (link, leg) = Leg::dial(&mut node.out, now.mono, grant, role, suites, hash);
                 self.building = Some(Building::Leg(link, leg));
             }
             None => self
@@ -192,7 +192,7 @@ impl Inlet {
                 }
             },
             Some(Building::Shaking(link, shake, bundle)) => {
-                self.on_frame_2(node, now, link, shake, bundle, bytes);
+                self.on_frame_2(node, now, link, *shake, bundle, bytes);
             }
             other @ (Some(Building::Waiting(..)) | None) => self.building = other,
         }
@@ -265,10 +265,10 @@ impl Inlet {
     }
 
     fn on_denied(&mut self, node: &mut Node, now: Now, link: LinkId, why: CloseReason) {
-        if !self
+        if self
             .building
             .as_ref()
-            .is_some_and(|building| building.link() == link)
+            .is_none_or(|building| building.link() != link)
         {
             return;
         }

@@ -24,7 +24,7 @@ impl Inlet {
             let side = Side {
                 project: &project,
                 address: &self.config.via,
-                suites: self.suites,
+                suites: node.suites(self.suites),
                 pair: node.keyring.pair(Purpose::Circuit),
                 evidence: &evidence,
             };
@@ -36,7 +36,7 @@ impl Inlet {
                 node.out
                     .deadline(link, now.mono, SHAKE_TIMEOUT, CloseReason::ShakeTimeout);
                 let bundle = BundleId(node.out.draw());
-                self.building = Some(Building::Shaking(link, shake, bundle));
+                self.building = Some(Building::Shaking(link, Box::new(shake), bundle));
             }
             Some(Err(error)) => self.on_shake_failed(node, now, link, &error),
             None => {
@@ -64,7 +64,7 @@ impl Inlet {
         let side = Side {
             project: &project,
             address: &self.config.via,
-            suites: self.suites,
+            suites: node.suites(self.suites),
             pair: node.keyring.pair(Purpose::Circuit),
             evidence: &evidence,
         };
@@ -114,9 +114,18 @@ impl Inlet {
         node.out.close(link, false, why);
         let record = match error {
             SessionError::Denied(denial) => denial_record("the outlet was denied", denial),
-            other => LogRecord::new(Level::Warn, "the handshake with the outlet failed")
-                .code(other.code())
-                .with("why", other),
+            SessionError::Malformed
+            | SessionError::Suite
+            | SessionError::Version(..)
+            | SessionError::Noise(_)
+            | SessionError::Evidence(_)
+            | SessionError::BadTag
+            | SessionError::Violation
+            | SessionError::Limit => {
+                LogRecord::new(Level::Warn, "the handshake with the outlet failed")
+                    .code(error.code())
+                    .with("why", error)
+            }
         };
         let code = record.code.unwrap_or(why.code());
         if self.is_news(code) {

@@ -36,7 +36,7 @@ enum Stage {
     /// Message 1 is due.
     Paired,
     /// Message 3 is due.
-    Shaking(OutletShake),
+    Shaking(Box<OutletShake>),
     Lane(Lane),
 }
 
@@ -172,7 +172,8 @@ impl Outlet {
             };
             self.session = Some(grant.session);
             let role = Role::Outlet;
-            let (link, leg) = Leg::dial(&mut node.out, now.mono, grant, role, self.suites, hash);
+            let suites = node.suites(self.suites);
+            let (link, leg) = Leg::dial(&mut node.out, now.mono, grant, role, suites, hash);
             self.stages.insert(link, Stage::Dialing(leg));
         }
     }

@@ -25,7 +25,7 @@ impl Outlet {
         let side = Side {
             project: &project,
             address: &self.address,
-            suites: self.suites,
+            suites: node.suites(self.suites),
             pair: node.keyring.pair(Purpose::Circuit),
             evidence: &evidence,
         };
@@ -34,7 +34,7 @@ impl Outlet {
                 node.out.send_frame(link, frame_2);
                 node.out
                     .deadline(link, now.mono, SHAKE_TIMEOUT, CloseReason::ShakeTimeout);
-                self.stages.insert(link, Stage::Shaking(shake));
+                self.stages.insert(link, Stage::Shaking(Box::new(shake)));
             }
             Err(error) => self.on_shake_failed(node, link, &error),
         }
