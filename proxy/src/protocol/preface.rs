@@ -113,7 +113,9 @@ impl Preface {
 
 /// Who else may have called, for a hint in the log.
 fn guess(bytes: &[u8; PREFACE]) -> PrefaceError {
-    const METHODS: [&[u8]; 9] = [
+    // Each is as long as it takes to tell it from others, and at most a preface. The last is
+    // how HTTP/2 begins.
+    const BEGINNINGS: [&[u8]; 10] = [
         b"GET ",
         b"PUT ",
         b"HEAD ",
@@ -123,13 +125,9 @@ fn guess(bytes: &[u8; PREFACE]) -> PrefaceError {
         b"DELETE ",
         b"CONNECT ",
         b"OPTIONS ",
+        b"PRI * HT",
     ];
-    if METHODS
-        .iter()
-        .any(|method| bytes.starts_with(&method[..method.len().min(PREFACE)]))
-    {
-        PrefaceError::Http
-    } else if bytes.starts_with(b"PRI * HT") {
+    if BEGINNINGS.iter().any(|method| bytes.starts_with(method)) {
         PrefaceError::Http
     } else if bytes.starts_with(&[0x16, 0x03]) {
         PrefaceError::Tls

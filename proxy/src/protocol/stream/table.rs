@@ -1,4 +1,8 @@
 //! The cells, state by state, and the record of which were visited.
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "a cell that is not written is empty"
+)]
 
 use super::{Action, Draining, Input, State};
 use crate::protocol::command::Role;
@@ -109,7 +113,7 @@ const fn drain(role: Role, d: Draining, input: Input) -> Option<(State, Action)>
         return None;
     }
     // An outlet sends nothing but CREDIT, ABORT and REFUSED before OPENED.
-    let peer_is_open = !d.read_end && !(inlet && d.opening);
+    let peer_is_open = !(d.read_end || inlet && d.opening);
     match input {
         Input::Data if peer_is_open => Some((State::Draining(d), Action::Discard)),
         Input::End if peer_is_open => Some((
