@@ -235,6 +235,7 @@ pub const RULES_MAX: usize = 64;
 /// Longest text of a refusal or of an error from outside that is kept or logged.
 pub const REASON_TEXT_MAX: usize = 256;
 
+
 // ---- control: drivers -----------------------------------------------------------------------
 
 /// Entries of the ring of control's own runtime: files only.
@@ -333,3 +334,6 @@ pub const TUNNEL_KEEPALIVE_PROBE: (Duration, u32) = (Duration::from_secs(5), 3);
 pub const SLEEP_MAX: Duration = Duration::from_secs(3600);
 /// Readiness events read by one epoll_wait.
 pub const EPOLL_EVENTS: usize = 512;
+/// Simulation: an engine that takes so many turns at one instant of the clock spins.
+pub const SIM_TURNS_MAX: u32 = 100_000;
+

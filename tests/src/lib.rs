@@ -1,43 +1,18 @@
-//! The harness of the integration tests: the binary, processes whose logs can be waited for,
-//! services and apps. Every port comes from the kernel, nothing sleeps: a test waits for a line of
-//! a log, for the end of a process, or for bytes, each with a deadline.
+//! Fixtures of the integration tests: real programs, real sockets, one behaviour at a time.
 //!
-//! Not a product: a broken assumption panics and says which.
+//! | module | what it gives a test |
+//! |---|---|
+//! | [`cli`] | the command line as a person types it, and small worlds for it |
+//! | [`process`] | a program that is watched through its output and ended by its id |
+//! | [`tcp`] | services and clients that know every byte they should see, and how a connection ended |
+//! | [`portal`] | a project with relay, outlet and inlet as processes of their own; the ways to a target |
+//! | [`postgres`] | a PostgreSQL server for one test binary, and the programs that talk to it |
+//!
+//! Nothing here sleeps for a fixed time: a wait ends with its event or fails at its deadline. Every
+//! port comes from the kernel.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
-
-pub mod net;
+pub mod cli;
+pub mod portal;
+pub mod postgres;
 pub mod process;
-pub mod world;
-
-use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
-use std::time::Duration;
-
-/// How long a test waits for anything before it fails. Generous: the machine may be busy.
-pub const DEADLINE: Duration = Duration::from_secs(30);
-
-/// The `adit` binary, built once per test process.
-pub fn binary() -> &'static Path {
-    static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| {
-        let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../proxy/Cargo.toml");
-        let built = escargot::CargoBuild::new()
-            .manifest_path(manifest)
-            .bin("adit")
-            .current_target()
-            .run()
-            .unwrap_or_else(|error| panic!("the binary must build: {error}"));
-        built.path().to_path_buf()
-    })
-}
-
-/// Whether io_uring can be used here, as the binary itself finds.
-pub fn has_uring() -> bool {
-    let world = world::World::new();
-    world.run(&["demo", "--engine", "uring"]).code == Some(0)
-}
+pub mod tcp;

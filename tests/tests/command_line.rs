@@ -2,8 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use tests::net;
-use tests::world::{Project, World, open_to_all};
+use tests::cli::net;
+use tests::cli::world::{Project, World, open_to_all};
 
 #[test]
 fn an_unknown_flag_suggests_the_near_match() {

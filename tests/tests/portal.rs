@@ -7,8 +7,8 @@
 )]
 
 use rustix::process::Signal;
-use tests::net::{self, exchange, expect_reset, pattern};
-use tests::world::{Project, World};
+use tests::cli::net::{self, exchange, expect_reset, pattern};
+use tests::cli::world::{Project, World};
 
 /// What must hold on either engine.
 fn bytes_arrive_both_ways(engine: &str) {
@@ -33,7 +33,7 @@ fn bytes_arrive_both_ways_on_epoll() {
 
 #[test]
 fn bytes_arrive_both_ways_on_uring() {
-    if !tests::has_uring() {
+    if !tests::cli::has_uring() {
         println!("SKIPPED: io_uring is not available here");
         return;
     }
@@ -214,7 +214,7 @@ fn a_command_starts_when_the_portal_is_ready_and_gives_its_exit_code() {
     .concat();
     let mut command = project.world.command_at("analysis", &args);
     command.env("ADIT_TICKET", ticket);
-    let mut inlet = tests::process::Running::start("inlet", &mut command);
+    let mut inlet = tests::cli::process::Running::start("inlet", &mut command);
     let (status, stdout) = inlet.wait();
     assert_eq!(status.code(), Some(7), "{}", inlet.log());
     assert_eq!(stdout, "started\n");

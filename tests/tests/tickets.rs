@@ -4,10 +4,10 @@
 
 use std::time::Instant;
 
-use tests::DEADLINE;
-use tests::net;
-use tests::process;
-use tests::world::{Project, World};
+use tests::cli::DEADLINE;
+use tests::cli::net;
+use tests::cli::process;
+use tests::cli::world::{Project, World};
 
 #[test]
 fn a_used_ticket_is_refused_and_says_by_whom() {

@@ -17,3 +17,7 @@ pub mod session;
 pub mod shake;
 pub mod store;
 pub mod stream;
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod testkit;

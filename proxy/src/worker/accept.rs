@@ -21,7 +21,6 @@ use super::link::Link;
 use super::net::code;
 use super::slab::SlotKey;
 use crate::engine::{Class, Close, Engine, Outcome, Sock};
-use crate::error::CloseReason;
 use crate::ids::{LinkId, PortalNo};
 use crate::limits::{LEG_PREFACE, PREFACE, STRANGER_TIMEOUT, STRANGERS_MAX, STRANGERS_PER_PREFIX};
 use crate::protocol::command::Event;
@@ -200,11 +199,12 @@ impl<E: Engine> Worker<E> {
                 self.stranger_is_leg(key);
             }
             Ok(Kind::Circuit) => self.stranger_drop(key),
-            Err(_) => {
+            Err(error) => {
+                let why = error.reason();
                 self.hint(Event::LegRefused {
                     member: None,
                     peer,
-                    why: CloseReason::NotAdit,
+                    why,
                 });
                 self.stranger_drop(key);
             }

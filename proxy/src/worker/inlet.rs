@@ -84,12 +84,12 @@ impl<E: Engine> Worker<E> {
     }
 
     /// Gives a waiting app a lane, or a place in the queue.
-    fn app_place(&mut self, key: SlotKey) {
+    pub(super) fn app_place(&mut self, key: SlotKey) {
         let now = self.now;
         let Some(stream) = self.stream(key) else {
             return;
         };
-        let (portal, waits_until) = (stream.portal, stream.began + LANE_WAIT);
+        let portal = stream.portal;
         let Some(inlet) = self.inlets.get_mut(&portal) else {
             return;
         };
@@ -98,7 +98,7 @@ impl<E: Engine> Worker<E> {
             None => {
                 let first = inlet.waiting.is_empty();
                 inlet.waiting.push_back(key);
-                self.net.set_deadline(key, waits_until.max(now));
+                self.net.set_deadline(key, now + LANE_WAIT);
                 self.net.watch(key);
                 if first {
                     self.hint(Event::LaneWanted { portal });
@@ -130,7 +130,8 @@ impl<E: Engine> Worker<E> {
     /// Opens the streams that came in earlier turns.
     pub(super) fn lane_open_fresh(&mut self, ix: LaneIx) {
         let (now, turn) = (self.now, self.turn);
-        let authority_millis = self.authority_millis();
+        // Before the authority's time is known the outlet refuses what is opened.
+        let authority_millis = self.shared.authority_millis(now).unwrap_or(0);
         loop {
             let Some(lane) = self.lanes.get_mut(ix) else {
                 return;
@@ -169,14 +170,6 @@ impl<E: Engine> Worker<E> {
                 Err(_) => self.app_give_up(key, CloseReason::Overloaded),
             }
         }
-    }
-
-    /// The authority's time now, for OPEN; before it is known the outlet will refuse what we open.
-    fn authority_millis(&self) -> u64 {
-        self.authority_time.map_or(0, |(millis, at)| {
-            let passed = u64::try_from(self.now.since(at).as_millis()).unwrap_or(u64::MAX);
-            millis.saturating_add(passed)
-        })
     }
 
     /// A lane takes streams from now on: apps that wait go there.

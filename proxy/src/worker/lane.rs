@@ -12,9 +12,9 @@
 use std::sync::Arc;
 
 use super::Worker;
+use super::batch::LaneTx;
 use super::conn::Conn;
 use super::lane_recv::LaneRx;
-use super::lane_send::LaneTx;
 use super::net::code;
 use super::slab::SlotKey;
 use crate::engine::{Class, Close, Engine, Outcome};
@@ -22,6 +22,7 @@ use crate::error::CloseReason;
 use crate::ids::{BundleId, LinkId, PortalNo};
 use crate::limits::LANES_MAX;
 use crate::protocol::command::{Adopt, Event, LaneCommand, LaneEvent, Permit, Role};
+use crate::protocol::frame;
 use crate::protocol::lane::{Lane, Reaction, StreamKey};
 
 /// A lane's place in the worker's table.
@@ -116,7 +117,8 @@ impl<E: Engine> Worker<E> {
         let rest = std::mem::take(&mut link.rx);
         let mut head = std::mem::take(&mut link.tx);
         if !adopt.last.is_empty() {
-            super::link::put_frame(&mut head, &adopt.last);
+            let put = frame::put(&adopt.last, &mut head);
+            debug_assert!(put.is_ok(), "control made a message that is too long");
         }
         let now = self.now;
         let ix = self.lanes.insert(Box::new(LaneConn {
@@ -132,7 +134,7 @@ impl<E: Engine> Worker<E> {
                 .map_or("", String::as_str)
                 .into(),
             permit: adopt.permit,
-            proto: Lane::new(adopt.role, now),
+            proto: Lane::new(adopt.role, &self.shared),
             tx: LaneTx::new(adopt.sealer, head, now),
             rx: LaneRx::new(adopt.opener, rest),
             dirty: false,
@@ -151,7 +153,6 @@ impl<E: Engine> Worker<E> {
 
     /// `Command::Lane`.
     pub(super) fn lane_command(&mut self, link: LinkId, what: LaneCommand) {
-        let now = self.now;
         let Some(ix) = self.lane_of(link) else { return };
         let Some(lane) = self.lanes.get_mut(ix) else {
             return;
@@ -163,7 +164,7 @@ impl<E: Engine> Worker<E> {
                 self.lane_set_deadline(ix);
             }
             LaneCommand::Credential(bytes) => {
-                lane.proto.credential(now, bytes);
+                lane.proto.credential(bytes);
                 self.lane_react(ix);
             }
             LaneCommand::Retire => self.lane_retire(ix),
@@ -253,12 +254,11 @@ impl<E: Engine> Worker<E> {
 
     /// No more streams here; live ones go on.
     pub(super) fn lane_retire(&mut self, ix: LaneIx) {
-        let now = self.now;
         let Some(lane) = self.lanes.get_mut(ix) else {
             return;
         };
         let (role, portal) = (lane.role, lane.portal);
-        lane.proto.retire(now);
+        lane.proto.retire();
         self.lane_react(ix);
         if role == Role::Inlet {
             self.inlet_lane_gone(portal, ix);
@@ -267,7 +267,6 @@ impl<E: Engine> Worker<E> {
 
     /// Ends the lane now, and with it all its streams: their apps see a reset.
     pub(super) fn lane_cut(&mut self, ix: LaneIx, why: CloseReason) {
-        let now = self.now;
         let Some(lane) = self.lanes.get_mut(ix) else {
             return;
         };
@@ -288,7 +287,7 @@ impl<E: Engine> Worker<E> {
         if let Some(shared) = lane.rx.take_stalled() {
             self.net.release_shared(shared);
         }
-        lane.proto.on_lost(now, why);
+        lane.proto.on_lost(why);
         self.lane_react(ix);
         if role == Role::Inlet {
             self.inlet_lane_gone(portal, ix);
@@ -330,12 +329,14 @@ impl<E: Engine> Worker<E> {
             Reaction::Deliver { key, .. } | Reaction::Hold { key, .. } => {
                 return self.net.slots.key_of(key.0);
             }
-            Reaction::Discard => {}
             Reaction::Connect { n, open } => {
                 self.note_arrival();
                 self.target_open(ix, n, &open);
             }
-            Reaction::Opened { .. } => {}
+            Reaction::Refused { n, why, open } => self.report_refused(ix, n, &open, why),
+            Reaction::Opened { key, .. } => self.with_stream(key, Self::stream_opened),
+            Reaction::Retry { key, .. } => self.with_stream(key, Self::stream_retry),
+            Reaction::Pong { .. } => {}
             Reaction::Resume { key, .. } => self.with_stream(key, Self::stream_credited),
             Reaction::FinToApp { key, .. } => self.with_stream(key, Self::stream_finish),
             Reaction::ResetApp { key, .. } => {

@@ -74,13 +74,12 @@ impl LaneRx {
     }
 }
 
-/// The next complete record of `bytes`, by its length.
+/// The length of the record that `bytes` begins with, once all of it is there.
 fn next_record(bytes: &[u8]) -> Result<Option<usize>, CloseReason> {
     let Some(header) = bytes.first_chunk::<RECORD_HEADER>() else {
         return Ok(None);
     };
-    let len = record::record_len(*header, LANE_RECORD_MAX).map_err(|_| CloseReason::Malformed)?;
-    let whole = RECORD_HEADER + len;
+    let whole = record::record_len(*header, LANE_RECORD_MAX).map_err(|_| CloseReason::Malformed)?;
     Ok((bytes.len() >= whole).then_some(whole))
 }
 
@@ -156,7 +155,7 @@ impl<E: Engine> Worker<E> {
         let payload_len = payload.len();
         lane.proto
             .on_record(self.now, header, payload)
-            .map_err(|_| CloseReason::Violation)?;
+            .map_err(crate::protocol::lane::Violation::reason)?;
         self.counters.records_received.add(1);
         while let Some(reaction) = self
             .lanes

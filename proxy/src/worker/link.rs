@@ -21,8 +21,9 @@ use super::slab::SlotKey;
 use crate::engine::{Class, Close, Engine, Outcome, SockOpt};
 use crate::error::CloseReason;
 use crate::ids::LinkId;
-use crate::limits::{DIAL_ADDRESSES_MAX, FRAME_MAX, LINK_LINGER, LINK_TX_MAX};
+use crate::limits::{DIAL_ADDRESSES_MAX, LINK_LINGER, LINK_TX_MAX};
 use crate::protocol::command::{Event, Expect};
+use crate::protocol::frame::{self, Piece};
 use crate::time::Instant;
 
 /// A dial that has not succeeded yet.
@@ -96,39 +97,16 @@ impl Link {
     /// # Errors
     /// `Malformed` as soon as a length is out of bounds, before anything is stored for it.
     fn cut(&mut self) -> Result<Option<Vec<u8>>, CloseReason> {
-        let (head, body) = match self.expect {
-            Expect::Nothing => return Ok(None),
-            Expect::Exact(len) => (0, usize::from(len)),
-            Expect::Frame => {
-                let Some(len) = self.rx.first_chunk() else {
-                    return Ok(None);
-                };
-                (len.len(), usize::from(u16::from_be_bytes(*len)))
-            }
-        };
-        if body == 0 || body > FRAME_MAX {
-            return Err(CloseReason::Malformed);
-        }
-        if self.rx.len() < head + body {
+        let piece = frame::cut(self.expect, &self.rx).map_err(|_| CloseReason::Malformed)?;
+        let Piece::Whole { body, taken } = piece else {
             return Ok(None);
-        }
+        };
         self.expect = Expect::Nothing;
-        let rest = self.rx.split_off(head + body);
+        let rest = self.rx.split_off(taken);
         let mut piece = std::mem::replace(&mut self.rx, rest);
-        piece.drain(..head);
+        piece.drain(..body.start);
         Ok(Some(piece))
     }
-}
-
-/// Puts `bytes` behind a u16 length, the way frames travel.
-pub(super) fn put_frame(out: &mut Vec<u8>, bytes: &[u8]) {
-    debug_assert!(
-        bytes.len() <= FRAME_MAX,
-        "control made a frame that is too long"
-    );
-    let len = u16::try_from(bytes.len()).unwrap_or(u16::MAX);
-    out.extend_from_slice(&len.to_be_bytes());
-    out.extend_from_slice(&bytes[..usize::from(len)]);
 }
 
 impl<E: Engine> Worker<E> {
@@ -230,7 +208,8 @@ impl<E: Engine> Worker<E> {
             return;
         }
         if framed && !bytes.is_empty() {
-            put_frame(&mut link.tx, bytes);
+            let put = frame::put(bytes, &mut link.tx);
+            debug_assert!(put.is_ok(), "control made a frame that is too long");
         } else {
             link.tx.extend_from_slice(bytes);
         }
@@ -463,6 +442,7 @@ impl<E: Engine> Worker<E> {
 #[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
+    use crate::limits::FRAME_MAX;
 
     fn link(expect: Expect, rx: &[u8]) -> Link {
         Link::new(LinkId(2), expect, rx.to_vec(), Vec::new())
@@ -471,7 +451,7 @@ mod tests {
     #[test]
     fn a_frame_is_cut_only_when_complete_and_the_rest_stays() {
         let mut whole = Vec::new();
-        put_frame(&mut whole, b"hello");
+        frame::put(b"hello", &mut whole).unwrap();
         whole.extend_from_slice(b"next");
         for cut in 0..7 {
             assert_eq!(
@@ -496,10 +476,6 @@ mod tests {
         );
         assert_eq!(
             link(Expect::Frame, &[0, 0]).cut(),
-            Err(CloseReason::Malformed)
-        );
-        assert_eq!(
-            link(Expect::Exact(0), &[]).cut(),
             Err(CloseReason::Malformed)
         );
     }

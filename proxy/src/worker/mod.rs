@@ -6,7 +6,7 @@
 //! | `slab`, `net`, `conn`, `timers` | slots with generations, what is in flight on them, what they are, their deadlines |
 //! | `accept`, `link` | listeners and strangers; framed connections carried for control |
 //! | `relay`, `relay_flow` | legs: waiting, paired, forwarded |
-//! | `lane`, `lane_send`, `lane_recv` | links that became lanes, and their two directions |
+//! | `lane`, `lane_send`, `lane_recv`, `batch` | links that became lanes, their two directions, what is sealed and not sent |
 //! | `inlet`, `outlet` | apps that want a stream, targets that streams want |
 //! | `stream`, `stream_out` | the sockets of apps and targets, and their two directions |
 //! | `drain` | stopping without cutting anybody, and stopping |
@@ -29,12 +29,14 @@ use std::sync::Arc;
 
 use crate::engine::{DoneList, Engine, Wait};
 use crate::ids::{LinkId, PortalNo};
-use crate::limits::{COMMANDS_PER_TURN, HINTS_MAX, SLOTS_RESERVED, STARVED_RETRY};
+use crate::limits::{COMMANDS_PER_TURN, CREDIT_BUDGET, HINTS_MAX, SLOTS_RESERVED, STARVED_RETRY};
 use crate::mailbox::{ToWorker, WorkerEnd};
 use crate::protocol::command::{Command, Event};
+use crate::protocol::lane::LaneShared;
 use crate::time::Instant;
 
 mod accept;
+mod batch;
 mod check;
 mod conn;
 pub mod counters;
@@ -52,6 +54,9 @@ mod slab;
 mod stream;
 mod stream_out;
 mod timers;
+
+#[cfg(all(test, feature = "sim"))]
+mod tests;
 
 use conn::Conn;
 use counters::Counters;
@@ -100,8 +105,8 @@ pub struct Worker<E: Engine> {
     touched: Vec<SlotKey>,
     inlets: BTreeMap<PortalNo, inlet::Inlet>,
     targets: BTreeMap<PortalNo, Targets>,
-    /// Milliseconds since 1970 by the authority's clock, and when it was that.
-    authority_time: Option<(u64, Instant)>,
+    /// The credit budget and the authority's time, for all lanes.
+    shared: LaneShared,
     outbox: VecDeque<Event>,
     hints: VecDeque<Event>,
     drain: drain::Drain,
@@ -141,7 +146,7 @@ impl<E: Engine> Worker<E> {
             touched: Vec::new(),
             inlets: BTreeMap::new(),
             targets: BTreeMap::new(),
-            authority_time: None,
+            shared: LaneShared::new(CREDIT_BUDGET),
             outbox: VecDeque::new(),
             hints: VecDeque::new(),
             drain: drain::Drain::default(),
@@ -304,7 +309,7 @@ impl<E: Engine> Worker<E> {
             Command::Targets { portal, targets } => self.set_targets(portal, targets),
             Command::Gate { portal, gate } => self.set_gate(portal, gate),
             Command::AuthorityTime { unix_millis, at } => {
-                self.authority_time = Some((unix_millis, at));
+                self.shared.set_authority_time(unix_millis, at);
             }
             Command::Drain { idle, deadline } => self.begin_drain(idle, deadline),
             Command::Stop => self.stop(),

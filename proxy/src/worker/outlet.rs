@@ -17,9 +17,9 @@ use crate::engine::{Close, Engine, Errno, SockOpt};
 use crate::error::CloseReason;
 use crate::ids::{PortalNo, StreamNo};
 use crate::limits::{CONNECTING_TIMEOUT, DIAL_ADDRESSES_MAX};
-use crate::protocol::command::{Event, Role};
+use crate::protocol::command::{Event, Role, StreamReport};
 use crate::protocol::record::Open;
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 
 /// A target that is being dialed.
 #[derive(Debug)]
@@ -53,12 +53,41 @@ impl<E: Engine> Worker<E> {
         match self.target_begin(ix, n, open) {
             Ok(key) => self.target_next(key),
             Err(why) => {
+                self.report_refused(ix, n, open, why);
                 if let Some(lane) = self.lanes.get_mut(ix) {
-                    lane.proto.on_connect_failed(self.now, n, why);
+                    lane.proto.on_connect_failed(n, why);
                     self.lane_react(ix);
                 }
             }
         }
+    }
+
+    /// An OPEN that was refused before anybody was contacted: for log and audit.
+    pub(super) fn report_refused(
+        &mut self,
+        ix: LaneIx,
+        n: StreamNo,
+        open: &Open,
+        why: CloseReason,
+    ) {
+        let Some(lane) = self.lanes.get(ix) else {
+            return;
+        };
+        let report = StreamReport {
+            portal: lane.portal,
+            role: Role::Outlet,
+            peer: lane.permit.peer,
+            bundle: lane.bundle,
+            stream: n.0,
+            target: open.target.clone(),
+            bytes_sent: 0,
+            bytes_received: 0,
+            duration: Duration::ZERO,
+            why,
+        };
+        self.counters.streams_total.add(1);
+        self.counters.count_end(why);
+        self.tell(Event::Stream(Box::new(report)));
     }
 
     fn target_begin(
@@ -146,7 +175,6 @@ impl<E: Engine> Worker<E> {
     }
 
     fn target_give_up(&mut self, key: SlotKey, why: CloseReason) {
-        let now = self.now;
         let Some(stream) = self.stream(key) else {
             return;
         };
@@ -161,14 +189,13 @@ impl<E: Engine> Worker<E> {
         if let Some((ix, n)) = place
             && let Some(lane) = self.lanes.get_mut(ix)
         {
-            lane.proto.on_connect_failed(now, n, why);
+            lane.proto.on_connect_failed(n, why);
             self.lane_react(ix);
         }
     }
 
     /// The target answered.
     pub(super) fn target_connected(&mut self, key: SlotKey) {
-        let now = self.now;
         let Some(stream) = self.stream_mut(key) else {
             return;
         };
@@ -177,7 +204,7 @@ impl<E: Engine> Worker<E> {
         if let Some((ix, n)) = self.stream(key).and_then(Stream::place)
             && let Some(lane) = self.lanes.get_mut(ix)
         {
-            lane.proto.on_connected(now, n);
+            lane.proto.on_connected(n);
             self.lane_react(ix);
         }
         self.stream_pump(key);

@@ -54,6 +54,11 @@ pub(super) enum Phase {
 pub(super) struct Rx {
     /// Received and not yet sealed.
     pub held: Option<(Buf, Range<usize>)>,
+    /// Where the bytes in `held` began when they came.
+    start: usize,
+    /// Inlet, before OPENED: the first bytes, sealed and kept, because a lane that retires may
+    /// refuse the stream before anybody was contacted.
+    first: Option<(Buf, Range<usize>)>,
     /// The app sent FIN, and the lane was told unless the stream is not open yet.
     pub ended: bool,
     /// In the lane's queue.
@@ -81,6 +86,8 @@ pub(super) struct Stream {
     pub target: Arc<str>,
     pub began: Instant,
     pub phase: Phase,
+    /// The target is connected.
+    opened: bool,
     pub rx: Rx,
     pub tx: Tx,
     /// Why the worker itself ended it before the lane knew it.
@@ -94,6 +101,8 @@ impl Rx {
     fn new() -> Self {
         Rx {
             held: None,
+            start: 0,
+            first: None,
             ended: false,
             queued: false,
             paused: false,
@@ -135,6 +144,7 @@ impl Stream {
             target,
             began: now,
             phase,
+            opened: role == Role::Outlet,
             rx: Rx::new(),
             tx: Tx::new(),
             why: None,
@@ -183,6 +193,7 @@ impl<E: Engine> Worker<E> {
                     "a receive was armed while one was held"
                 );
                 stream.rx.held = Some((buf, at..at + len));
+                stream.rx.start = at;
                 self.stream_queue(key);
             }
             (code::RECV, Outcome::Eof { buf }) => {
@@ -245,6 +256,10 @@ impl<E: Engine> Worker<E> {
             return;
         };
         let rx = &stream.rx;
+        if rx.first.is_some() {
+            // Nothing more is taken before the target answers: what was sent can be sent again.
+            return self.net.watch(key);
+        }
         if rx.held.is_some() || rx.ended || rx.paused {
             return;
         }
@@ -271,6 +286,62 @@ impl<E: Engine> Worker<E> {
         self.net.recv_any(key, class);
     }
 
+    /// Everything that was held is sealed: the app is read again, or its FIN passed on.
+    pub(super) fn stream_sealed(&mut self, key: SlotKey) {
+        let Some(stream) = self.stream_mut(key) else {
+            return;
+        };
+        let ended = stream.rx.ended;
+        match stream.rx.held.take() {
+            Some((buf, _)) if stream.opened => self.net.free(buf),
+            Some((buf, range)) => stream.rx.first = Some((buf, stream.rx.start..range.end)),
+            None => {}
+        }
+        if ended {
+            self.stream_tell_end(key);
+        } else {
+            self.stream_arm(key);
+        }
+    }
+
+    /// Inlet: the target is connected. The first bytes won't be needed again.
+    pub(super) fn stream_opened(&mut self, key: SlotKey) {
+        let Some(stream) = self.stream_mut(key) else {
+            return;
+        };
+        stream.opened = true;
+        if let Some((buf, _)) = stream.rx.first.take() {
+            self.net.free(buf);
+        }
+        self.stream_arm(key);
+    }
+
+    /// Inlet: the lane was retiring and nobody was contacted: the stream looks for another lane,
+    /// with all it has sent.
+    pub(super) fn stream_retry(&mut self, key: SlotKey) {
+        let Some(stream) = self.stream_mut(key) else {
+            return;
+        };
+        let Some((ix, _)) = stream.place() else {
+            return;
+        };
+        stream.lane = None;
+        stream.n = None;
+        stream.rx.queued = false;
+        let start = stream.rx.start;
+        if let Some(first) = stream.rx.first.take() {
+            stream.rx.held = Some(first);
+        } else if let Some((_, range)) = &mut stream.rx.held {
+            range.start = start;
+        }
+        stream.phase = Phase::Waiting;
+        self.counters.apps_waiting.add(1);
+        if let Some(lane) = self.lanes.get_mut(ix) {
+            lane.streams -= 1;
+        }
+        self.app_place(key);
+    }
+
     /// The app sent FIN: END follows its data, and from now on it is watched for a hang-up.
     fn stream_ended(&mut self, key: SlotKey) {
         let Some(stream) = self.stream_mut(key) else {
@@ -283,16 +354,17 @@ impl<E: Engine> Worker<E> {
 
     /// Tells the lane of the FIN, once the lane knows the stream and nothing is held.
     pub(super) fn stream_tell_end(&mut self, key: SlotKey) {
-        let now = self.now;
         let Some(stream) = self.stream(key) else {
             return;
         };
         let Some((ix, n)) = stream.place() else {
             return;
         };
-        debug_assert!(stream.rx.held.is_none(), "END would overtake data");
+        if stream.rx.held.is_some() {
+            return;
+        }
         if let Some(lane) = self.lanes.get_mut(ix) {
-            lane.proto.on_app_fin(now, n);
+            lane.proto.on_app_fin(n);
             self.lane_react(ix);
         }
         self.stream_pump(key);
@@ -312,7 +384,6 @@ impl<E: Engine> Worker<E> {
 
     /// The app or target reset its connection, or it is unusable.
     pub(super) fn stream_app_reset(&mut self, key: SlotKey) {
-        let now = self.now;
         let Some(stream) = self.stream(key) else {
             return;
         };
@@ -323,7 +394,7 @@ impl<E: Engine> Worker<E> {
             Some((ix, n)) => {
                 self.stream_stop(key, Close::Reset);
                 if let Some(lane) = self.lanes.get_mut(ix) {
-                    lane.proto.on_app_reset(now, n, CloseReason::AppReset);
+                    lane.proto.on_app_reset(n, CloseReason::AppReset);
                     self.lane_react(ix);
                 }
             }
@@ -356,7 +427,13 @@ impl<E: Engine> Worker<E> {
             clean: how == Close::Fin,
         };
         stream.tx.forget();
-        if let Some((buf, _)) = stream.rx.held.take() {
+        for (buf, _) in stream
+            .rx
+            .held
+            .take()
+            .into_iter()
+            .chain(stream.rx.first.take())
+        {
             self.net.free(buf);
         }
         self.net.terminate(key, how);
@@ -364,7 +441,6 @@ impl<E: Engine> Worker<E> {
 
     /// The socket is closed: the slot is free once the lane has no use for it.
     pub(super) fn stream_closed(&mut self, key: SlotKey) {
-        let now = self.now;
         let Some(stream) = self.stream(key) else {
             return;
         };
@@ -376,7 +452,7 @@ impl<E: Engine> Worker<E> {
                 && stream.role == Role::Outlet
                 && let Some(lane) = self.lanes.get_mut(ix)
             {
-                lane.proto.on_app_closed(now, n);
+                lane.proto.on_app_closed(n);
                 self.lane_react(ix);
             }
             return;

@@ -134,14 +134,13 @@ impl<E: Engine> Worker<E> {
 
     /// The app's socket has taken so many bytes: credit for the peer.
     fn stream_delivered(&mut self, key: SlotKey, len: usize) {
-        let now = self.now;
         let Some((ix, n)) = self.stream(key).and_then(super::stream::Stream::place) else {
             return;
         };
         if len > 0
             && let Some(lane) = self.lanes.get_mut(ix)
         {
-            lane.proto.on_delivered(now, n, len);
+            lane.proto.on_delivered(n, len);
             self.lane_react(ix);
         }
     }

@@ -84,7 +84,8 @@ impl TicketSpec {
         }
     }
 
-    fn grants(&self) -> Grants {
+    /// What the redeemer gets.
+    pub fn grants(&self) -> Grants {
         let default = || match self.may_serve.is_empty() {
             true => Connect::All,
             false => Connect::Only(Vec::new()),

@@ -177,7 +177,7 @@ impl AuthorityCore {
         let own: Vec<LinkId> = own.map(|(_, link)| *link).collect();
         if own.len() >= SESSIONS_PER_MEMBER_MAX {
             // Its oldest goes: most likely one that was lost unnoticed.
-            for oldest in own.first() {
+            if let Some(oldest) = own.first() {
                 out.close(*oldest, false, CloseReason::Replaced);
                 self.on_closed(*oldest);
             }

@@ -648,11 +648,9 @@ impl Enrollment {
     }
 }
 
-fn target(authority: &Authority) -> Target<'_> {
-    let (project, addresses) = (authority.project, &authority.addresses);
+fn target(authority: &Authority) -> Target {
     Target {
-        project,
-        addresses,
+        project: authority.project,
         grant: Grant::Nothing,
     }
 }

@@ -32,6 +32,21 @@ mod strangers;
 mod text;
 mod uplink;
 
+#[cfg(test)]
+#[expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+mod tests;
+#[cfg(test)]
+#[expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+mod world;
+
 pub use admin::{AdminCall, AdminDesk, AdminReply, TicketSpec};
 pub use config::{
     AuthorityConfig, InletConfig, MemberConfig, OutletConfig, RelayConfig, ServerConfig,

@@ -33,12 +33,10 @@ use crate::protocol::pool::{Backoff, Failure};
 use crate::protocol::session::{Dialing, Kind, Message, RequestNo, Sealed, SessionError};
 use crate::time::Instant;
 
-/// Whom an uplink dials and what it shows there.
-pub struct Target<'a> {
+/// Whom an uplink means and what it shows there.
+pub struct Target {
     /// The project.
     pub project: Id,
-    /// Where, in order of preference.
-    pub addresses: &'a [HostPort],
     /// What the authority said of this node, as far as this server may see it.
     pub grant: Grant,
 }
@@ -81,6 +79,8 @@ pub enum UplinkNews {
 /// See the module.
 pub struct Uplink {
     kind: Kind,
+    /// It replaces one that still works: no news for a user.
+    quiet: bool,
     state: State,
     backoff: Backoff,
     /// Which of the addresses is next.
@@ -98,6 +98,7 @@ impl Uplink {
     pub fn new(kind: Kind, now: Instant) -> Self {
         Uplink {
             kind,
+            quiet: false,
             state: State::Waiting,
             backoff: Backoff::default(),
             cursor: 0,
@@ -105,6 +106,14 @@ impl Uplink {
             failures: 0,
             why: None,
             logged: false,
+        }
+    }
+
+    /// The same, to replace a session that still works.
+    pub fn replacement(kind: Kind, now: Instant) -> Self {
+        Uplink {
+            quiet: true,
+            ..Uplink::new(kind, now)
         }
     }
 
@@ -128,11 +137,6 @@ impl Uplink {
             State::Open(open) => Some(open.at),
             State::Waiting | State::Resolving(_) | State::Dialing { .. } => None,
         }
-    }
-
-    /// Why the last attempt failed.
-    pub fn why(&self) -> Option<&(Code, String)> {
-        self.why.as_ref()
     }
 
     /// What `status` shows.
@@ -171,7 +175,7 @@ impl Uplink {
         &mut self,
         node: &mut Node,
         now: Now,
-        target: &Target<'_>,
+        target: &Target,
         answer: Result<Vec<SocketAddr>, String>,
     ) {
         let why = match answer {
@@ -192,7 +196,7 @@ impl Uplink {
         );
     }
 
-    fn dial(&mut self, node: &mut Node, now: Now, target: &Target<'_>, to: Vec<SocketAddr>) {
+    fn dial(&mut self, node: &mut Node, now: Now, target: &Target, to: Vec<SocketAddr>) {
         let pair = node.keyring.pair(self.kind.purpose());
         match Dialing::start(self.kind, &target.project, pair, node.out.random()) {
             Ok((dialing, hello)) => {
@@ -222,7 +226,7 @@ impl Uplink {
         &mut self,
         node: &mut Node,
         now: Now,
-        target: &Target<'_>,
+        target: &Target,
         event: Event,
         check: impl FnOnce(&mut Node, &Evidence, &StaticPublic) -> Result<(), Denial>,
     ) -> UplinkNews {
@@ -255,7 +259,7 @@ impl Uplink {
         &mut self,
         node: &mut Node,
         now: Now,
-        target: &Target<'_>,
+        target: &Target,
         frame: &[u8],
         check: impl FnOnce(&mut Node, &Evidence, &StaticPublic) -> Result<(), Denial>,
     ) -> UplinkNews {
@@ -307,8 +311,14 @@ impl Uplink {
         node.out
             .deadline(link, now.mono, SESSION_DEAD, CloseReason::SessionDead);
         let who = self.who();
-        node.out
-            .log(LogRecord::new(Level::Info, format!("{who} reached")).with("address", at));
+        let level = if self.quiet {
+            Level::Debug
+        } else {
+            Level::Info
+        };
+        self.quiet = false;
+        let record = LogRecord::new(level, format!("{who} reached"));
+        node.out.log(record.with("address", at));
         node.out.status_changed();
         self.since = now.mono;
         self.failures = 0;
@@ -440,7 +450,12 @@ impl Uplink {
         let changed = self.why.as_ref().is_none_or(|(before, _)| *before != code);
         if !self.logged || (changed && failure == Failure::Refused) {
             let who = self.who();
-            let record = LogRecord::new(Level::Warn, format!("{who} can't be reached")).code(code);
+            let level = if self.quiet {
+                Level::Debug
+            } else {
+                Level::Warn
+            };
+            let record = LogRecord::new(level, format!("{who} can't be reached")).code(code);
             node.out.log(record.with("why", &why));
             self.logged = true;
         }

@@ -80,4 +80,10 @@ impl InletShake {
         };
         Ok((shaken, frame_3))
     }
+
+    /// The bare handshake, for tests that lie in message 3.
+    #[cfg(test)]
+    pub(super) fn into_initiator(self) -> Initiator {
+        self.initiator
+    }
 }

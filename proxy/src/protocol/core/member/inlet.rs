@@ -340,7 +340,8 @@ impl Inlet {
                     let record = LogRecord::new(Level::Info, "portal open")
                         .with("address", &self.config.via)
                         .with("peer", lane.peer)
-                        .with("peer_name", &lane.name);
+                        .with("peer_name", &lane.name)
+                        .with("bundle", format_args!("{:?}", lane.bundle));
                     node.out.log(record);
                 }
                 self.lanes.insert(link, lane);

@@ -5,12 +5,12 @@ use std::net::SocketAddr;
 use crypto::leg::LegKey;
 use crypto::suite::SuiteMask;
 
-use super::wire::{self as leg, Answer};
 use crate::error::CloseReason;
 use crate::ids::{AddressHash, LinkId, SessionId};
 use crate::limits::{DIAL_TIMEOUT, LEG_ANSWER};
 use crate::protocol::command::{Command, Expect, Role};
 use crate::protocol::core::outbox::Outbox;
+use crate::protocol::leg::{self, Answer};
 use crate::protocol::pool::Failure;
 use crate::time::Instant;
 

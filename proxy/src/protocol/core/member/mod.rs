@@ -16,6 +16,5 @@ mod outlet;
 mod peer;
 mod relay_link;
 mod targets;
-mod wire;
 
 pub use node_core::MemberCore;

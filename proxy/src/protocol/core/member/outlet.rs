@@ -368,6 +368,12 @@ impl Outlet {
             || peers().filter(|other| other == peer).count() >= OUTLET_LANES_PER_MEMBER_MAX
     }
 
+    fn has_lane(&self, peer: &crypto::Id) -> bool {
+        self.stages
+            .values()
+            .any(|stage| matches!(stage, Stage::Lane(lane) if lane.peer == *peer))
+    }
+
     fn deny(&mut self, node: &mut Node, link: LinkId, proposal: Proposal, why: CloseReason) {
         if let Ok(bytes) = proposal.deny(why) {
             let then = Expect::Nothing;
@@ -432,7 +438,8 @@ impl Outlet {
             .with("why", why)
             .with("address", &self.address)
             .with("peer", lane.peer)
-            .with("peer_name", &lane.name);
+            .with("peer_name", &lane.name)
+            .with("bundle", format_args!("{:?}", lane.bundle));
         node.out.log(record);
         node.out.status_changed();
     }
@@ -444,10 +451,17 @@ impl Outlet {
         let keep = match what {
             LaneEvent::Ready => {
                 lane.ready = true;
-                let record = LogRecord::new(Level::Info, "an inlet has a lane")
+                // A replacement of a lane that still works is no news.
+                let level = if self.has_lane(&lane.peer) {
+                    Level::Debug
+                } else {
+                    Level::Info
+                };
+                let record = LogRecord::new(level, "an inlet has a lane")
                     .with("address", &self.address)
                     .with("peer", lane.peer)
-                    .with("peer_name", &lane.name);
+                    .with("peer_name", &lane.name)
+                    .with("bundle", format_args!("{:?}", lane.bundle));
                 node.out.log(record);
                 node.out.status_changed();
                 true

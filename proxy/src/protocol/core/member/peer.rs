@@ -57,7 +57,7 @@ pub struct Lane {
     pub peer: Id,
     /// Its name.
     pub name: String,
-    /// Names both ends' logs agree on.
+    /// The name on which the logs of both ends agree.
     pub bundle: BundleId,
     /// READY was sent or read.
     pub ready: bool,

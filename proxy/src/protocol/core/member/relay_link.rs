@@ -66,6 +66,14 @@ impl Session {
         }
     }
 
+    /// One that takes over from another that still works.
+    fn replacement(now: Instant) -> Session {
+        Session {
+            uplink: Uplink::replacement(Kind::Relay, now),
+            ..Session::new(now)
+        }
+    }
+
     fn usable(&self) -> bool {
         self.welcome.is_some() && self.served.is_some() && self.uplink.open_at().is_some()
     }
@@ -345,7 +353,7 @@ impl RelayLink {
             self.active.uplink.begin(node, now, &relays.addresses);
             if due(&self.remake) && self.coming.is_none() {
                 self.remake = now.mono + jitter(RELAY_SESSION_LIFE / 30, node.out.random());
-                let coming = self.coming.insert(Session::new(now.mono));
+                let coming = self.coming.insert(Session::replacement(now.mono));
                 coming.uplink.begin(node, now, &relays.addresses);
             }
         }
@@ -420,11 +428,9 @@ impl Relays {
         })
     }
 
-    fn target(&self) -> Target<'_> {
-        let (project, addresses) = (self.project, &self.addresses);
+    fn target(&self) -> Target {
         Target {
-            project,
-            addresses,
+            project: self.project,
             grant: self.grant.clone(),
         }
     }

@@ -4,7 +4,7 @@ use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread;
 
-use crate::DEADLINE;
+use crate::cli::DEADLINE;
 
 /// A port that was free a moment ago: for processes that must be told where to listen before they
 /// start.

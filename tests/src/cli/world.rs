@@ -7,8 +7,8 @@ use std::process::Command;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::net;
-use crate::process::{self, Output, Running};
+use crate::cli::net;
+use crate::cli::process::{self, Output, Running};
 
 /// A directory of homes; gone when it is dropped.
 #[derive(Debug)]
@@ -47,7 +47,7 @@ impl World {
 
     /// A command that uses the home of this name.
     pub fn command_at(&self, home: &str, args: &[&str]) -> Command {
-        let mut command = process::command(crate::binary());
+        let mut command = process::command(crate::cli::binary());
         command.env("ADIT_HOME", self.path(home)).args(args);
         if let Some(engine) = &self.engine {
             command.env("ADIT_ENGINE", engine);
