@@ -334,6 +334,21 @@ pub const TUNNEL_KEEPALIVE_PROBE: (Duration, u32) = (Duration::from_secs(5), 3);
 pub const SLEEP_MAX: Duration = Duration::from_secs(3600);
 /// Readiness events read by one epoll_wait.
 pub const EPOLL_EVENTS: usize = 512;
+/// io_uring: submissions that fit between two entries of the kernel; more enter it once more.
+pub const URING_SQ: u32 = 1024;
+/// io_uring: completions that fit before the kernel keeps them in a list of its own (which loses
+/// none either): two per socket, within these.
+pub const URING_CQ_MIN: u32 = 2048;
+/// See [`URING_CQ_MIN`].
+pub const URING_CQ_MAX: u32 = 16 * 1024;
+/// io_uring: most provided buffers of one group; the fewest that are worth one are 64 in the long
+/// run (8 cost 9 %), but small pools get by with less.
+pub const URING_GROUP_MAX: u32 = 256;
+/// See [`URING_GROUP_MAX`].
+pub const URING_GROUP_MIN: u32 = 8;
+/// io_uring: how often the end of an engine waits a millisecond for the kernel to let go of its
+/// buffers; after that their memory is kept for ever.
+pub const URING_DRAIN_TURNS: u32 = 1000;
 /// Simulation: an engine that takes so many turns at one instant of the clock spins.
 pub const SIM_TURNS_MAX: u32 = 100_000;
 
