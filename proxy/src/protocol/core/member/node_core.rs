@@ -123,7 +123,7 @@ impl MemberCore {
         }
         if self.relay.owns(link) {
             let news = self.relay.on_event(&mut self.node, now, link, event);
-            return self.on_relay(news);
+            return self.on_relay(now, news);
         }
         if let Some(inlet) = self.inlets.iter_mut().find(|inlet| inlet.owns(link)) {
             return inlet.on_event(&mut self.node, now, link, event);
@@ -206,7 +206,7 @@ impl MemberCore {
         }
     }
 
-    fn on_relay(&mut self, news: RelayNews) {
+    fn on_relay(&mut self, now: Now, news: RelayNews) {
         match news {
             RelayNews::None | RelayNews::Lost => {}
             RelayNews::Ready => {
@@ -214,7 +214,7 @@ impl MemberCore {
                     inlet.wake();
                 }
                 for outlet in &mut self.outlets {
-                    outlet.on_session(&mut self.node, &self.relay);
+                    outlet.on_session(&mut self.node, now, &self.relay);
                 }
             }
             RelayNews::Served => {

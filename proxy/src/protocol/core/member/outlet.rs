@@ -16,7 +16,9 @@ use super::relay_link::RelayLink;
 use super::targets::Targets;
 use crate::error::{CloseReason, Code, Problem};
 use crate::ids::{AddressHash, LinkId, PortalNo, SessionId};
-use crate::limits::{OUTLET_LANES_MAX, OUTLET_LANES_PER_MEMBER_MAX, PAIRED_IDLE, SHAKE_TIMEOUT};
+use crate::limits::{
+    OUTLET_LANES_MAX, OUTLET_LANES_PER_MEMBER_MAX, PAIRED_IDLE, RELAY_SESSION_LINGER, SHAKE_TIMEOUT,
+};
 use crate::protocol::command::{
     Adopt, Command, Event, Expect, LaneCommand, LaneEvent, Permit, Role, address_hash,
 };
@@ -52,8 +54,10 @@ pub struct Outlet {
     pub targets: Targets,
     pool: ParkPool,
     stages: BTreeMap<LinkId, Stage>,
-    /// The session under which legs are parked now; those of others count no more.
+    /// The session under which legs are parked now; those of others count no more …
     session: Option<SessionId>,
+    /// … and are let go at this time: the relay forgets the key of a session that has ended.
+    let_go: Instant,
     /// Whether the relay lets this node serve the address.
     permitted: Option<bool>,
     open_logged: bool,
@@ -80,6 +84,7 @@ impl Outlet {
             pool: ParkPool::default(),
             stages: BTreeMap::new(),
             session: None,
+            let_go: Instant::FAR_FUTURE,
             permitted: None,
             open_logged: false,
             trouble: None,
@@ -101,9 +106,11 @@ impl Outlet {
         matches!(self.stages.get(&link), Some(Stage::Paired))
     }
 
-    /// There is a usable session: park anew, under it.
-    pub fn on_session(&mut self, node: &mut Node, relay: &RelayLink) {
+    /// There is a usable session: park anew, under it. Legs of the one before stay until those
+    /// of this one are there.
+    pub fn on_session(&mut self, node: &mut Node, now: Now, relay: &RelayLink) {
         self.pool.start_over();
+        self.let_go = now.mono + RELAY_SESSION_LINGER;
         self.on_served(node, relay);
     }
 
@@ -135,8 +142,23 @@ impl Outlet {
         }
     }
 
+    fn let_go(&mut self, node: &mut Node) {
+        self.let_go = Instant::FAR_FUTURE;
+        let current = self.session;
+        let old = |stage: &Stage| match stage {
+            Stage::Dialing(leg) | Stage::Parked(leg) => Some(leg.session) != current,
+            Stage::Paired | Stage::Shaking(_) | Stage::Lane(_) => false,
+        };
+        for (link, _) in self.stages.extract_if(.., |_, stage| old(stage)) {
+            node.out.close(link, false, CloseReason::Replaced);
+        }
+    }
+
     /// Dials the legs that are missing.
     pub fn begin(&mut self, node: &mut Node, now: Now, relay: &mut RelayLink) {
+        if self.let_go <= now.mono {
+            self.let_go(node);
+        }
         let project = node
             .membership
             .as_ref()
@@ -169,7 +191,7 @@ impl Outlet {
         } else {
             Instant::FAR_FUTURE
         };
-        park.min(self.targets.next_timer())
+        park.min(self.targets.next_timer()).min(self.let_go)
     }
 
     /// An event of a link that is [owned](Self::owns).

@@ -48,6 +48,8 @@ struct Session {
     welcome: Option<Welcome>,
     /// The relay's answer to `Serve`; a node without outlets needs none.
     served: Option<Vec<RelayAddress>>,
+    /// Serial of the pass that the relay was shown in the handshake.
+    shown: Option<u64>,
 }
 
 struct Welcome {
@@ -63,6 +65,7 @@ impl Session {
             uplink: Uplink::new(Kind::Relay, now),
             welcome: None,
             served: None,
+            shown: None,
         }
     }
 
@@ -220,7 +223,11 @@ impl RelayLink {
             .uplink
             .on_event(node, now, &relays.target(), event, check);
         match news {
-            UplinkNews::None | UplinkNews::Up => RelayNews::None,
+            UplinkNews::None => RelayNews::None,
+            UplinkNews::Up => {
+                session.shown = serial(node);
+                RelayNews::None
+            }
             UplinkNews::Down => self.on_down(node, coming),
             UplinkNews::Message(request, message) => {
                 self.on_message(node, now, coming, request, message)
@@ -304,6 +311,10 @@ impl RelayLink {
                 let problem = Problem::RelayDenied;
                 let why = format!("{problem} (code {})", Code(refusal.code));
                 session.uplink.refused(node, now, problem.code(), why);
+                if serial(node) != session.shown {
+                    // What was refused is not what this node would show now.
+                    session.uplink.wake();
+                }
                 self.on_down(node, coming)
             }
             _ => {
@@ -406,6 +417,12 @@ impl RelayLink {
         self.active.uplink.close(node, CloseReason::Stopping, true);
         self.active.forget();
     }
+}
+
+/// Serial of this node's pass.
+fn serial(node: &Node) -> Option<u64> {
+    let membership = node.membership.as_ref()?;
+    Some(membership.pass.body().serial)
 }
 
 /// Where the project's relays are, what they are shown, and how they are judged.
