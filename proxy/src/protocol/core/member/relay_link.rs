@@ -18,8 +18,8 @@ use super::legs::LegGrant;
 use crate::error::{CloseReason, Code, Problem};
 use crate::ids::{AddressHash, LinkId, SessionId};
 use crate::limits::{RELAY_SESSION_LIFE, RELAY_SESSION_LINGER};
-use crate::protocol::command::Event;
 use crate::protocol::core::io::{Level, LogRecord, Now, ResolveNo};
+use crate::protocol::core::link_event::LinkEvent;
 use crate::protocol::core::membership::Pinned;
 use crate::protocol::core::node::{NoRevocations, Node};
 use crate::protocol::core::status::Reach;
@@ -48,6 +48,8 @@ struct Session {
     welcome: Option<Welcome>,
     /// The relay's answer to `Serve`; a node without outlets needs none.
     served: Option<Vec<RelayAddress>>,
+    /// Serial of the pass that the relay was shown in the handshake.
+    shown: Option<u64>,
 }
 
 struct Welcome {
@@ -63,6 +65,7 @@ impl Session {
             uplink: Uplink::new(Kind::Relay, now),
             welcome: None,
             served: None,
+            shown: None,
         }
     }
 
@@ -193,12 +196,19 @@ impl RelayLink {
     }
 
     /// An event of a link that is [owned](Self::owns).
-    pub fn on_event(&mut self, node: &mut Node, now: Now, link: LinkId, event: Event) -> RelayNews {
+    pub fn on_event(
+        &mut self,
+        node: &mut Node,
+        now: Now,
+        link: LinkId,
+        event: LinkEvent,
+    ) -> RelayNews {
         if let Some(place) = self.old.iter().position(|(old, _)| *old == link) {
             match event {
-                Event::Closed { .. } => drop(self.old.remove(place)),
+                LinkEvent::Closed(_) => drop(self.old.remove(place)),
                 // Whatever a replaced session still says, the new one has said better.
-                _ => node.out.expect_frame(link),
+                LinkEvent::Frame(_) => node.out.expect_frame(link),
+                LinkEvent::Connected(_) | LinkEvent::Lane(_) => {}
             }
             return RelayNews::None;
         }
@@ -218,9 +228,13 @@ impl RelayLink {
             |_: &mut Node, shown: &Evidence, key: &StaticPublic| relays.check(time, shown, key);
         let news = session
             .uplink
-            .on_event(node, now, &relays.target(), event, check);
+            .on_event(node, now, &relays.target(), link, event, check);
         match news {
-            UplinkNews::None | UplinkNews::Up => RelayNews::None,
+            UplinkNews::None => RelayNews::None,
+            UplinkNews::Up => {
+                session.shown = serial(node);
+                RelayNews::None
+            }
             UplinkNews::Down => self.on_down(node, coming),
             UplinkNews::Message(request, message) => {
                 self.on_message(node, now, coming, request, message)
@@ -247,6 +261,10 @@ impl RelayLink {
         }
     }
 
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "whatever else comes is out of turn"
+    )]
     fn on_message(
         &mut self,
         node: &mut Node,
@@ -304,6 +322,10 @@ impl RelayLink {
                 let problem = Problem::RelayDenied;
                 let why = format!("{problem} (code {})", Code(refusal.code));
                 session.uplink.refused(node, now, problem.code(), why);
+                if serial(node) != session.shown {
+                    // What was refused is not what this node would show now.
+                    session.uplink.wake();
+                }
                 self.on_down(node, coming)
             }
             _ => {
@@ -406,6 +428,12 @@ impl RelayLink {
         self.active.uplink.close(node, CloseReason::Stopping, true);
         self.active.forget();
     }
+}
+
+/// Serial of this node's pass.
+fn serial(node: &Node) -> Option<u64> {
+    let membership = node.membership.as_ref()?;
+    Some(membership.pass.body().serial)
 }
 
 /// Where the project's relays are, what they are shown, and how they are judged.

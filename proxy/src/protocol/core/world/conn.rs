@@ -138,7 +138,7 @@ impl World {
             Command::LegKey(entry) => self.host_mut(host).relay_worker.publish(*entry),
             Command::LegKeyGone { session } => {
                 let now = self.now;
-                self.host_mut(host).relay_worker.gone(session, now);
+                self.host_mut(host).relay_worker.end_session(session, now);
             }
             Command::Targets { targets, .. } => self.host_mut(host).targets = targets,
             Command::Gate { portal, gate } => {
@@ -271,13 +271,7 @@ impl World {
 
     /// An end closed its connection: it hears nothing, the other end does.
     pub(super) fn close(&mut self, no: u64, from: usize) {
-        let host = self.conns.get(&no).map(|conn| conn.ends[from].host);
-        let lane = self
-            .conns
-            .get(&no)
-            .is_some_and(|conn| matches!(conn.ends[from].carrier, Carrier::Joined(_)));
-        let _ = lane;
-        self.drop_conn(no, host.map(|_| from), CloseReason::TunnelLost);
+        self.drop_conn(no, Some(from), CloseReason::TunnelLost);
     }
 
     /// A connection breaks; the ends on `silent` hear nothing.
@@ -296,7 +290,11 @@ impl World {
         let Some(conn) = self.conns.remove(&no) else {
             return;
         };
+        let now = self.now;
         for (which, end) in conn.ends.into_iter().enumerate() {
+            if matches!(end.carrier, Carrier::Leg | Carrier::Joined(_)) {
+                self.host_mut(end.host).relay_worker.leg_gone(no, now);
+            }
             if let Carrier::Joined(other) = end.carrier {
                 self.drop_conn(other, Some(1), why);
                 continue;
@@ -304,18 +302,17 @@ impl World {
             if Some(which) == quiet {
                 continue;
             }
-            self.tell_closed(end, no, why);
+            self.tell_closed(end, why);
         }
     }
 
-    fn tell_closed(&mut self, end: End, no: u64, why: CloseReason) {
+    fn tell_closed(&mut self, end: End, why: CloseReason) {
         match end.carrier {
             Carrier::Link(link) => {
                 self.input(end.host, Input::Event(Event::Closed { link, why }));
             }
             Carrier::Lane(link, _) => self.lane_closed(end.host, link, why),
-            Carrier::Leg => self.host_mut(end.host).relay_worker.leg_gone(no),
-            Carrier::Fresh | Carrier::Joined(_) => {}
+            Carrier::Fresh | Carrier::Leg | Carrier::Joined(_) => {}
         }
     }
 
@@ -356,8 +353,7 @@ impl World {
                     let link = *link;
                     self.lane_closed(host, link, why);
                 }
-                Carrier::Leg => self.answer_no_outlet(no, host),
-                Carrier::Fresh | Carrier::Joined(_) => {}
+                Carrier::Fresh | Carrier::Leg | Carrier::Joined(_) => {}
             }
             self.drop_conn(no, Some(which), CloseReason::TunnelLost);
         }

@@ -167,6 +167,7 @@ impl Host {
     pub fn kill(&mut self) {
         self.core = None;
         self.inputs.clear();
+        self.relay_worker = RelayWorker::default();
     }
 
     /// Whether it runs.
@@ -198,9 +199,11 @@ impl Host {
     }
 
     pub fn next_timer(&self) -> Instant {
-        self.core
+        let core = self
+            .core
             .as_ref()
-            .map_or(Instant::FAR_FUTURE, |core| core.next_timer())
+            .map_or(Instant::FAR_FUTURE, |core| core.next_timer());
+        core.min(self.relay_worker.next_timer())
     }
 
     pub fn take_outputs(&mut self) -> Vec<Output> {

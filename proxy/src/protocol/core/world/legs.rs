@@ -1,69 +1,60 @@
-//! A relay's worker: checks legs by the keys that its core published, parks and pairs them.
+//! A relay's worker: the real tables of legs and pairs, with connections that are emulated.
 
-use std::collections::{BTreeMap, VecDeque};
-
-use crypto::Id;
-use crypto::suite::SuiteMask;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::conn::Carrier;
 use super::{HostNo, World};
 use crate::error::CloseReason;
-use crate::ids::{AddressHash, SessionId};
-use crate::limits::{LEG_GRACE, LEG_PREFACE, PAIR_WAIT, PREFACE};
-use crate::protocol::command::{ConnectSet, Event, LegEntry, Role};
+use crate::ids::SessionId;
+use crate::limits::{LEG_PREFACE, PREFACE};
+use crate::protocol::command::{Event, LegEntry, Role};
 use crate::protocol::core::Input;
+use crate::protocol::leg::{Answer, LegInfo, LegTable};
+use crate::protocol::pairing::{LegHandle, Pairing, Verdict};
 use crate::protocol::preface::{Kind, Preface};
 use crate::time::Instant;
 
-/// A leg that was checked.
-struct CheckedLeg {
-    session: SessionId,
-    counter: u64,
-    suites: SuiteMask,
-    address: AddressHash,
-    conn: u64,
-}
-
-/// See the module.
+/// See the module. A leg's handle is its connection's number.
 #[derive(Default)]
 pub struct RelayWorker {
-    /// With the end of the grace of those whose session is gone.
-    pub keys: BTreeMap<SessionId, (LegEntry, Instant)>,
-    parked: VecDeque<CheckedLeg>,
-    waiting: VecDeque<CheckedLeg>,
-    /// Refused legs.
-    pub refused: Vec<CloseReason>,
+    table: LegTable,
+    pairing: Pairing,
+    legs: BTreeMap<LegHandle, LegInfo>,
+    /// Sessions that have not ended.
+    pub sessions: BTreeSet<SessionId>,
 }
 
 impl RelayWorker {
     pub fn publish(&mut self, entry: LegEntry) {
-        self.keys
-            .insert(entry.session, (entry, Instant::FAR_FUTURE));
+        self.sessions.insert(entry.session);
+        self.table.publish(entry);
     }
 
-    pub fn gone(&mut self, session: SessionId, now: Instant) {
-        if let Some((_, until)) = self.keys.get_mut(&session) {
-            *until = now + LEG_GRACE;
+    pub fn end_session(&mut self, session: SessionId, now: Instant) {
+        self.sessions.remove(&session);
+        self.table.end_session(now, session);
+    }
+
+    /// A leg's connection is gone.
+    pub fn leg_gone(&mut self, conn: u64, now: Instant) {
+        let handle = handle(conn);
+        if self.legs.remove(&handle).is_some() {
+            self.pairing.on_gone(now, handle);
         }
-    }
-
-    pub fn leg_gone(&mut self, conn: u64) {
-        self.parked.retain(|leg| leg.conn != conn);
-        self.waiting.retain(|leg| leg.conn != conn);
     }
 
     /// Legs parked now.
     pub fn parked(&self) -> usize {
-        self.parked.len()
+        self.pairing.counts().0
     }
 
-    /// Whether somebody with a live session serves the address.
-    fn served(&self, address: &AddressHash) -> bool {
-        let live = |(entry, until): &(LegEntry, Instant)| {
-            *until == Instant::FAR_FUTURE && entry.serve.contains(address)
-        };
-        self.keys.values().any(live)
+    pub fn next_timer(&self) -> Instant {
+        self.table.next_deadline().min(self.pairing.next_deadline())
     }
+}
+
+fn handle(conn: u64) -> LegHandle {
+    LegHandle(conn as u32)
 }
 
 impl World {
@@ -72,101 +63,62 @@ impl World {
         let mut whole = [0; LEG_PREFACE];
         whole[..PREFACE].copy_from_slice(&Preface::bytes(Kind::Leg));
         whole[PREFACE..].copy_from_slice(rest);
-        let clear: &[u8; 32] = whole.first_chunk().unwrap();
-        let sealed: &[u8; 64] = whole.last_chunk().unwrap();
-        let session = SessionId(clear[8..24].try_into().unwrap());
-        let counter = u64::from_be_bytes(clear[24..].try_into().unwrap());
-        let now = self.now;
-        let worker = &mut self.host_mut(host).relay_worker;
-        let entry = worker
-            .keys
-            .get(&session)
-            .filter(|(entry, until)| now < *until && now < entry.not_after);
-        let body = entry.and_then(|(entry, _)| entry.key.open_preface(counter, clear, sealed).ok());
-        let (Some((entry, _)), Some(body)) = (entry, body) else {
-            worker.refused.push(CloseReason::BadLeg);
+        let (now, mispair) = (self.now, self.mispair);
+        let relay = &mut self.host_mut(host).relay_worker;
+        let Ok(mut info) = relay.table.check(now, &whole) else {
             return self.drop_conn(no, Some(1), CloseReason::TunnelLost);
         };
-        let role = if body[0] == 1 {
-            Role::Inlet
-        } else {
-            Role::Outlet
-        };
-        let suites = SuiteMask(u16::from_be_bytes([body[2], body[3]]));
-        let address = AddressHash(body[4..36].try_into().unwrap());
-        let permitted = match role {
-            Role::Outlet => entry.serve.contains(&address),
-            Role::Inlet => match &entry.connect {
-                ConnectSet::All => true,
-                ConnectSet::Only(list) => list.contains(&address),
-            },
-        };
-        let member = entry.member;
-        let leg = CheckedLeg {
-            session,
-            counter,
-            suites,
-            address,
-            conn: no,
-        };
-        if !permitted {
-            return self.refuse_leg(host, &leg, member);
+        if mispair && info.request.role == Role::Inlet {
+            let parked = relay
+                .legs
+                .values()
+                .find(|leg| leg.request.role == Role::Outlet);
+            info.request.address = parked.map_or(info.request.address, |leg| leg.request.address);
         }
-        match role {
-            Role::Outlet => self.host_mut(host).relay_worker.parked.push_back(leg),
-            Role::Inlet => {
-                let served = self.host(host).relay_worker.served(&address);
-                if !served && !self.mispair {
-                    return self.answer(host, &leg, 2, 0);
+        let served = relay.table.is_served(&info.request.address);
+        let verdict = relay.pairing.on_leg(now, handle(no), &info, served);
+        match verdict {
+            Verdict::Refuse(answer) => {
+                if answer == Answer::NotPermitted {
+                    let why = CloseReason::AddressNotPermitted;
+                    let (member, peer) = (Some(info.member), self.host(host).address);
+                    let event = Event::LegRefused { member, peer, why };
+                    self.input(host, Input::Event(event));
                 }
-                let deadline = (now + PAIR_WAIT, CloseReason::NoOutlet);
-                self.conns.get_mut(&no).unwrap().ends[1].deadline = deadline;
-                self.host_mut(host).relay_worker.waiting.push_back(leg);
+                self.answer(host, no, &info, answer);
+                self.drop_conn(no, Some(1), CloseReason::TunnelLost);
+            }
+            Verdict::Wait => drop(relay.legs.insert(handle(no), info)),
+            Verdict::Pair(with) => {
+                relay.legs.insert(handle(no), info);
+                self.join(host, no, u64::from(with.0));
             }
         }
-        self.pair(host);
+        self.tell_wants(host);
     }
 
-    fn refuse_leg(&mut self, host: HostNo, leg: &CheckedLeg, member: Id) {
-        let why = CloseReason::AddressNotPermitted;
-        self.host_mut(host).relay_worker.refused.push(why);
-        let peer = self.host(host).address;
-        let event = Event::LegRefused {
-            member: Some(member),
-            peer,
-            why,
-        };
-        self.input(host, Input::Event(event));
-        self.answer(host, leg, 3, 0);
-    }
-
-    fn pair(&mut self, host: HostNo) {
-        let any = self.mispair;
-        let worker = &mut self.host_mut(host).relay_worker;
-        let found = worker.waiting.iter().enumerate().find_map(|(w, inlet)| {
-            let fits = |outlet: &CheckedLeg| any || outlet.address == inlet.address;
-            worker.parked.iter().position(fits).map(|p| (w, p))
-        });
-        let Some((w, p)) = found else {
-            return;
-        };
-        let inlet = worker.waiting.remove(w).unwrap();
-        let outlet = worker.parked.remove(p).unwrap();
-        let low = !worker
-            .parked
-            .iter()
-            .any(|leg| leg.address == outlet.address);
-        let shown = self.forged_mask.unwrap_or(outlet.suites);
-        self.answer(host, &inlet, 1, u32::from(shown.0));
-        self.answer(host, &outlet, 1, u32::from(inlet.suites.0));
-        for (own, other) in [(inlet.conn, outlet.conn), (outlet.conn, inlet.conn)] {
-            if let Some(conn) = self.conns.get_mut(&own) {
-                conn.ends[1].carrier = Carrier::Joined(other);
-                conn.ends[1].deadline.0 = Instant::FAR_FUTURE;
-            }
+    fn join(&mut self, host: HostNo, one: u64, two: u64) {
+        let legs = &self.host(host).relay_worker.legs;
+        let (a, b) = (legs[&handle(one)], legs[&handle(two)]);
+        for (own, other, info, far) in [(one, two, a, b), (two, one, b, a)] {
+            let suites = match info.request.role {
+                Role::Inlet => self.forged_mask.unwrap_or(far.request.suites),
+                Role::Outlet => far.request.suites,
+            };
+            self.answer(host, own, &info, Answer::Paired { suites });
+            self.conns.get_mut(&own).unwrap().ends[1].carrier = Carrier::Joined(other);
         }
-        if low {
-            let (session, address, want) = (outlet.session, outlet.address, 8);
+    }
+
+    fn answer(&mut self, host: HostNo, conn: u64, info: &LegInfo, answer: Answer) {
+        if let Some(sealed) = self.host(host).relay_worker.table.answer(info, answer) {
+            self.send(conn, 1, &sealed);
+        }
+    }
+
+    fn tell_wants(&mut self, host: HostNo) {
+        while let Some(want) = self.host_mut(host).relay_worker.pairing.poll_want() {
+            let (session, address, want) = (want.session, want.address, want.want);
             self.input(
                 host,
                 Input::Event(Event::ParkLow {
@@ -176,29 +128,30 @@ impl World {
                 }),
             );
         }
-        self.pair(host);
     }
 
-    fn answer(&mut self, host: HostNo, leg: &CheckedLeg, code: u8, word: u32) {
-        let mut body = [0; 32];
-        body[0] = code;
-        body[4..8].copy_from_slice(&word.to_be_bytes());
-        let Some((entry, _)) = self.host(host).relay_worker.keys.get(&leg.session) else {
+    /// What is due at a relay.
+    pub(super) fn fire_relay(&mut self, host: HostNo) {
+        let now = self.now;
+        let relay = &mut self.host_mut(host).relay_worker;
+        if relay.next_timer() > now {
             return;
-        };
-        let sealed = entry.key.seal_answer(leg.counter, &body);
-        self.send(leg.conn, 1, &sealed);
-        if code != 1 {
-            self.drop_conn(leg.conn, Some(1), CloseReason::TunnelLost);
         }
-    }
-
-    /// An inlet leg has waited long enough.
-    pub(super) fn answer_no_outlet(&mut self, conn: u64, host: HostNo) {
-        let worker = &mut self.host_mut(host).relay_worker;
-        if let Some(place) = worker.waiting.iter().position(|leg| leg.conn == conn) {
-            let leg = worker.waiting.remove(place).unwrap();
-            self.answer(host, &leg, 2, 0);
+        let over = relay.pairing.on_timer(now);
+        let ended = relay.table.sweep(now);
+        let ended: Vec<LegHandle> = ended
+            .iter()
+            .flat_map(|member| relay.pairing.legs_of(member))
+            .collect();
+        for leg in over {
+            if let Some(info) = self.host(host).relay_worker.legs.get(&leg).copied() {
+                self.answer(host, u64::from(leg.0), &info, Answer::NoOutlet);
+            }
+            self.drop_conn(u64::from(leg.0), Some(1), CloseReason::TunnelLost);
         }
+        for leg in ended {
+            self.drop_conn(u64::from(leg.0), Some(1), CloseReason::TunnelLost);
+        }
+        self.tell_wants(host);
     }
 }

@@ -317,6 +317,9 @@ impl World {
             );
             self.now = next;
             self.fire_deadlines();
+            for n in 0..self.hosts.len() {
+                self.fire_relay(HostNo(n));
+            }
             for host in &mut self.hosts {
                 host.fire_timer(next);
             }
