@@ -100,10 +100,27 @@ impl Paper {
                 from.null().unwrap();
                 self.line(&format!("{indent}{before}null"));
             }
-            _ => {
+            Type::U8 | Type::U16 | Type::U32 | Type::U64 => {
                 let value = from.u64().unwrap();
                 self.line(&format!("{indent}{before}{value}"));
             }
+            other @ (Type::Undefined
+            | Type::I8
+            | Type::I16
+            | Type::I32
+            | Type::I64
+            | Type::Int
+            | Type::F16
+            | Type::F32
+            | Type::F64
+            | Type::Simple
+            | Type::BytesIndef
+            | Type::StringIndef
+            | Type::ArrayIndef
+            | Type::MapIndef
+            | Type::Tag
+            | Type::Break
+            | Type::Unknown(_)) => panic!("{other:?} is nowhere in the protocol"),
         }
     }
 
