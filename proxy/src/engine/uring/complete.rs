@@ -13,7 +13,7 @@ use super::super::op::{Done, DoneList, Errno, Interest, Outcome, Sock, SockRef};
 use super::super::os;
 use super::super::slots::{self, Inward, Outward, Side};
 use super::issue::{self, Code, Step};
-use super::{Entry, Uring, place};
+use super::{Uring, place};
 
 /// A completion's result: how many (or which descriptor, or which events), or why not.
 type Res = Result<u32, Errno>;
@@ -362,11 +362,7 @@ impl Uring {
         let Ok(from) = os::peer(fd.as_fd()) else {
             return;
         };
-        let entry = Entry {
-            nonempty: true,
-            ..Entry::new(fd)
-        };
-        if let Ok(sock) = self.insert(entry) {
+        if let Ok(sock) = self.insert(fd, true) {
             let done = Done {
                 token: t,
                 more: true,

@@ -187,8 +187,13 @@ impl Uring {
         Ok(engine)
     }
 
-    fn insert(&mut self, entry: Entry) -> Result<Sock, Entry> {
-        self.table.insert(entry).map(Sock::new)
+    /// Takes a socket in; gives its descriptor back when the table is full.
+    fn insert(&mut self, fd: OwnedFd, nonempty: bool) -> Result<Sock, OwnedFd> {
+        let entry = Entry {
+            nonempty,
+            ..Entry::new(fd)
+        };
+        self.table.insert(entry).map(Sock::new).map_err(|e| e.fd)
     }
 
     // ---- entering the kernel --------------------------------------------------------------
@@ -313,7 +318,7 @@ impl Engine for Uring {
 
     fn listen(&mut self, shared: &OwnedFd) -> io::Result<Sock> {
         let fd = shared.try_clone()?;
-        self.insert(Entry::new(fd)).map_err(|_| Errno::MFILE.into())
+        self.insert(fd, false).map_err(|_| Errno::MFILE.into())
     }
 
     fn socket(&mut self, family: Family, opt: &SockOpt) -> io::Result<Sock> {
@@ -321,15 +326,11 @@ impl Engine for Uring {
             return Err(Errno::MFILE.into());
         }
         let fd = os::stream(family, opt)?;
-        self.insert(Entry::new(fd)).map_err(|_| Errno::MFILE.into())
+        self.insert(fd, false).map_err(|_| Errno::MFILE.into())
     }
 
     fn attach(&mut self, c: OwnedFd) -> Result<Sock, OwnedFd> {
-        let entry = Entry {
-            nonempty: true,
-            ..Entry::new(c)
-        };
-        self.insert(entry).map_err(|e| e.fd)
+        self.insert(c, true)
     }
 
     fn detach(&mut self, s: Sock) -> Result<OwnedFd, Sock> {
@@ -513,10 +514,11 @@ impl Drop for Uring {
         ignored.append(&mut self.local);
         let mut ended: Vec<Outcome> = Vec::new();
         for done in ignored {
-            match done.what {
+            if let Outcome::Accepted(sock, _) = done.what {
                 // Its table entry is dropped with the engine.
-                Outcome::Accepted(sock, _) => drop(sock.taken()),
-                what => ended.push(what),
+                sock.taken();
+            } else {
+                ended.push(done.what);
             }
         }
         let mut bufs = Vec::new();
