@@ -114,7 +114,7 @@ fn a_relay_that_answers_enrollment_itself_gets_no_message_3() {
     let Err(SessionError::Denied(denial)) = result else {
         unreachable!("believed");
     };
-    assert_eq!(denial.code(), 2110, "another identity than the project's");
+    assert_eq!(denial.code(), 3210, "another identity than the project's");
     assert_eq!(asked, 1, "it was judged, and no frame 3 exists");
 }
 
