@@ -501,8 +501,10 @@ impl<E: Engine> Worker<E> {
         let over = self
             .stream(key)
             .is_some_and(|s| matches!(s.phase, Phase::Over { .. }));
-        if !over {
-            // A socket that is still open here has not seen an orderly end.
+        if !over && why == CloseReason::Finished {
+            // CLOSED came with the last bytes: the app's FIN is still owed.
+            self.touched.push(key);
+        } else if !over {
             self.stream_stop(key, Close::Reset);
         } else if self.net.slots.get(key).is_some_and(Slot::is_closed) {
             self.stream_gone(key);
