@@ -47,8 +47,9 @@ pub const LANE_PENDING_MAX: usize = 512 * 1024;
 pub const TURN_BYTES_MAX: usize = 256 * 1024;
 /// Streams of one lane. Numbers are u16 and 0 is the lane itself.
 pub const LANE_STREAMS_MAX: usize = 32 * 1024;
-/// Longest CREDENTIAL: as long as a frame, so that control can carry it.
-pub const LANE_CREDENTIAL_MAX: usize = FRAME_MAX;
+/// Longest CREDENTIAL; every evidence fits.
+pub const LANE_CREDENTIAL_MAX: usize = LANE_PAYLOAD_MAX;
+const _: () = assert!(crypto::limits::EVIDENCE_MAX <= LANE_CREDENTIAL_MAX);
 
 // ---- legs at the relay --------------------------------------------------------------------
 

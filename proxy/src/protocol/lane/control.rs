@@ -71,7 +71,7 @@ impl LaneControl {
 }
 
 impl Lane {
-    /// Whether [`Lane::next_control`] has something, given room.
+    /// Whether something is queued. Then [`Lane::next_control`] gives it, if there is room for it.
     pub fn has_control(&self) -> bool {
         self.may_send() && (self.own_record().is_some() || !self.queue.is_empty())
     }
@@ -104,17 +104,9 @@ impl Lane {
             self.own_record_left(header.kind);
             return Some((header, len));
         }
-        loop {
-            let n = StreamNo(*self.queue.front()?);
-            let slot = self.slot(n)?;
-            let record = slot.queued.first()?;
-            if record == Queued::Credit && !slot.state.may_receive() {
-                // The peer has ended since: nobody needs it, and it must not take from the budget.
-                self.stream_record_left(n, record);
-                continue;
-            }
-            return self.stream_record(n, record, payload);
-        }
+        let n = StreamNo(*self.queue.front()?);
+        let record = self.slot(n)?.queued.first()?;
+        self.stream_record(n, record, payload)
     }
 
     /// One of the lane's own records has left.
@@ -176,6 +168,19 @@ impl Lane {
             slot.in_queue = false;
             self.queue.pop_front();
             self.settle(n);
+        }
+    }
+
+    /// Takes a queued record back. The queue is walked if the stream has nothing else in it, which
+    /// happens once in a stream's life at most.
+    pub(super) fn unqueue(&mut self, n: StreamNo, record: Queued) {
+        let Some(slot) = self.slot_mut(n).filter(|slot| slot.queued.has(record)) else {
+            return;
+        };
+        slot.queued.remove(record);
+        if slot.queued.is_empty() {
+            slot.in_queue = false;
+            self.queue.retain(|&queued| queued != n.0);
         }
     }
 

@@ -437,9 +437,16 @@ impl Rig {
 
     /// The newest lane's link at that end.
     pub fn link_of(&self, end: IpAddr) -> LinkId {
-        let node = if end == INLET { &self.inlet } else { &self.outlet };
+        let node = if end == INLET {
+            &self.inlet
+        } else {
+            &self.outlet
+        };
         let found = node.events.iter().rev().find_map(|event| match event {
-            Event::Lane { link, what: LaneEvent::Ready } => Some(*link),
+            Event::Lane {
+                link,
+                what: LaneEvent::Ready,
+            } => Some(*link),
             _ => None,
         });
         found.unwrap()

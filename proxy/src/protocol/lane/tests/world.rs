@@ -266,7 +266,10 @@ impl World {
     /// Seals every control record that is queued.
     pub(super) fn pull_control(&mut self, side: Side) {
         let mut payload = [0; 256];
-        while let Some((header, len)) = self.end(side).lane.next_control(&mut payload) {
+        while self.end(side).lane.has_control() {
+            let left = self.end(side).lane.next_control(&mut payload);
+            assert!(left.is_some(), "what is queued can leave");
+            let Some((header, len)) = left else { return };
             self.wire_to(side.other())
                 .push_back((header, payload[..len].to_vec()));
         }
