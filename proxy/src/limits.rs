@@ -208,10 +208,10 @@ pub const REDEEM_REPEAT: Duration = Duration::from_secs(24 * 3600);
 pub const STORE_PAGE_MAX: usize = 1000;
 /// Requests to the store that a core has under way; beyond it the answer is "busy".
 pub const STORE_REQUESTS_MAX: usize = 1024;
-/// Connections that have not shown who they are, in total …
-pub const STRANGERS_MAX: usize = 256;
+/// Sessions in their handshake, and guests, in total …
+pub const SESSION_STRANGERS_MAX: usize = 256;
 /// … and from one source prefix (/24 of IPv4, /48 of IPv6).
-pub const STRANGERS_PER_PREFIX_MAX: usize = 32;
+pub const SESSION_STRANGERS_PER_PREFIX_MAX: usize = 64;
 /// An identity that has an authority session must show to be a member by then.
 pub const GUEST_TIME: Duration = Duration::from_secs(10);
 /// Sessions of one kind that a server keeps.
@@ -234,7 +234,6 @@ pub const RULE_TERMS_MAX: usize = 33;
 pub const RULES_MAX: usize = 64;
 /// Longest text of a refusal or of an error from outside that is kept or logged.
 pub const REASON_TEXT_MAX: usize = 256;
-
 
 // ---- control: drivers -----------------------------------------------------------------------
 
@@ -351,4 +350,3 @@ pub const URING_GROUP_MIN: u32 = 8;
 pub const URING_DRAIN_TURNS: u32 = 1000;
 /// Simulation: an engine that takes so many turns at one instant of the clock spins.
 pub const SIM_TURNS_MAX: u32 = 100_000;
-

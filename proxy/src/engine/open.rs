@@ -57,14 +57,27 @@ impl FromStr for Choice {
 /// [`OpenError::Unavailable`] only for [`Choice::Uring`]; [`OpenError::Failed`] when the ring could
 /// not be opened for another reason.
 pub fn decide(choice: Choice) -> Result<(Kind, Option<String>), OpenError> {
-    decide_by(choice, || Uring::open(&EngineConfig { sockets: 1, buffers: [1; 4] }).map(drop))
+    decide_by(choice, || {
+        Uring::open(&EngineConfig {
+            sockets: 1,
+            buffers: [1; 4],
+        })
+        .map(drop)
+    })
 }
 
 fn decide_by(
     choice: Choice,
     probe: impl FnOnce() -> Result<(), OpenError>,
 ) -> Result<(Kind, Option<String>), OpenError> {
-    match (choice, if choice == Choice::Epoll { Ok(()) } else { probe() }) {
+    match (
+        choice,
+        if choice == Choice::Epoll {
+            Ok(())
+        } else {
+            probe()
+        },
+    ) {
         (Choice::Epoll, _) => Ok((Kind::Epoll, None)),
         (Choice::Auto | Choice::Uring, Ok(())) => Ok((Kind::Uring, None)),
         (Choice::Auto, Err(e @ OpenError::Unavailable { .. })) => {
@@ -79,35 +92,53 @@ mod tests {
     use super::*;
 
     fn unavailable() -> Result<(), OpenError> {
-        Err(OpenError::Unavailable { engine: "io_uring", why: "no such thing".into() })
+        Err(OpenError::Unavailable {
+            engine: "io_uring",
+            why: "no such thing".into(),
+        })
     }
 
     fn failed() -> Result<(), OpenError> {
         let source = std::io::Error::from_raw_os_error(24);
-        Err(OpenError::Failed { engine: "io_uring", source })
+        Err(OpenError::Failed {
+            engine: "io_uring",
+            source,
+        })
     }
 
     #[test]
     fn auto_falls_back_only_when_it_is_unavailable() {
-        assert!(matches!(decide_by(Choice::Auto, || Ok(())), Ok((Kind::Uring, None))));
+        assert!(matches!(
+            decide_by(Choice::Auto, || Ok(())),
+            Ok((Kind::Uring, None))
+        ));
         let fallback = decide_by(Choice::Auto, unavailable);
         assert!(
             matches!(&fallback, Ok((Kind::Epoll, Some(why))) if why.contains("no such thing")),
             "{fallback:?}"
         );
-        assert!(matches!(decide_by(Choice::Auto, failed), Err(OpenError::Failed { .. })));
+        assert!(matches!(
+            decide_by(Choice::Auto, failed),
+            Err(OpenError::Failed { .. })
+        ));
     }
 
     #[test]
     fn uring_by_name_never_falls_back() {
-        assert!(matches!(decide_by(Choice::Uring, || Ok(())), Ok((Kind::Uring, None))));
+        assert!(matches!(
+            decide_by(Choice::Uring, || Ok(())),
+            Ok((Kind::Uring, None))
+        ));
         let refused = decide_by(Choice::Uring, unavailable);
         assert!(matches!(refused, Err(OpenError::Unavailable { .. })));
     }
 
     #[test]
     fn epoll_by_name_asks_nobody() {
-        assert!(matches!(decide_by(Choice::Epoll, failed), Ok((Kind::Epoll, None))));
+        assert!(matches!(
+            decide_by(Choice::Epoll, failed),
+            Ok((Kind::Epoll, None))
+        ));
     }
 
     #[test]

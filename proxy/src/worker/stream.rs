@@ -501,7 +501,10 @@ impl<E: Engine> Worker<E> {
         let over = self
             .stream(key)
             .is_some_and(|s| matches!(s.phase, Phase::Over { .. }));
-        if !over {
+        if !over && why == CloseReason::Finished {
+            // The peer's END and CLOSED came in one receive: all is delivered, the FIN is not.
+            self.stream_close_in_order(key);
+        } else if !over {
             // A socket that is still open here has not seen an orderly end.
             self.stream_stop(key, Close::Reset);
         } else if self.net.slots.get(key).is_some_and(Slot::is_closed) {

@@ -201,3 +201,97 @@ impl Canonical for Stored {
         })
     }
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+    use crate::protocol::testkit::{NOW, Project};
+    use crypto::credential::Roles;
+    use crypto::suite::SuiteMask;
+
+    fn membership(project: &mut Project, number: u64) -> Membership {
+        let member = project.member("bank", Roles::MEMBER);
+        let note = note(project, number);
+        let authority = project.trusted();
+        let pinned = Pinned::default();
+        Membership {
+            note,
+            credential: member.credential,
+            pass: member.pass,
+            authority,
+            pinned,
+        }
+    }
+
+    fn note(project: &Project, number: u64) -> ProjectNote {
+        let relays = vec!["relay.example.com:7348".parse().unwrap()];
+        let name = "acme".parse().unwrap();
+        ProjectNote::issue(&project.authority, name, number, relays, SuiteMask(0b11)).unwrap()
+    }
+
+    #[test]
+    fn what_is_written_is_read_back_by_the_same_identity_only() {
+        let mut project = Project::new(1);
+        let mut held = membership(&mut project, 1);
+        held.pinned.remember(Id([7; 32]), held.authority.mark());
+        let id = held.pass.body().subject;
+        let bytes = held.encode();
+        let read = Membership::decode(&bytes, &id).unwrap();
+        assert_eq!(read.encode(), bytes);
+        assert_eq!(read.pinned, held.pinned);
+        let other = Membership::decode(&bytes, &Id([9; 32]));
+        assert_eq!(other.err(), Some(MembershipError::OtherIdentity));
+    }
+
+    #[test]
+    fn damage_and_newer_formats_are_told_apart() {
+        let mut project = Project::new(2);
+        let held = membership(&mut project, 1);
+        let id = held.pass.body().subject;
+        let bytes = held.encode();
+        for at in 0..bytes.len() {
+            let mut damaged = bytes.to_vec();
+            damaged[at] ^= 1;
+            let read = Membership::decode(&damaged, &id);
+            assert!(read.is_err() || read.unwrap().encode().as_slice() == damaged);
+        }
+        assert_eq!(
+            Membership::decode(&[], &id).err(),
+            Some(MembershipError::Damaged)
+        );
+        let mut newer = bytes.to_vec();
+        newer[1] = 2;
+        assert_eq!(
+            Membership::decode(&newer, &id).err(),
+            Some(MembershipError::Version(2))
+        );
+    }
+
+    #[test]
+    fn only_a_newer_note_and_a_longer_history_are_taken_over() {
+        let mut project = Project::new(3);
+        let mut held = membership(&mut project, 5);
+        assert!(!held.adopt_note(note(&project, 4), NOW));
+        assert!(!held.adopt_note(note(&project, 5), NOW));
+        assert!(held.adopt_note(note(&project, 6), NOW));
+        project.authority.rotate(&mut project.random).unwrap();
+        assert!(
+            held.adopt_note(note(&project, 6), NOW),
+            "the same number by a new key"
+        );
+        assert_eq!(held.authority.mark(), project.authority.identity().mark());
+        assert_eq!(held.authority.previous_until(), NOW.plus(3600));
+    }
+
+    #[test]
+    fn a_pinned_history_is_news_once() {
+        let project = Project::new(4);
+        let mark = project.authority.identity().mark();
+        let mut pinned = Pinned::default();
+        assert!(pinned.remember(Id([1; 32]), mark));
+        assert!(!pinned.remember(Id([1; 32]), mark));
+        assert_eq!(pinned.held(&Id([1; 32])), Some(mark));
+        assert_eq!(pinned.held(&Id([2; 32])), None);
+    }
+}
