@@ -114,3 +114,23 @@ pub const TUNNEL_KEEPALIVE_PROBE: (Duration, u32) = (Duration::from_secs(5), 3);
 pub const SLEEP_MAX: Duration = Duration::from_secs(3600);
 /// Readiness events read by one epoll_wait.
 pub const EPOLL_EVENTS: usize = 512;
+/// Submission entries of a ring: more operations than that in one turn cost one more system call.
+pub const RING_SUBMISSIONS: u32 = 1024;
+/// Completion entries of a ring at most: the kernel's own bound. 16 bytes each.
+pub const RING_COMPLETIONS_MAX: u32 = 64 * 1024;
+/// Completions handed out by one turn; the rest keeps for the next.
+pub const TURN_COMPLETIONS_MAX: usize = 4096;
+/// Buffers that lie in the kernel for receives of one class, to begin with: with 8, running out of
+/// them cost 9 %.
+pub const PROVIDED_START: u16 = 64;
+/// The same for Large buffers, of which few sockets receive: 1 MiB.
+pub const PROVIDED_LARGE_START: u16 = 16;
+/// Most buffers of one class that lie in the kernel. A power of two; 16 bytes each: one page.
+pub const PROVIDED_MAX: u16 = 256;
+/// With no more free places than that, connections are accepted one by one: one request for many
+/// goes on when the table is full.
+pub const ACCEPT_MARGIN: usize = 256;
+/// How long a ring waits for a moment's lack of memory to pass.
+pub const RING_PAUSE: Duration = Duration::from_millis(1);
+/// How long a ring that is dropped waits for each round of completions, and for all of them.
+pub const RING_DRAIN: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(2));

@@ -22,6 +22,11 @@ macro_rules! suite {
                 super::$module::$behaviour::<super::conformance::EpollHarness>();
             })*
         }
+        mod uring {
+            $(#[test] fn $behaviour() {
+                super::$module::$behaviour::<super::conformance::UringHarness>();
+            })*
+        }
     };
 }
 

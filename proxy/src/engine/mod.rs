@@ -45,6 +45,7 @@ mod op;
 mod os;
 mod slots;
 mod table;
+mod uring;
 mod wake;
 
 pub use buf::{Buf, Class, ClassStats, PoolStats};
@@ -55,6 +56,7 @@ pub use epoll::Epoll;
 pub use leak::leaks;
 pub use op::{Done, DoneList, Errno, Interest, Op, Outcome, Part, Sock, SockRef, Token};
 pub use os::listener;
+pub use uring::Uring;
 pub use wake::EventWaker;
 
 /// A proactor. See the module's contract.

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 
-use proxy::engine::{DoneList, Engine, EngineConfig, Epoll, Wait, listener};
+use proxy::engine::{DoneList, Engine, EngineConfig, Epoll, Uring, Wait, listener};
 use proxy::time::Duration;
 
 /// One or more engines that reach each other.
@@ -39,7 +39,14 @@ impl Open for Epoll {
     }
 }
 
+impl Open for Uring {
+    fn open_one(cfg: &EngineConfig) -> Self {
+        Uring::open(cfg).unwrap()
+    }
+}
+
 pub type EpollHarness = Kernel<Epoll>;
+pub type UringHarness = Kernel<Uring>;
 
 impl<E: Open> Harness for Kernel<E> {
     type E = E;

@@ -7,7 +7,7 @@ pub mod receiving;
 pub mod sending;
 pub mod turns;
 
-pub use harness::{EpollHarness, Harness};
+pub use harness::{EpollHarness, Harness, UringHarness};
 
 use std::net::SocketAddr;
 
