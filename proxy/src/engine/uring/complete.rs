@@ -200,7 +200,7 @@ impl Uring {
         self.note_receive(name, c);
         match c.result {
             Ok(len) => self.received(name, None, len, c, out),
-            Err(Errno::AGAIN) if !cancelled => self.poll(name, Side::In, Interest::Read, false),
+            Err(Errno::AGAIN) if !cancelled => self.poll(name, Side::In, Interest::Read),
             Err(Errno::INTR) if !cancelled => self.issue(name, Side::In),
             Err(errno) => self.fail(name, Side::In, (errno, cancelled), out),
         }
@@ -250,7 +250,7 @@ impl Uring {
                 }
                 self.issue(name, Side::In);
             }
-            Err(Errno::AGAIN) if !cancelled => self.poll(name, Side::In, Interest::Read, false),
+            Err(Errno::AGAIN) if !cancelled => self.poll(name, Side::In, Interest::Read),
             Err(Errno::INTR) if !cancelled => self.issue(name, Side::In),
             Err(errno) => self.fail(name, Side::In, (errno, cancelled), out),
             Ok(_) => {}
@@ -321,7 +321,7 @@ impl Uring {
             }
             Ok(_) => Outcome::Starved,
             Err(SysErrno::AGAIN | SysErrno::INTR) => {
-                return self.poll(name, Side::In, Interest::Read, false);
+                return self.poll(name, Side::In, Interest::Read);
             }
             Err(errno) => return self.finish(name, Side::In, Some(errno.into()), out),
         };
@@ -367,7 +367,7 @@ impl Uring {
             Ok(_) if cancelled => self.finish(name, Side::Out, None, out),
             // What the socket did not take has to wait for room.
             Ok(_) | Err(Errno::AGAIN) if !cancelled => {
-                self.poll(name, Side::Out, Interest::Write, false);
+                self.poll(name, Side::Out, Interest::Write);
             }
             Err(Errno::INTR) if !cancelled => self.issue(name, Side::Out),
             Ok(_) => {}
@@ -406,7 +406,7 @@ impl Uring {
                         || errno == Errno::INTR
                         || begun.iter().any(|e| is(errno, *e));
                     if begun && !cancelled {
-                        return self.poll(name, Side::Out, Interest::Write, false);
+                        return self.poll(name, Side::Out, Interest::Write);
                     }
                     if begun { Err(None) } else { Err(Some(errno)) }
                 }
@@ -492,7 +492,7 @@ impl Uring {
             _ if cancelled => Polled::Ended(None),
             Err(errno) => Polled::Ended(Some(errno)),
             Ok(_) => {
-                self.poll(name, side, want, true);
+                self.poll(name, side, want);
                 Polled::Waiting
             }
         }

@@ -87,7 +87,7 @@ impl Uring {
             Err(Errno::CANCELED) if !stopped => self.finish(name, Side::In, None, out),
             Err(errno) => match classify(errno) {
                 AcceptError::Again => self.accept_on(name, out),
-                AcceptError::Empty => self.poll(name, Side::In, Interest::Read, false),
+                AcceptError::Empty => self.poll(name, Side::In, Interest::Read),
                 AcceptError::Exhausted => self.rest(name),
                 AcceptError::Fatal => self.finish(name, Side::In, Some(errno), out),
             },

@@ -122,7 +122,7 @@ impl Uring {
                 .flags(Flags::BUFFER_SELECT);
             request(e, &mut self.ring, name, Side::In, What::Op, entry);
         } else if !e.nonempty || !self.receive_own(name, class, at, tail) {
-            self.poll(name, Side::In, Interest::Read, false);
+            self.poll(name, Side::In, Interest::Read);
         }
     }
 
@@ -207,15 +207,15 @@ impl Uring {
             return;
         };
         let (_, want) = want;
-        self.poll(name, Side::Watch, want, false);
+        self.poll(name, Side::Watch, want);
     }
 
     /// Waits for readiness: once, or by edges where the peer's FIN would end a one-time poll at once.
-    pub(super) fn poll(&mut self, name: SockRef, side: Side, want: Interest, edges: bool) {
+    pub(super) fn poll(&mut self, name: SockRef, side: Side, want: Interest) {
         let Some(e) = self.table.get_mut(name) else {
             return;
         };
-        let edges = edges || (e.ended && want != Interest::Read);
+        let edges = e.ended && want != Interest::Read;
         let what = if edges { What::Edge } else { What::Poll };
         let id = e.begin(name, side, what);
         self.ring.poll(id, e.fd.as_fd(), events(want), edges);

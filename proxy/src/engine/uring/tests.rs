@@ -303,14 +303,28 @@ fn an_engine_that_is_dropped_takes_everything_back() {
         e.submit(token(10 + i), op).unwrap();
         let want = Interest::Hangup;
         e.submit(token(20 + i), Op::Ready { on, want }).unwrap();
-        let buf = e.alloc(Class::Bulk).unwrap();
-        let range = 0..buf.len();
-        e.submit(token(30 + i), Op::Send { on, buf, range })
-            .unwrap();
         socks.push(sock);
         outside.push(out);
     }
-    e.turn(Wait::Poll, &mut Vec::new());
+    // Sends until they are left hanging.
+    let mut out = Vec::new();
+    for _ in 0..64 {
+        for (i, sock) in (0..).zip(&socks[1..]) {
+            let Some(buf) = e.alloc(Class::Bulk) else {
+                continue;
+            };
+            let (on, range) = (sock.name(), 0..buf.len());
+            let refused = e.submit(token(30 + i), Op::Send { on, buf, range });
+            if let Err(Op::Send { buf, .. }) = refused {
+                e.free(buf);
+            }
+        }
+        e.turn(Wait::Poll, &mut out);
+        for done in out.drain(..) {
+            e.swallow(done.what);
+        }
+    }
+    assert_eq!(e.pool().classes[Class::Bulk.index()].out, 8);
     // And a few that the kernel never saw.
     let (sock, _outside) = pair(&mut e);
     let op = part(&mut e, &sock, 100);
