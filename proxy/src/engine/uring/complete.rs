@@ -82,7 +82,11 @@ impl Uring {
             return;
         };
         let request = e.request(id.side);
-        let wanted = request.cancelled || matches!(request.what, What::EdgeMet | What::Stopping);
+        let internal = matches!(
+            request.what,
+            What::EdgeMet | What::Stopping | What::Recalled
+        );
+        let wanted = request.cancelled || internal;
         let there = request.is_out() && request.seq == id.seq;
         if wanted && there && result.is_err_and(|e| is(e, SysErrno::NOENT)) {
             self.ring.cancel(id);
@@ -172,12 +176,28 @@ impl Uring {
 
     /// Notes what a receive said of the socket.
     fn note_receive(&mut self, name: SockRef, c: Completion) {
-        if let Some(e) = self.table.get_mut(name) {
-            match c.result {
-                Ok(0) => e.ended = true,
-                Ok(_) => e.nonempty = c.nonempty,
-                Err(_) => e.nonempty = false,
-            }
+        let Some(e) = self.table.get_mut(name) else {
+            return;
+        };
+        match c.result {
+            Ok(0) => self.note_end(name),
+            Ok(_) => e.nonempty = c.nonempty,
+            Err(_) => e.nonempty = false,
+        }
+    }
+
+    /// The peer's direction has ended: a send that waits inside the kernel is to wait outside.
+    fn note_end(&mut self, name: SockRef) {
+        let Some(e) = self.table.get_mut(name) else {
+            return;
+        };
+        let first = !std::mem::replace(&mut e.ended, true);
+        let whole = matches!(e.slots.outward, Some((_, Outward::All { .. })));
+        let id = e.current(name, Side::Out);
+        let request = e.request(Side::Out);
+        if first && whole && matches!(request.what, What::Op) && !request.cancelled {
+            request.what = What::Recalled;
+            self.ring.cancel(id);
         }
     }
 
@@ -232,9 +252,13 @@ impl Uring {
         };
         let buf = match what {
             What::Own(buf) => Some(buf),
-            What::None | What::Op | What::Poll | What::Edge | What::EdgeMet | What::Stopping => {
-                lent
-            }
+            What::None
+            | What::Op
+            | What::Poll
+            | What::Edge
+            | What::EdgeMet
+            | What::Stopping
+            | What::Recalled => lent,
         };
         self.note_receive(name, c);
         if let Ok(len) = c.result {
@@ -315,10 +339,7 @@ impl Uring {
         self.ring.count_syscall();
         let flags = RecvFlags::DONTWAIT | RecvFlags::PEEK;
         let what = match net::recv(&e.fd, &mut [0_u8; 1][..], flags) {
-            Ok((0, _)) => {
-                e.ended = true;
-                Outcome::Eof { buf: None }
-            }
+            Ok((0, _)) => Outcome::Eof { buf: None },
             Ok(_) => Outcome::Starved,
             Err(SysErrno::AGAIN | SysErrno::INTR) => {
                 return self.poll(name, Side::In, Interest::Read);
@@ -343,7 +364,9 @@ impl Uring {
         let Some(e) = self.table.get_mut(name) else {
             return;
         };
-        if !matches!(e.request(Side::Out).what, What::Op) {
+        let what = &e.request(Side::Out).what;
+        let recalled = matches!(what, What::Recalled);
+        if !recalled && !matches!(what, What::Op) {
             match self.polled(name, Side::Out, Interest::Write, c) {
                 Polled::Waiting => {}
                 Polled::Ready => self.issue(name, Side::Out),
@@ -370,6 +393,7 @@ impl Uring {
                 self.poll(name, Side::Out, Interest::Write);
             }
             Err(Errno::INTR) if !cancelled => self.issue(name, Side::Out),
+            Err(Errno::CANCELED) if recalled && !cancelled => self.issue(name, Side::Out),
             Ok(_) => {}
             Err(errno) => self.fail(name, Side::Out, (errno, cancelled), out),
         }
@@ -466,13 +490,15 @@ impl Uring {
     /// A completion of a poll: whether what it waits for has come. The kernel reports the peer's
     /// FIN to every poll; when that is not what is waited for, the poll goes on by edges.
     fn polled(&mut self, name: SockRef, side: Side, want: Interest, c: Completion) -> Polled {
-        let Some(e) = self.table.get_mut(name) else {
-            return Polled::Ended(None);
-        };
         let always = u32::from((PollFlags::ERR | PollFlags::HUP).bits());
         let fin = u32::from(PollFlags::RDHUP.bits());
         let mask = c.result.unwrap_or(0);
-        e.ended |= mask & (always | fin) != 0;
+        if mask & (always | fin) != 0 {
+            self.note_end(name);
+        }
+        let Some(e) = self.table.get_mut(name) else {
+            return Polled::Ended(None);
+        };
         let came = mask & (always | events(want)) != 0;
         let id = e.current(name, side);
         let request = e.request(side);

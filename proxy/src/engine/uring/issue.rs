@@ -5,14 +5,15 @@
 //! RecvAny   group suits and has buffers  -> recv, the kernel picks the buffer
 //!           else                         -> poll -> own buffer, recv that does not wait
 //! RecvInto                               -> recv           (EAGAIN -> poll -> recv)
-//! Send      peer's direction open        -> send, whole    (EAGAIN -> poll -> send the rest)
-//!           peer's direction ended       -> send that does not wait -> edges -> send the rest
+//! Send      a receive is armed           -> send, whole    (taken back when the peer's FIN comes)
+//!           none, or the FIN was seen    -> send that does not wait -> poll -> send the rest
 //! SendNow                                -> send that does not wait
 //! Connect                                -> connect        (EAGAIN -> poll -> ask for the result)
 //! ```
-//! A socket whose peer has sent FIN always polls as "ended" inside the kernel, which then tries a
-//! blocked send over and over and at last gives it to a kernel thread: so the engine waits for
-//! room itself there.
+//! The kernel waits for the room of a whole send by itself, which is cheapest. But once the peer
+//! has sent FIN, its polls always report that: it tries a blocked send in vain over and over, and
+//! at last gives it to a kernel thread (seen on 6.18). So a send waits inside only where a receive
+//! would see the FIN; elsewhere the engine waits for room, by edges when the FIN is there.
 
 #![expect(unsafe_code, reason = "requests carry pointers into buffers")]
 
@@ -185,7 +186,8 @@ impl Uring {
                 return;
             }
             Some((_, Outward::All { buf, range })) => {
-                let flags = if e.ended { at_once } else { whole };
+                let inside = e.is_receiving() && !e.ended;
+                let flags = if inside { whole } else { at_once };
                 // SAFETY: well-formed operations only: the range is within the buffer.
                 (unsafe { buf.start().add(range.start) }, range.len(), flags)
             }

@@ -7,7 +7,7 @@ use rustix::net::SocketAddrAny;
 
 use super::super::buf::Buf;
 use super::super::op::{Errno, Interest, Outcome, SockRef, Token};
-use super::super::slots::{self, Side, Slots};
+use super::super::slots::{self, Inward, Side, Slots};
 use super::id::{self, RequestId};
 
 /// All sides, in the order of [`Socket::requests`].
@@ -32,6 +32,8 @@ pub(super) enum What {
     EdgeMet,
     /// An accept that is being taken back because the table fills up.
     Stopping,
+    /// A send that is being taken back because the peer's direction has ended meanwhile.
+    Recalled,
 }
 
 /// One side's request.
@@ -137,9 +139,13 @@ impl Socket {
     pub(super) fn take_buffers(&mut self) -> impl Iterator<Item = Buf> + use<> {
         let own = match self.request(Side::In).land().0 {
             What::Own(buf) => Some(buf),
-            What::None | What::Op | What::Poll | What::Edge | What::EdgeMet | What::Stopping => {
-                None
-            }
+            What::None
+            | What::Op
+            | What::Poll
+            | What::Edge
+            | What::EdgeMet
+            | What::Stopping
+            | What::Recalled => None,
         };
         let operations = [self.end(Side::In, None), self.end(Side::Out, None)];
         operations
@@ -147,6 +153,15 @@ impl Socket {
             .flatten()
             .filter_map(|(_, what)| slots::buffers_of(what))
             .chain(own)
+    }
+
+    /// Whether a receive is on its way, so that the peer's FIN will not go unnoticed.
+    pub(super) fn is_receiving(&self) -> bool {
+        let receives = matches!(
+            self.slots.inward,
+            Some((_, Inward::Any { .. } | Inward::Into { .. }))
+        );
+        receives && self.requests[index(Side::In)].is_out()
     }
 
     /// What the watch waits for.
