@@ -134,3 +134,5 @@ pub const ACCEPT_MARGIN: usize = 256;
 pub const RING_PAUSE: Duration = Duration::from_millis(1);
 /// How long a ring that is dropped waits for each round of completions, and for all of them.
 pub const RING_DRAIN: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(2));
+/// Simulation: an engine that takes so many turns at one instant of the clock spins.
+pub const SIM_TURNS_MAX: u32 = 100_000;

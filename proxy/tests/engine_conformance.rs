@@ -14,17 +14,18 @@ mod conformance;
 
 use conformance::{connections, ending, receiving, sending, turns};
 
-/// Makes a module of tests per engine out of a list of behaviours.
+/// Makes one module of tests per engine out of a list of behaviours.
 macro_rules! suite {
     ($($module:ident :: $behaviour:ident),* $(,)?) => {
-        mod epoll {
+        suite!(@ epoll EpollHarness $($module::$behaviour)*);
+        suite!(@ uring UringHarness $($module::$behaviour)*);
+        suite!(@ simulated SimHarness $($module::$behaviour)*);
+        suite!(@ simulated_rough RoughSimHarness $($module::$behaviour)*);
+    };
+    (@ $engine:ident $harness:ident $($module:ident :: $behaviour:ident)*) => {
+        mod $engine {
             $(#[test] fn $behaviour() {
-                super::$module::$behaviour::<super::conformance::EpollHarness>();
-            })*
-        }
-        mod uring {
-            $(#[test] fn $behaviour() {
-                super::$module::$behaviour::<super::conformance::UringHarness>();
+                super::$module::$behaviour::<super::conformance::$harness>();
             })*
         }
     };

@@ -5,7 +5,7 @@
 //! |---|---|
 //! | [`Uring`] | Linux ≥ 6.1 where io_uring is allowed, probed at start |
 //! | [`Epoll`] | everywhere else |
-//! | `simulated` | tests: a world of engines, one clock, links with seeds |
+//! | `simulated` | tests (feature `sim`): a world of engines, one clock, links with seeds |
 //!
 //! | module | what it is |
 //! |---|---|
@@ -42,7 +42,10 @@ mod config;
 mod epoll;
 mod leak;
 mod op;
+mod open;
 mod os;
+#[cfg(feature = "sim")]
+pub mod simulated;
 mod slots;
 mod table;
 mod uring;
@@ -53,8 +56,9 @@ pub use config::{
     Caps, Close, Dir, EngineConfig, Family, Kind, OpenError, SockOpt, TurnStats, Wait,
 };
 pub use epoll::Epoll;
-pub use leak::leaks;
+pub use leak::{leaks, tear_down};
 pub use op::{Done, DoneList, Errno, Interest, Op, Outcome, Part, Sock, SockRef, Token};
+pub use open::{Choice, UnknownEngine, decide};
 pub use os::listener;
 pub use uring::Uring;
 pub use wake::EventWaker;

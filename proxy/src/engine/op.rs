@@ -258,10 +258,14 @@ impl Errno {
     pub const INVAL: Errno = Errno(22);
     /// No free local port.
     pub const ADDRNOTAVAIL: Errno = Errno(99);
+    /// Somebody listens there already.
+    pub const ADDRINUSE: Errno = Errno(98);
     /// The network of the address can't be reached.
     pub const NETUNREACH: Errno = Errno(101);
     /// The peer reset the connection.
     pub const CONNRESET: Errno = Errno(104);
+    /// There is no connection, or none any more.
+    pub const NOTCONN: Errno = Errno(107);
     /// The connection gave up waiting for the peer (TCP_USER_TIMEOUT, keepalive, SYN retries).
     pub const TIMEDOUT: Errno = Errno(110);
     /// Nobody listens there.

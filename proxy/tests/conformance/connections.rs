@@ -48,6 +48,7 @@ pub fn two_engines_share_one_listening_socket<H: Harness>() {
     let (carry, addr) = r.h.listener(0);
     let a = r.engine(0).listen(&carry).unwrap();
     let b = r.engine(1).listen(&carry).unwrap();
+    drop(carry);
     let accepts = [
         r.submit(0, Op::Accept { on: a.name() }),
         r.submit(1, Op::Accept { on: b.name() }),

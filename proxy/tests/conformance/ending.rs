@@ -21,8 +21,7 @@ pub fn fin_is_an_end_and_the_other_direction_goes_on<H: Harness>() {
     // An end can be read again.
     r.expect_eof(0, far.name());
     let reply = vec![3; 200_000];
-    r.send(0, far.name(), &reply);
-    assert_eq!(r.recv(0, near.name(), reply.len()), reply);
+    r.transfer(0, far.name(), near.name(), &reply);
     r.engine(0).shutdown(far.name(), Dir::Write).unwrap();
     let buf = r.engine(0).alloc(Class::Small).unwrap();
     let t = r.submit(
@@ -68,9 +67,9 @@ pub fn shutdown_waits_for_the_send<H: Harness>() {
 pub fn an_orderly_close_delivers_everything_first<H: Harness>() {
     let mut r = Rig::<H>::one();
     let (near, far) = r.pair(0, 0);
-    r.send(0, near.name(), &[8; 50_000]);
+    r.send(0, near.name(), &[8; 20_000]);
     r.engine(0).close(near, Close::Fin);
-    assert_eq!(r.recv(0, far.name(), 50_000), [8; 50_000]);
+    assert_eq!(r.recv(0, far.name(), 20_000), [8; 20_000]);
     r.expect_eof(0, far.name());
     r.finish([(0, far)]);
 }

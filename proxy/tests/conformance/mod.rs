@@ -7,7 +7,7 @@ pub mod receiving;
 pub mod sending;
 pub mod turns;
 
-pub use harness::{EpollHarness, Harness, UringHarness};
+pub use harness::{EpollHarness, Harness, RoughSimHarness, SimHarness, UringHarness};
 
 use std::net::SocketAddr;
 
@@ -215,6 +215,24 @@ impl<H: Harness> Rig<H> {
             }
         }
         got
+    }
+
+    /// Sends at one end and receives at the other at the same time: any amount gets through.
+    pub fn transfer(&mut self, i: usize, from: SockRef, to: SockRef, bytes: &[u8]) {
+        let buf = self.filled(i, Class::Bulk, bytes);
+        let t = self.submit(
+            i,
+            Op::Send {
+                on: from,
+                buf,
+                range: 0..bytes.len(),
+            },
+        );
+        assert_eq!(self.recv(i, to, bytes.len()), bytes);
+        match self.end(i, t) {
+            Outcome::Sent { buf } => self.engine(i).free(buf),
+            other => panic!("{other:?}"),
+        }
     }
 
     pub fn expect_eof(&mut self, i: usize, on: SockRef) {

@@ -1,0 +1,636 @@
+//! [`SimEngine`]: the engine's contract on the sockets of a world.
+
+use std::cell::RefCell;
+use std::io;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use super::faults::OpKind;
+use super::net::{Net, Owner, Read, SockId};
+use super::world::EngineId;
+use crate::engine::buf::Pool;
+use crate::engine::op::Done;
+use crate::engine::slots::{self, Inward, Outward, Side, Slots};
+use crate::engine::table::Table;
+use crate::engine::{
+    Buf, Caps, Class, Close, Dir, DoneList, Engine, EngineConfig, Errno, Family, Interest, Kind,
+    Op, Outcome, PoolStats, Sock, SockOpt, SockRef, Token, TurnStats, Wait, Wake,
+};
+use crate::limits::{ACCEPT_BURST, ACCEPT_PAUSE};
+use crate::time::Instant;
+
+/// A simulated socket in transit. Dropping it closes the socket, as dropping a descriptor does.
+#[derive(Debug)]
+pub struct SimCarry {
+    id: SockId,
+    graveyard: Option<Arc<Mutex<Vec<SockId>>>>,
+}
+
+impl SimCarry {
+    pub(super) fn new(id: SockId, net: &Net) -> SimCarry {
+        SimCarry {
+            id,
+            graveyard: Some(Arc::clone(&net.graveyard)),
+        }
+    }
+
+    fn arrive(mut self) -> SockId {
+        self.graveyard = None;
+        self.id
+    }
+}
+
+impl Drop for SimCarry {
+    fn drop(&mut self) {
+        if let Some(graveyard) = self.graveyard.take()
+            && let Ok(mut dead) = graveyard.lock()
+        {
+            dead.push(self.id);
+        }
+    }
+}
+
+/// Wakes a simulated engine: it has a turn before the clock moves on.
+#[derive(Clone, Debug)]
+pub struct SimWaker(Arc<AtomicBool>);
+
+impl Wake for SimWaker {
+    fn wake(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+#[derive(Debug)]
+struct Entry {
+    id: SockId,
+    listens: bool,
+    connecting: bool,
+    slots: Slots,
+    /// What of it is to be cancelled in the next turn: inward, outward, watch.
+    cancel: [bool; 3],
+}
+
+/// What is left of an operation after an attempt.
+enum Tried<T> {
+    Ended(Outcome),
+    Stays(T),
+}
+
+/// A simulated engine. Its `turn` never blocks: it does what can be done at this instant and
+/// notes how long it would have slept. See [the module](super) for how to run one.
+pub struct SimEngine {
+    net: Rc<RefCell<Net>>,
+    id: u32,
+    host: IpAddr,
+    table: Table<Entry>,
+    pool: Pool,
+    local: DoneList,
+    doomed: Vec<(SockId, bool, Close)>,
+    waker: SimWaker,
+    now: Instant,
+    busy: Vec<SockRef>,
+    woken: bool,
+}
+
+impl std::fmt::Debug for SimEngine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "SimEngine({} at {})", self.id, self.host)
+    }
+}
+
+impl SimEngine {
+    pub(super) fn open(
+        net: Rc<RefCell<Net>>,
+        host: IpAddr,
+        cfg: &EngineConfig,
+    ) -> io::Result<SimEngine> {
+        let pool = Pool::open(cfg.buffers)?;
+        let (id, woken) = net.borrow_mut().add_engine();
+        let now = net.borrow().now;
+        Ok(SimEngine {
+            net,
+            id,
+            host,
+            table: Table::new(cfg.sockets),
+            pool,
+            local: Vec::new(),
+            doomed: Vec::new(),
+            waker: SimWaker(woken),
+            now,
+            busy: Vec::new(),
+            woken: false,
+        })
+    }
+
+    /// Its name in the world.
+    pub fn id(&self) -> EngineId {
+        EngineId(self.id)
+    }
+
+    /// Whether somebody woke it before its last turn: that turn would not have slept.
+    pub fn was_woken(&self) -> bool {
+        self.woken
+    }
+
+    fn owner(&self) -> Owner {
+        Owner::Engine(self.id)
+    }
+
+    fn violation(&self, what: String) {
+        self.net
+            .borrow_mut()
+            .violation(format!("engine {}: {what}", self.id));
+    }
+
+    fn insert(&mut self, id: SockId, listens: bool) -> Result<Sock, SockId> {
+        let entry = Entry {
+            id,
+            listens,
+            connecting: false,
+            slots: Slots::default(),
+            cancel: [false; 3],
+        };
+        match self.table.insert(entry) {
+            Ok(name) => {
+                if !listens {
+                    self.net.borrow_mut().set_owner(id, Owner::Engine(self.id));
+                }
+                Ok(Sock::new(name))
+            }
+            Err(entry) => Err(entry.id),
+        }
+    }
+
+    // ---- attempts -------------------------------------------------------------------------
+
+    fn try_outward(&mut self, name: SockRef, out: &mut DoneList) {
+        let Some(e) = self.table.get_mut(name) else {
+            return;
+        };
+        let Some((t, op)) = e.slots.outward.take() else {
+            return;
+        };
+        let (id, cancel) = (e.id, std::mem::take(&mut e.cancel[1]));
+        let mut net = self.net.borrow_mut();
+        if cancel {
+            // A cancelled send may have moved bytes.
+            if let Outward::All { buf, range } = &op
+                && net.rng.chance(500)
+            {
+                let _ = net.write(id, &buf[range.clone()]);
+            }
+            out.push(Done::last(t, op.ended(None)));
+            return;
+        }
+        let kind = match &op {
+            Outward::Connect { .. } => OpKind::Connect,
+            Outward::All { .. } | Outward::Now { .. } => OpKind::Send,
+        };
+        if let Some(errno) = net.ordered(self.id, kind) {
+            net.break_off(id, errno);
+            out.push(Done::last(t, op.ended(Some(errno))));
+            return;
+        }
+        let tried = match op {
+            Outward::Connect { to } => {
+                if !std::mem::replace(&mut e.connecting, true) {
+                    net.connect(id, to);
+                }
+                match net.connect_state(id) {
+                    None => Tried::Stays(Outward::Connect { to }),
+                    Some(Ok(())) => Tried::Ended(Outcome::Connected),
+                    Some(Err(errno)) => Tried::Ended(Outward::Connect { to }.ended(Some(errno))),
+                }
+            }
+            Outward::All { buf, range } => match net.write(id, &buf[range.clone()]) {
+                Ok(n) if n == range.len() => Tried::Ended(Outcome::Sent { buf }),
+                Ok(n) => {
+                    if n > 0 {
+                        net.nudge(self.id);
+                    }
+                    Tried::Stays(Outward::All {
+                        buf,
+                        range: range.start + n..range.end,
+                    })
+                }
+                Err(errno) => Tried::Ended(Outward::All { buf, range }.ended(Some(errno))),
+            },
+            Outward::Now { part } => {
+                Tried::Ended(match net.write(id, &part.buf[part.range.clone()]) {
+                    Ok(moved) => Outcome::SentNow { part, moved },
+                    Err(errno) => Outward::Now { part }.ended(Some(errno)),
+                })
+            }
+        };
+        match tried {
+            Tried::Ended(what) => out.push(Done::last(t, what)),
+            Tried::Stays(op) => e.slots.outward = Some((t, op)),
+        }
+    }
+
+    fn try_inward(&mut self, name: SockRef, out: &mut DoneList) {
+        let Some(e) = self.table.get_mut(name) else {
+            return;
+        };
+        let Some((t, op)) = e.slots.inward.take() else {
+            return;
+        };
+        let (id, cancel) = (e.id, std::mem::take(&mut e.cancel[0]));
+        let mut net = self.net.borrow_mut();
+        // A cancelled receive may still deliver.
+        let too_late = cancel && !matches!(op, Inward::Accept) && net.rng.chance(500);
+        if cancel && !(too_late && net.is_readable(id)) {
+            out.push(Done::last(t, op.ended(None)));
+            return;
+        }
+        if let Inward::Accept = op {
+            drop(net);
+            self.try_accept(name, t, id, out);
+            return;
+        }
+        if !net.is_readable(id) && !matches!(net.connect_state(id), Some(Err(_))) {
+            e.slots.inward = Some((t, op));
+            return;
+        }
+        if let Some(errno) = net.ordered(self.id, OpKind::Receive) {
+            net.break_off(id, errno);
+            out.push(Done::last(t, op.ended(Some(errno))));
+            return;
+        }
+        let what = match op {
+            Inward::Any { class, at, tail } => {
+                let starve = net.faults.starve;
+                let starved =
+                    net.rng.chance(starve) || net.ordered(self.id, OpKind::Alloc).is_some();
+                let buf = if starved {
+                    None
+                } else {
+                    self.pool.alloc(class)
+                };
+                match buf {
+                    Some(mut buf) => {
+                        let room = at..class.size() - tail;
+                        match net.read(id, &mut buf[room]) {
+                            Ok(Read::Bytes { len, drained }) => Outcome::Received {
+                                buf,
+                                at,
+                                len,
+                                drained,
+                            },
+                            end => {
+                                self.pool.free(buf);
+                                Self::no_bytes(Inward::Any { class, at, tail }, end)
+                            }
+                        }
+                    }
+                    None => match net.read(id, &mut []) {
+                        Ok(Read::Bytes { .. }) => Outcome::Starved,
+                        end => Self::no_bytes(Inward::Any { class, at, tail }, end),
+                    },
+                }
+            }
+            Inward::Into { mut buf, at, max } => match net.read(id, &mut buf[at..at + max]) {
+                Ok(Read::Bytes { len, drained }) => Outcome::Received {
+                    buf,
+                    at,
+                    len,
+                    drained,
+                },
+                end => Self::no_bytes(Inward::Into { buf, at, max }, end),
+            },
+            Inward::Accept => Outcome::Cancelled {
+                buf: None,
+                part: None,
+            },
+        };
+        out.push(Done::last(t, what));
+    }
+
+    fn no_bytes(op: Inward, read: Result<Read, Errno>) -> Outcome {
+        match read {
+            Ok(_) => op.eof(),
+            Err(errno) => op.ended(Some(errno)),
+        }
+    }
+
+    fn try_accept(&mut self, name: SockRef, t: Token, id: SockId, out: &mut DoneList) {
+        for _ in 0..ACCEPT_BURST {
+            let exhausted = self.table.is_full()
+                || self
+                    .net
+                    .borrow_mut()
+                    .ordered(self.id, OpKind::Accept)
+                    .is_some();
+            if exhausted {
+                break;
+            }
+            let Some((sock, from)) = self.net.borrow_mut().accept(id, Owner::Engine(self.id))
+            else {
+                break;
+            };
+            if let Ok(sock) = self.insert(sock, false) {
+                out.push(Done {
+                    token: t,
+                    more: true,
+                    what: Outcome::Accepted(sock, from),
+                });
+            }
+        }
+        if self.net.borrow().is_waiting(id) {
+            self.net.borrow_mut().nudge_in(self.id, ACCEPT_PAUSE);
+        }
+        if let Some(e) = self.table.get_mut(name) {
+            e.slots.inward = Some((t, Inward::Accept));
+        }
+    }
+
+    fn try_watch(&mut self, name: SockRef, out: &mut DoneList) {
+        let Some(e) = self.table.get_mut(name) else {
+            return;
+        };
+        let Some((t, want)) = e.slots.watch else {
+            return;
+        };
+        let net = self.net.borrow();
+        let ready = match want {
+            Interest::Read => net.is_readable(e.id),
+            Interest::Write => net.is_writable(e.id),
+            Interest::Hangup => false,
+        } || net.is_hung_up(e.id);
+        if std::mem::take(&mut e.cancel[2]) {
+            e.slots.watch = None;
+            out.push(Done::last(
+                t,
+                Outcome::Cancelled {
+                    buf: None,
+                    part: None,
+                },
+            ));
+        } else if ready {
+            e.slots.watch = None;
+            out.push(Done::last(t, Outcome::Ready(want)));
+        }
+    }
+}
+
+impl Engine for SimEngine {
+    type Carry = SimCarry;
+    type Waker = SimWaker;
+
+    fn caps(&self) -> Caps {
+        Caps {
+            kind: Kind::Simulated,
+            features: Vec::new(),
+        }
+    }
+
+    fn now(&self) -> Instant {
+        self.now
+    }
+
+    fn listen(&mut self, shared: &SimCarry) -> io::Result<Sock> {
+        if self.table.is_full() {
+            return Err(Errno::MFILE.into());
+        }
+        if !self
+            .net
+            .borrow_mut()
+            .share(shared.id, Owner::Engine(self.id))
+        {
+            return Err(Errno::INVAL.into());
+        }
+        self.insert(shared.id, true)
+            .map_err(|_| Errno::MFILE.into())
+    }
+
+    fn socket(&mut self, _: Family, opt: &SockOpt) -> io::Result<Sock> {
+        if let Some(errno) = self.net.borrow_mut().ordered(self.id, OpKind::Socket) {
+            return Err(errno.into());
+        }
+        if self.table.is_full() {
+            return Err(Errno::MFILE.into());
+        }
+        let id = self.net.borrow_mut().socket(self.owner(), self.host);
+        if opt.tunnel {
+            self.net.borrow_mut().set_tunnel(id);
+        }
+        self.insert(id, false).map_err(|_| Errno::MFILE.into())
+    }
+
+    fn attach(&mut self, c: SimCarry) -> Result<Sock, SimCarry> {
+        if self.table.is_full() || !self.net.borrow().is_connection(c.id) {
+            return Err(c);
+        }
+        let id = c.arrive();
+        self.insert(id, false)
+            .map_err(|id| SimCarry::new(id, &self.net.borrow()))
+    }
+
+    fn detach(&mut self, s: Sock) -> Result<SimCarry, Sock> {
+        if !self
+            .table
+            .get(s.name())
+            .is_some_and(|e| e.slots.is_idle() && !e.listens)
+        {
+            return Err(s);
+        }
+        match self.table.remove(s.name()) {
+            Some(e) => {
+                s.taken();
+                let mut net = self.net.borrow_mut();
+                net.set_owner(e.id, Owner::Nobody);
+                Ok(SimCarry::new(e.id, &net))
+            }
+            None => Err(s),
+        }
+    }
+
+    fn tune(&mut self, s: SockRef, opt: &SockOpt) -> io::Result<()> {
+        let e = self
+            .table
+            .get(s)
+            .ok_or_else(|| io::Error::from(Errno::BADF))?;
+        if opt.tunnel {
+            self.net.borrow_mut().set_tunnel(e.id);
+        }
+        Ok(())
+    }
+
+    fn submit(&mut self, t: Token, op: Op) -> Result<(), Op> {
+        let name = op.on();
+        let Some(e) = self.table.get_mut(name) else {
+            self.violation(format!("{op:?} on a closed socket"));
+            self.local
+                .push(Done::last(t, slots::refuse(op, Errno::BADF)));
+            return Ok(());
+        };
+        if !op.is_well_formed() {
+            self.violation(format!("{op:?} does not fit"));
+            self.local
+                .push(Done::last(t, slots::refuse(op, Errno::INVAL)));
+            return Ok(());
+        }
+        match e.slots.put(t, op) {
+            Ok(side) => {
+                let i = match side {
+                    Side::In => 0,
+                    Side::Out => 1,
+                    Side::Watch => 2,
+                };
+                e.cancel[i] = false;
+                self.net.borrow_mut().tell(Owner::Engine(self.id));
+                Ok(())
+            }
+            Err(op) => {
+                self.violation(format!("{op:?} next to another of its side"));
+                Err(op)
+            }
+        }
+    }
+
+    fn cancel(&mut self, s: SockRef) {
+        if let Some(e) = self.table.get_mut(s) {
+            e.cancel = [
+                e.slots.inward.is_some(),
+                e.slots.outward.is_some(),
+                e.slots.watch.is_some(),
+            ];
+            self.net.borrow_mut().tell(Owner::Engine(self.id));
+        }
+    }
+
+    fn shutdown(&mut self, s: SockRef, d: Dir) -> io::Result<()> {
+        let e = self
+            .table
+            .get(s)
+            .ok_or_else(|| io::Error::from(Errno::BADF))?;
+        if d == Dir::Write && e.slots.outward.is_some() {
+            return Err(io::ErrorKind::ResourceBusy.into());
+        }
+        Ok(self.net.borrow_mut().shutdown(e.id, d)?)
+    }
+
+    fn close(&mut self, s: Sock, how: Close) {
+        let name = s.taken();
+        let Some(e) = self.table.remove(name) else {
+            self.violation(format!("{name:?} of another engine was closed here"));
+            return;
+        };
+        if !e.slots.is_idle() {
+            self.violation(format!("{name:?} was closed with an operation in flight"));
+        }
+        let ops = [
+            e.slots.inward.map(|(_, op)| op.ended(None)),
+            e.slots.outward.map(|(_, op)| op.ended(None)),
+        ];
+        for buf in ops.into_iter().flatten().filter_map(slots::buffers_of) {
+            self.pool.free(buf);
+        }
+        self.doomed.push((e.id, e.listens, how));
+        self.net.borrow_mut().tell(Owner::Engine(self.id));
+    }
+
+    fn turn(&mut self, wait: Wait, out: &mut DoneList) -> TurnStats {
+        let before = out.len();
+        let mut busy = std::mem::take(&mut self.busy);
+        {
+            let mut net = self.net.borrow_mut();
+            net.bury();
+            self.woken = net.begin_turn(self.id);
+            self.now = net.now;
+            for (id, listens, how) in self.doomed.drain(..) {
+                if listens {
+                    net.unshare(id, Some(Owner::Engine(self.id)));
+                } else {
+                    net.close(id, how);
+                }
+            }
+            busy.extend(
+                self.table
+                    .iter_mut()
+                    .filter(|(_, e)| !e.slots.is_idle())
+                    .map(|(n, _)| n),
+            );
+            // The kernel promises no order among sockets.
+            net.rng.shuffle(&mut busy);
+        }
+        out.append(&mut self.local);
+        for &name in &busy {
+            self.try_outward(name, out);
+        }
+        for name in busy.drain(..) {
+            self.try_inward(name, out);
+            self.try_watch(name, out);
+        }
+        self.busy = busy;
+        let mut net = self.net.borrow_mut();
+        if let Some(e) = net.engine(self.id) {
+            // Completions are dealt with before anything else happens.
+            e.wait = if out.len() > before { Wait::Poll } else { wait };
+        }
+        TurnStats {
+            syscalls: 0,
+            completions: u32::try_from(out.len() - before).unwrap_or(u32::MAX),
+        }
+    }
+
+    fn alloc(&mut self, c: Class) -> Option<Buf> {
+        let mut net = self.net.borrow_mut();
+        let starve = net.faults.starve;
+        if net.rng.chance(starve) || net.ordered(self.id, OpKind::Alloc).is_some() {
+            return None;
+        }
+        self.pool.alloc(c)
+    }
+
+    fn free(&mut self, b: Buf) {
+        let foreign = self.pool.stats().foreign;
+        self.pool.free(b);
+        if self.pool.stats().foreign > foreign {
+            self.violation("a buffer of another engine was freed here".into());
+        }
+    }
+
+    fn pool(&self) -> PoolStats {
+        self.pool.stats()
+    }
+
+    fn trim(&mut self) {
+        self.pool.trim();
+    }
+
+    fn waker(&self) -> SimWaker {
+        self.waker.clone()
+    }
+}
+
+impl Drop for SimEngine {
+    fn drop(&mut self) {
+        let mut ended: Vec<Outcome> = self.local.drain(..).map(|d| d.what).collect();
+        let mut socks = Vec::new();
+        for (_, e) in self.table.iter_mut() {
+            ended.extend(e.slots.inward.take().map(|(_, op)| op.ended(None)));
+            ended.extend(e.slots.outward.take().map(|(_, op)| op.ended(None)));
+            socks.push((e.id, e.listens, Close::Fin));
+        }
+        for buf in ended.into_iter().filter_map(slots::buffers_of) {
+            self.pool.free(buf);
+        }
+        socks.append(&mut self.doomed);
+        let Ok(mut net) = self.net.try_borrow_mut() else {
+            return;
+        };
+        for (id, listens, how) in socks {
+            if listens {
+                net.unshare(id, Some(Owner::Engine(self.id)));
+            } else {
+                net.close(id, how);
+            }
+        }
+        if let Some(e) = net.engine(self.id) {
+            e.alive = false;
+        }
+    }
+}
