@@ -86,15 +86,19 @@ impl Attestation {
                 max_s: ATTESTATION_LIFE_MAX,
             });
         }
+        Ok(Attestation::sign(by, body))
+    }
+
+    /// Signs a body as it is. Apart from [`make`](Self::make) only tests call it, to show what a
+    /// verifier must not rely on.
+    pub(crate) fn sign(by: &IdentitySecret, body: AttestationBody) -> Attestation {
         let bytes = encode_body(&body);
         let signature = by.sign(SignedKind::Attestation, &body.project, &bytes);
-        Ok(Attestation {
-            signed: Signed {
-                body: bytes,
-                signature,
-            },
-            body,
-        })
+        let signed = Signed {
+            body: bytes,
+            signature,
+        };
+        Attestation { signed, body }
     }
 
     /// What it says; unverified when it came from outside.
@@ -181,4 +185,98 @@ fn decode_body(bytes: &[u8]) -> Result<AttestationBody, DecodeError> {
         not_before,
         not_after,
     })
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+    use crate::random::SeededRandom;
+    use proptest::prelude::*;
+
+    fn made(
+        project: [u8; 32],
+        key: [u8; 32],
+        purpose: Purpose,
+        from: u64,
+        life: u64,
+    ) -> Attestation {
+        let by = IdentitySecret::create(&mut SeededRandom::new(1));
+        let until = UnixTime(from + life);
+        by.attest(
+            &Id(project),
+            &StaticPublic(key),
+            purpose,
+            UnixTime(from),
+            until,
+        )
+        .unwrap()
+    }
+
+    fn any_attestation() -> impl Strategy<Value = Attestation> {
+        let purpose = (1_u8..=3).prop_map(|number| Purpose::from_number(number).unwrap());
+        (
+            any::<[u8; 32]>(),
+            any::<[u8; 32]>(),
+            purpose,
+            0..u64::MAX / 2,
+            0_u64..=86_400,
+        )
+            .prop_map(|(project, key, purpose, from, life)| made(project, key, purpose, from, life))
+    }
+
+    #[test]
+    fn an_unknown_purpose_is_not_read() {
+        let good = made([1; 32], [2; 32], Purpose::Circuit, 0, 1);
+        for number in [0, 4, 23] {
+            let mut bytes = good.encode();
+            let at = bytes
+                .windows(3)
+                .position(|window| window == [4, 3, 5])
+                .unwrap();
+            bytes[at + 1] = number;
+            assert_eq!(
+                Attestation::decode(&bytes),
+                Err(DecodeError::Value("purpose"))
+            );
+        }
+    }
+
+    #[test]
+    fn the_longest_attestation_fits_its_bound() {
+        let longest = made(
+            [1; 32],
+            [2; 32],
+            Purpose::Circuit,
+            u64::MAX - 86_400,
+            86_400,
+        );
+        assert!(longest.encode().len() <= ATTESTATION_MAX);
+        assert_eq!(Attestation::decode(&longest.encode()), Ok(longest));
+        let result = Attestation::decode(&vec![0; ATTESTATION_MAX + 1]);
+        assert_eq!(result, Err(DecodeError::Length("attestation")));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_encoded_is_decoded(attestation in any_attestation()) {
+            prop_assert_eq!(Attestation::decode(&attestation.encode()), Ok(attestation));
+        }
+
+        #[test]
+        fn a_damaged_one_is_refused_or_fails_its_signature(
+            attestation in any_attestation(),
+            at: prop::sample::Index,
+            flip in 1_u8..,
+        ) {
+            let mut bytes = attestation.encode();
+            let at = at.index(bytes.len());
+            bytes[at] ^= flip;
+            if let Ok(read) = Attestation::decode(&bytes) {
+                let by = IdentitySecret::create(&mut SeededRandom::new(1));
+                prop_assert_eq!(read.encode(), bytes);
+                prop_assert!(read.verify(by.identity().key()).is_err());
+            }
+        }
+    }
 }

@@ -327,3 +327,7 @@ impl Writer {
         self.0.into_writer()
     }
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests;

@@ -30,6 +30,8 @@ pub mod attestation;
 mod cbor;
 pub mod check;
 pub mod credential;
+#[cfg(test)]
+mod golden;
 pub mod id;
 pub mod identity;
 mod kdf;
@@ -40,11 +42,17 @@ pub mod noise;
 pub mod project;
 pub mod random;
 pub mod record;
+#[cfg(test)]
+mod secrets;
 pub mod sign;
 pub mod statics;
 pub mod suite;
 pub mod ticket;
 mod time;
+#[cfg(test)]
+mod vectors;
+#[cfg(test)]
+mod wycheproof;
 
 pub use address::address_hash;
 pub use cbor::DecodeError;

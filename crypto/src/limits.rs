@@ -22,7 +22,7 @@ pub const HISTORY_MAX: usize = 64;
 /// One change on the wire: new key 32, two signatures 64.
 pub const CHANGE_BYTES: usize = 32 + 2 * 64;
 /// Longest encoded identity: array heads, the first key, and changes with two bytes of head each.
-pub const IDENTITY_MAX: usize = 1 + 34 + 3 + HISTORY_MAX * (2 + CHANGE_BYTES);
+pub const IDENTITY_MAX: usize = 1 + 34 + 2 + HISTORY_MAX * (2 + CHANGE_BYTES);
 /// Longest stored secret of an identity: map head, seed, identity.
 pub const IDENTITY_SECRET_MAX: usize = 64 + IDENTITY_MAX;
 

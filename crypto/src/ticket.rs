@@ -330,3 +330,7 @@ impl std::str::FromStr for Ticket {
         Ticket::from_text(text)
     }
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests;

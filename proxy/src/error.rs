@@ -128,12 +128,138 @@ close_reasons! {
     SessionDead = 4308, "the session stopped answering";
     /// Replaced by a newer one (age, changed permit).
     Replaced = 4309, "replaced by a newer one";
+    /// Message 3 names a bundle that the outlet does not have for this pair.
+    NoBundle = 4310, "the outlet has no such bundle";
     /// The peer is not authorized (says only that, to the peer).
     NotAuthorized = 3001, "not authorized";
     /// The permit of this peer expired unrenewed.
     PermitExpired = 3002, "the credential expired";
     /// This process is draining or stopping.
     Stopping = 1901, "this process is stopping";
+}
+
+macro_rules! problems {
+    ($($(#[$doc:meta])* $name:ident = $code:literal, $text:literal, $mend:literal;)*) => {
+        /// What keeps a node, a portal or the authority from doing what it was asked: each with
+        /// a stable code, a text and the way to mend it. A connection that ends has a
+        /// [`CloseReason`] instead. The check of a peer has codes of its own (21xx, in `crypto`).
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[repr(u16)]
+        pub enum Problem {
+            $($(#[$doc])* $name = $code,)*
+        }
+
+        impl Problem {
+            /// All problems, for the error catalogue.
+            pub const ALL: &'static [Problem] = &[$(Problem::$name,)*];
+
+            /// The stable code.
+            pub const fn code(self) -> Code {
+                Code(self as u16)
+            }
+
+            /// The problem with this code; an unknown one (a newer peer) is `None`.
+            pub const fn from_code(code: u16) -> Option<Problem> {
+                match code {
+                    $($code => Some(Problem::$name),)*
+                    _ => None,
+                }
+            }
+
+            /// What mends it: a command, or what to look at.
+            pub const fn mend(self) -> &'static str {
+                match self {
+                    $(Problem::$name => $mend,)*
+                }
+            }
+        }
+
+        impl fmt::Display for Problem {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(match self {
+                    $(Problem::$name => $text,)*
+                })
+            }
+        }
+    };
+}
+
+problems! {
+    /// Neither a membership nor a ticket.
+    NoTicket = 2001, "this node is not a member and has no ticket",
+        "adit ticket create --name NAME … > node.ticket, then start it with --ticket node.ticket";
+    /// No such ticket at the authority, or another secret.
+    TicketUnknown = 2002, "the authority does not know this ticket",
+        "adit ticket create --name NAME …";
+    /// Another identity redeemed it.
+    TicketUsed = 2003, "the ticket was already used",
+        "adit ticket create --name NAME --replaces NAME …";
+    /// It was not redeemed in time.
+    TicketExpired = 2004, "the ticket expired",
+        "adit ticket create --name NAME --expires-in 1h …";
+    /// It was taken back.
+    TicketRevoked = 2005, "the ticket was revoked",
+        "adit ticket create --name NAME …";
+    /// It is bound to another identity.
+    TicketBound = 2006, "the ticket is for another identity",
+        "adit ticket create --for ID …, with the id that `adit identity show` prints here";
+    /// Its name belongs to a live member.
+    NameTaken = 2007, "a live member has the name that the ticket gives",
+        "adit ticket create --replaces NAME …, or another --name";
+    /// The identity was revoked and can't come back.
+    MemberRevoked = 2008, "this member was revoked or replaced",
+        "start with an empty state directory and a fresh ticket";
+    /// The identity's history is not the one the authority has seen.
+    HistoryForked = 2009, "this identity's key history is not the one the authority has seen",
+        "restore the newest state directory, or start with an empty one and a fresh ticket";
+    /// The authority does not know this member (any more).
+    NotAMember = 2010, "the authority does not know this member",
+        "start with a fresh ticket: adit ticket create --name NAME …";
+    /// Who answers does not hold the authority's key.
+    WrongProject = 2011, "what answers is not the authority of this project",
+        "check the address, and that the ticket was made by the project that serves there";
+    /// What the authority sent makes no sense.
+    BadGrant = 2012, "what the authority sent can't be used",
+        "check that both ends run the same release";
+    /// A ticket can't be made as asked.
+    TicketSpec = 2013, "a ticket like this can't be made",
+        "adit ticket create --help";
+    /// A ticket's grants make a credential that is too long.
+    GrantsTooLong = 2014, "the attributes and addresses do not fit a credential of 4096 bytes",
+        "use fewer or shorter attributes and addresses";
+    /// A ticket would replace a member that does not exist.
+    NoSuchMember = 2015, "there is no live member of that name",
+        "adit member list";
+    /// The wall clock is far from the authority's time.
+    ClockSkew = 3101, "this machine's clock differs from the authority's time",
+        "set the clock (timedatectl set-ntp true)";
+    /// This member may not serve an address that it is configured to serve.
+    MayNotServe = 3102, "this member may not serve the relay address",
+        "adit ticket create --may-serve ADDRESS …, and enroll with it";
+    /// The credential is over and was not renewed.
+    CredentialExpired = 3103, "this node's credential expired and could not be renewed",
+        "adit status; check that the authority is reachable";
+    /// The relay did not believe this node.
+    RelayDenied = 3104, "the relay does not accept this node",
+        "adit status; the relay's log says why";
+    /// What answers as the relay is none of this project.
+    NotARelay = 3105, "what answers is not a relay of this project",
+        "check the project's relay addresses: adit project show";
+    /// No session with the authority.
+    AuthorityUnreachable = 4401, "the authority can't be reached",
+        "check the address and the network; adit doctor";
+    /// No session with the relay.
+    RelayUnreachable = 4402, "the relay can't be reached",
+        "check the address and the network; adit doctor";
+    /// A name does not resolve.
+    NameUnresolved = 4403, "a name does not resolve",
+        "check the name and the resolver";
+    /// The store can't be used now.
+    StoreUnavailable = 7001, "the authority's store can't be used now",
+        "look at the authority's log";
+    /// Too many requests are under way.
+    AuthorityBusy = 7002, "the authority is busy",
+        "wait; it is tried again";
 }
 
 #[cfg(test)]
@@ -147,5 +273,14 @@ mod tests {
         }
         assert_eq!(CloseReason::from_code(1), None);
         assert_eq!(CloseReason::NoLane.code().to_string(), "ADIT-4101");
+    }
+
+    #[test]
+    fn every_problem_is_found_by_its_code_and_shares_it_with_nothing() {
+        for &problem in Problem::ALL {
+            assert_eq!(Problem::from_code(problem.code().0), Some(problem));
+            assert_eq!(CloseReason::from_code(problem.code().0), None);
+            assert!(!problem.mend().is_empty());
+        }
     }
 }

@@ -25,7 +25,7 @@ pub const LANE_PAYLOAD_MAX: usize = LANE_RECORD_MAX - RECORD_INNER - RECORD_TAG;
 // ---- frames (sessions and handshakes) -----------------------------------------------------
 
 /// Longest frame behind its u16 length. Fits every handshake message and session message.
-pub const FRAME_MAX: usize = 8 * 1024;
+pub const FRAME_MAX: usize = 16 * 1024;
 /// The clear preface of a session.
 pub const PREFACE: usize = 8;
 /// The preface of a leg: 32 clear and authenticated bytes, 48 sealed, tag.
@@ -47,6 +47,34 @@ pub const LANE_PENDING_MAX: usize = 512 * 1024;
 pub const TURN_BYTES_MAX: usize = 256 * 1024;
 /// Streams of one lane. Numbers are u16 and 0 is the lane itself.
 pub const LANE_STREAMS_MAX: usize = 32 * 1024;
+/// Longest CREDENTIAL: as long as a frame, so that control can carry it.
+pub const LANE_CREDENTIAL_MAX: usize = FRAME_MAX;
+
+// ---- legs at the relay --------------------------------------------------------------------
+
+/// How far behind the highest counter of its session a leg may come (one bit each, 512 B a
+/// session): legs that were dialed at once overtake each other.
+pub const LEG_WINDOW: u64 = 4096;
+/// Circuits of one inlet member and address that wait for an outlet, or were paired within
+/// `LEG_UNPROVEN`.
+pub const LEGS_UNFINISHED_MAX: usize = 64;
+/// So long after pairing nobody at the relay can know whether the handshake succeeded: the outlet
+/// closes 2 s after pairing without message 1 and 5 s later without message 3.
+pub const LEG_UNPROVEN: Duration = Duration::from_secs(2 + 5);
+/// Paired circuits of one inlet member and address.
+pub const LEGS_PAIRED_MAX: usize = 1024;
+/// Parked legs of one outlet member and address.
+pub const LEGS_PARKED_MAX: usize = 256;
+/// Fewer parked legs than this, and the relay asks for more.
+pub const PARK_LOW: usize = 2;
+/// Least number of parked legs that the relay asks for: 2 · peak pairings + this.
+pub const PARK_WANT_MIN: usize = 4;
+/// The relay asks again after this, if the legs have not come.
+pub const PARK_ASK_AGAIN: Duration = Duration::from_secs(1);
+/// The peak of pairings per second is taken over the current and the last of these.
+pub const PARK_PEAK_SPAN: Duration = Duration::from_secs(30);
+/// What BUSY tells a leg to wait.
+pub const LEG_BUSY_RETRY: Duration = Duration::from_secs(1);
 
 // ---- deadlines ----------------------------------------------------------------------------
 
@@ -67,6 +95,39 @@ pub const LANE_WAIT: Duration = Duration::from_secs(5);
 /// An OPEN older than this is refused: a relay can't deliver a held one later.
 pub const OPEN_AGE_MAX: Duration = Duration::from_secs(10);
 
+// ---- worker -------------------------------------------------------------------------------
+
+/// Commands taken from the mailbox in one turn.
+pub const COMMANDS_PER_TURN: usize = 256;
+/// Hints to control that wait while its queue is full; past it they are dropped and counted.
+pub const HINTS_MAX: usize = 256;
+/// Connections to the public address that have not said yet what they are.
+pub const STRANGERS_MAX: usize = 1024;
+/// The same from one network (/24 of IPv4, /48 of IPv6).
+pub const STRANGERS_PER_PREFIX: usize = 256;
+/// A stranger has said what it is by then.
+pub const STRANGER_TIMEOUT: Duration = Duration::from_secs(5);
+/// Bytes that a link may have queued to be sent.
+pub const LINK_TX_MAX: usize = 32 * 1024;
+/// A link that is closed in order waits this long for what it sent to be read.
+pub const LINK_LINGER: Duration = Duration::from_secs(2);
+/// Lanes of one worker.
+pub const LANES_MAX: usize = 256;
+/// Largest payload of a control record on a lane; a credential is the largest.
+pub const CONTROL_PAYLOAD_MAX: usize = FRAME_MAX;
+/// A sending key of a lane is used this long.
+pub const KEY_AGE_MAX: Duration = Duration::from_secs(600);
+/// Apps of one inlet that wait for a lane; the next ones wait in the backlog.
+pub const APPS_WAITING_MAX: usize = 1024;
+/// Slots that streams and strangers leave free, for links, lanes and listeners.
+pub const SLOTS_RESERVED: usize = 64;
+/// Allocation that an app's spill keeps when it is empty.
+pub const SPILL_KEPT_MAX: usize = 4096;
+/// Stale timer entries that are not worth a clean-up.
+pub const TIMERS_STALE_MAX: usize = 64;
+/// How often a slot that waits for a buffer asks again, should no buffer be freed.
+pub const STARVED_RETRY: Duration = Duration::from_millis(5);
+
 // ---- control ------------------------------------------------------------------------------
 
 /// Messages in each direction of one mailbox.
@@ -75,6 +136,164 @@ pub const MAILBOX_MAX: usize = 4096;
 pub const DIAL_ADDRESSES_MAX: usize = 8;
 /// Unpaired legs outlive their session by this.
 pub const LEG_GRACE: Duration = Duration::from_secs(30);
+
+// ---- control: sessions, pools and back-off --------------------------------------------------
+
+/// A node pings its sessions this often …
+pub const SESSION_PING: Duration = Duration::from_secs(4);
+/// … and either end gives a session up after three pings were missed, with slack for a control
+/// thread that was held for 10 s: 4 s between pings + 10 s held < 15 s.
+pub const SESSION_DEAD: Duration = Duration::from_secs(15);
+/// A relay session is made anew at this age, before the old one is closed.
+pub const RELAY_SESSION_LIFE: Duration = Duration::from_secs(3600);
+/// How long a replaced relay session stays for what is under way on it.
+pub const RELAY_SESSION_LINGER: Duration = Duration::from_secs(5);
+/// First wait before something wanted is dialed again …
+pub const BACKOFF_FIRST: Duration = Duration::from_millis(50);
+/// … and the longest (promise 6: back within two seconds of the last missing piece).
+pub const BACKOFF_MAX: Duration = Duration::from_millis(1500);
+/// Longest wait after a refusal.
+pub const BACKOFF_REFUSED: Duration = Duration::from_secs(10);
+/// Failures are forgotten when none came for so long.
+pub const BACKOFF_FORGET: Duration = Duration::from_secs(10);
+/// A lane is replaced before it is this old.
+pub const LANE_LIFE: Duration = Duration::from_secs(3600);
+/// Parked legs per served address to begin with …
+pub const PARKED_FIRST: usize = 4;
+/// … and at most, whatever the relay asks for.
+pub const PARKED_MAX: usize = 256;
+/// Legs of one portal that are being dialed at once.
+pub const LEGS_DIALING_MAX: usize = 8;
+/// An outlet leg that was paired must bring message 1 within this, or it is let go.
+pub const PAIRED_IDLE: Duration = Duration::from_secs(2);
+/// The project note is asked for this often.
+pub const NOTE_REFRESH: Duration = Duration::from_secs(3600);
+/// Lanes of one outlet portal, of all inlets together …
+pub const OUTLET_LANES_MAX: usize = 1024;
+/// … and of one member. An inlet has one, its replacement, and old ones with long streams.
+pub const OUTLET_LANES_PER_MEMBER_MAX: usize = 64;
+/// Peers that are remembered as seen, so that a new one can be logged.
+pub const PEERS_SEEN_MAX: usize = 4096;
+/// Handshakes between two looks at everything else …
+pub const SHAKES_PER_LOOK: usize = 8;
+/// … and how many wait for their turn, at most `SHAKE_TIMEOUT`.
+pub const SHAKES_WAITING_MAX: usize = 256;
+/// Targets' names are looked up again this often.
+pub const TARGET_REFRESH: Duration = Duration::from_secs(30);
+/// An answer to TIME that took longer says too little.
+pub const TIME_ROUND_TRIP_MAX: Duration = Duration::from_secs(3);
+/// Authority time is asked for this often.
+pub const TIME_REFRESH: Duration = Duration::from_secs(600);
+/// A difference between the wall clock and authority time that is worth a warning.
+pub const CLOCK_SKEW_WARN: Duration = Duration::from_secs(30);
+/// An attestation is made to last this long …
+pub const ATTESTATION_LIFE: Duration = Duration::from_secs(24 * 3600);
+/// … of which this much lies in the past when it is made: a node whose clock is wrong by less
+/// can still make its first contact.
+pub const ATTESTATION_BACKDATE: Duration = Duration::from_secs(3 * 3600);
+
+// ---- control: authority and relay -----------------------------------------------------------
+
+/// Life of a credential.
+pub const CREDENTIAL_LIFE: Duration = Duration::from_secs(3600);
+/// Default life of a ticket.
+pub const TICKET_LIFE: Duration = Duration::from_secs(600);
+/// Longest life of a ticket.
+pub const TICKET_LIFE_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
+/// Most identities that one ticket admits.
+pub const TICKET_USES_MAX: u32 = 10_000;
+/// The same identity may redeem its ticket again for so long: its answer may have been lost.
+pub const REDEEM_REPEAT: Duration = Duration::from_secs(24 * 3600);
+/// Rows of one page that a store gives.
+pub const STORE_PAGE_MAX: usize = 1000;
+/// Requests to the store that a core has under way; beyond it the answer is "busy".
+pub const STORE_REQUESTS_MAX: usize = 1024;
+/// Sessions in their handshake, and guests, in total …
+pub const SESSION_STRANGERS_MAX: usize = 256;
+/// … and from one source prefix (/24 of IPv4, /48 of IPv6).
+pub const SESSION_STRANGERS_PER_PREFIX_MAX: usize = 64;
+/// An identity that has an authority session must show to be a member by then.
+pub const GUEST_TIME: Duration = Duration::from_secs(10);
+/// Sessions of one kind that a server keeps.
+pub const SESSIONS_MAX: usize = 16 * 1024;
+/// Sessions of one kind that one identity may have at a server: the present one, its
+/// replacement, and one that the server has not yet found dead.
+pub const SESSIONS_PER_MEMBER_MAX: usize = 4;
+/// Relay addresses that one session serves; as many as a credential lists.
+pub const SERVED_MAX: usize = crypto::limits::ADDRESSES_MAX;
+/// Requests that a session may have unanswered.
+pub const SESSION_REQUESTS_MAX: usize = 16;
+
+// ---- control: texts -------------------------------------------------------------------------
+
+/// Longest policy rule in its short form.
+pub const RULE_TEXT_MAX: usize = 4 * 1024;
+/// Terms of one rule.
+pub const RULE_TERMS_MAX: usize = 33;
+/// Rules of one policy.
+pub const RULES_MAX: usize = 64;
+/// Longest text of a refusal or of an error from outside that is kept or logged.
+pub const REASON_TEXT_MAX: usize = 256;
+
+// ---- control: drivers -----------------------------------------------------------------------
+
+/// Entries of the ring of control's own runtime: files only.
+pub const CONTROL_RING_ENTRIES: u32 = 64;
+/// Questions waiting for the resolver.
+pub const RESOLVER_QUEUE_MAX: usize = 64;
+/// Requests waiting for the store.
+pub const STORE_QUEUE_MAX: usize = 1024;
+/// How long the store waits for another process that holds its file.
+pub const STORE_BUSY_WAIT: Duration = Duration::from_secs(5);
+/// How long the store remembers which credentials were issued, beyond their end.
+pub const STORE_ISSUED_KEPT: Duration = Duration::from_secs(90 * 24 * 3600);
+/// Largest file of a state directory, the database aside.
+pub const STATE_FILE_MAX: usize = 256 * 1024;
+/// The demo is over by then, or failed.
+pub const DEMO_DEADLINE: Duration = Duration::from_secs(30);
+/// Largest configuration file.
+pub const CONFIG_FILE_MAX: u64 = 1024 * 1024;
+/// Inlets and outlets of one process.
+pub const PORTALS_MAX: usize = 256;
+/// Requests to stop that wait for the driver.
+pub const STOP_QUEUE_MAX: usize = 4;
+/// Events that a driver takes from a worker before it looks at anything else.
+pub const EVENTS_PER_LOOK: usize = 256;
+/// A worker's full mailbox is tried again after this.
+pub const MAILBOX_RETRY: Duration = Duration::from_millis(5);
+/// A draining process closes its doors when nothing new came for so long …
+pub const DRAIN_IDLE: Duration = Duration::from_secs(2);
+/// … and cuts what is left after this: less than the 30 s that Kubernetes waits before SIGKILL.
+pub const DRAIN_DEADLINE: Duration = Duration::from_secs(25);
+/// A ticket's file is looked at this often while the node is not enrolled.
+pub const TICKET_FILE_INTERVAL: Duration = Duration::from_secs(1);
+/// Most sockets of one worker.
+pub const WORKER_SLOTS_MAX: u32 = 64 * 1024;
+/// Descriptors that are not a worker's: files, pipes, rings, the administrator's callers.
+pub const NOFILE_RESERVED: u64 = 64;
+/// Buffers of one worker's engine, Small, Medium, Large, Bulk: 64 + 16 + 64 + 0 MiB of address
+/// space, touched on demand.
+pub const ENGINE_BUFFERS: [u32; 4] = [16 * 1024, 1024, 1024, 0];
+/// Shortest life of a ticket that can be asked for.
+pub const TICKET_LIFE_MIN: Duration = Duration::from_secs(1);
+/// Longest path of a Unix socket (`sun_path`, without its terminating zero).
+pub const SOCKET_PATH_MAX: usize = 107;
+/// Callers of the administrator's socket at once.
+pub const ADMIN_CALLERS_MAX: usize = 16;
+/// Calls waiting for the driver.
+pub const ADMIN_QUEUE_MAX: usize = 16;
+/// Longest line of a call.
+pub const ADMIN_LINE_MAX: usize = 64 * 1024;
+/// Longest line of an answer: a page of the store with long rows.
+pub const ADMIN_ANSWER_MAX: usize = 32 * 1024 * 1024;
+/// How long the command line waits for an answer.
+pub const ADMIN_CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// Pause before the next caller where descriptors are used up.
+pub const ADMIN_WAIT: Duration = Duration::from_millis(100);
+/// Audit rows of one answer.
+pub const ADMIN_AUDIT_MAX: usize = STORE_PAGE_MAX;
+/// Outputs of a core that carries out one call without a driver.
+pub const OFFLINE_STEPS_MAX: usize = 10_000;
 
 // ---- engine -------------------------------------------------------------------------------
 

@@ -5,4 +5,6 @@ use mimalloc::MiMalloc;
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    proxy::cli::main()
+}

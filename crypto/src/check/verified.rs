@@ -1,5 +1,12 @@
-//! The results of the check. Their fields are private to [`super`]: a value of these types is
-//! the proof that the steps were run.
+//! The results of the check. Their fields are private to the check: a value of these types is
+//! the proof that the steps were run. Nothing else can make one:
+//!
+//! ```compile_fail
+//! use crypto::check::{VerifiedIdentity, VerifiedMember};
+//! fn forge(identity: VerifiedIdentity, real: VerifiedMember) -> VerifiedMember {
+//!     VerifiedMember { identity, ..real }
+//! }
+//! ```
 
 use crate::credential::{Connect, PassBody, Roles};
 use crate::id::Id;

@@ -278,3 +278,21 @@ impl Pass {
             .verify(SignedKind::Pass, &self.body.project, key)
     }
 }
+
+/// Signs a body as it is, so that tests of the check can show what a verifier must not rely on.
+#[cfg(test)]
+pub(crate) fn tests_only_forge(authority: &IdentitySecret, body: CredentialBody) -> Credential {
+    let bytes = codec::encode(&body.to_pass(), Some((&body.name, &body.attributes)));
+    let signature = authority.sign(SignedKind::Credential, &body.project, &bytes);
+    Credential {
+        signed: Signed {
+            body: bytes,
+            signature,
+        },
+        body,
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests;

@@ -10,15 +10,21 @@
 //!
 //! Each step takes the state by value and gives it back only on success: after an error nothing
 //! is left that could be tried again, read or reused. snow itself would allow all of that, would
-//! accept points of low order (see [`resolver`]), and gives constants as keys before the end;
+//! accept points of low order (`resolver` does not), and gives constants as keys before the end;
 //! none of it is reachable from here.
 //!
 //! Nothing secret may be in message 1 or 2, and the initiator has to run [`crate::check`] on what
 //! [`Initiator::read_message_2`] returns *before* it writes message 3.
 
 mod handshake;
+#[cfg(test)]
+mod low_order;
 mod prologue;
 pub(crate) mod resolver;
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod vectors;
 
 pub use prologue::{Part, prologue};
 

@@ -280,6 +280,15 @@ pub enum Event {
         /// The portal.
         portal: PortalNo,
     },
+    /// Inlet: an app was reset before it had a stream on any lane.
+    AppRefused {
+        /// The portal.
+        portal: PortalNo,
+        /// The app.
+        app: SocketAddr,
+        /// Why.
+        why: CloseReason,
+    },
     /// A stream ended: for log and audit.
     Stream(Box<StreamReport>),
     /// Outlet: a target could not be reached; its name is worth resolving again.

@@ -1,3 +1,23 @@
 //! Floor 1: the protocol without I/O. Pure functions and state machines of (now, event).
 
+pub mod canonical;
+pub mod codec;
 pub mod command;
+pub mod core;
+pub mod frame;
+pub mod keyring;
+pub mod lane;
+pub mod leg;
+pub mod pairing;
+pub mod policy;
+pub mod pool;
+pub mod preface;
+pub mod record;
+pub mod session;
+pub mod shake;
+pub mod store;
+pub mod stream;
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod testkit;

@@ -1,1 +1,429 @@
-//! Floor 3, hot path: one thread, one ring, no locks, no allocation per record.
+//! Floor 3, hot path: one thread, one engine, no locks, no allocation per record.
+//!
+//! | file | what it is |
+//! |---|---|
+//! | `mod.rs` | the worker, its turn, and who gets a completion |
+//! | `slab`, `net`, `conn`, `timers` | slots with generations, what is in flight on them, what they are, their deadlines |
+//! | `accept`, `link` | listeners and strangers; framed connections carried for control |
+//! | `relay`, `relay_flow` | legs: waiting, paired, forwarded |
+//! | `lane`, `lane_send`, `lane_recv`, `batch` | links that became lanes, their two directions, what is sealed and not sent |
+//! | `inlet`, `outlet` | apps that want a stream, targets that streams want |
+//! | `stream`, `stream_out` | the sockets of apps and targets, and their two directions |
+//! | `drain` | stopping without cutting anybody, and stopping |
+//! | `counters`, `check` | what is counted, what must hold between two turns |
+//!
+//! # One turn
+//! Always in this order: completions → mailbox → timers → new work → one submit-and-wait. No
+//! other place blocks. The clock is read once a turn. Work per turn is bounded: one receive per
+//! socket and direction, `limits::COMMANDS_PER_TURN` commands, `limits::TURN_BYTES_MAX` sealed
+//! per lane.
+//!
+//! # What reaches control
+//! [`Event`]s. Those that must not be lost wait in `outbox` while control's queue is full; until
+//! it is empty again nothing that could add to it is begun (links are not read, apps and sessions
+//! not accepted), so it holds at most one event per slot. Hints are dropped and counted instead.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::engine::{DoneList, Engine, Wait};
+use crate::ids::{LinkId, PortalNo};
+use crate::limits::{COMMANDS_PER_TURN, CREDIT_BUDGET, HINTS_MAX, SLOTS_RESERVED, STARVED_RETRY};
+use crate::mailbox::{ToWorker, WorkerEnd};
+use crate::protocol::command::{Command, Event};
+use crate::protocol::lane::LaneShared;
+use crate::time::Instant;
+
+mod accept;
+mod batch;
+mod check;
+mod conn;
+pub mod counters;
+mod drain;
+mod inlet;
+mod lane;
+mod lane_recv;
+mod lane_send;
+mod link;
+mod net;
+mod outlet;
+mod relay;
+mod relay_flow;
+mod slab;
+mod stream;
+mod stream_out;
+mod timers;
+
+#[cfg(all(test, feature = "sim"))]
+mod tests;
+
+use conn::Conn;
+use counters::Counters;
+use lane::{LaneIx, Lanes};
+use net::{Landed, Net};
+use slab::SlotKey;
+
+/// What a worker is started with.
+#[derive(Clone, Debug)]
+pub struct WorkerConfig {
+    /// This worker's place among those of the process: names its links apart from theirs.
+    pub place: u8,
+    /// Most sockets at once: streams, legs, links and listeners together.
+    pub slots: u32,
+}
+
+/// What an outlet's target names mean.
+type Targets = BTreeMap<Arc<str>, Arc<[SocketAddr]>>;
+
+/// One worker.
+pub struct Worker<E: Engine> {
+    net: Net<E>,
+    mailbox: WorkerEnd<E::Carry>,
+    counters: Arc<Counters>,
+    /// Read once a turn.
+    now: Instant,
+    turn: u64,
+    /// There is work that must not wait for a completion.
+    again: bool,
+
+    listeners: Vec<SlotKey>,
+    /// Some listener rests because a bound is reached.
+    accept_paused: bool,
+    strangers: accept::Strangers,
+    links: BTreeMap<LinkId, SlotKey>,
+    next_link: u64,
+    /// Links and strangers that wait for room in control's queue.
+    links_paused: Vec<SlotKey>,
+    relay: relay::Relay,
+    lanes: Lanes,
+    /// Lanes with something to do at the end of this turn.
+    dirty: Vec<LaneIx>,
+    /// Lanes with something left to do in the next turn.
+    dirty_later: Vec<LaneIx>,
+    /// Streams whose sending side has something to do at the end of this turn.
+    touched: Vec<SlotKey>,
+    inlets: BTreeMap<PortalNo, inlet::Inlet>,
+    targets: BTreeMap<PortalNo, Targets>,
+    /// The credit budget and the authority's time, for all lanes.
+    shared: LaneShared,
+    outbox: VecDeque<Event>,
+    hints: VecDeque<Event>,
+    drain: drain::Drain,
+
+    // Kept between turns so that a turn allocates nothing.
+    done: DoneList,
+    inbox: Vec<ToWorker<E::Carry>>,
+    runs: Vec<lane_recv::Run>,
+}
+
+impl<E: Engine> Worker<E> {
+    /// A worker that has nothing yet; everything comes by its mailbox.
+    pub fn new(
+        engine: E,
+        mailbox: WorkerEnd<E::Carry>,
+        config: &WorkerConfig,
+        counters: Arc<Counters>,
+    ) -> Self {
+        let now = engine.now();
+        Worker {
+            net: Net::new(engine, config.slots),
+            mailbox,
+            counters,
+            now,
+            turn: 0,
+            again: false,
+            listeners: Vec::new(),
+            accept_paused: false,
+            strangers: accept::Strangers::default(),
+            links: BTreeMap::new(),
+            next_link: (u64::from(config.place) << 48) | 1,
+            links_paused: Vec::new(),
+            relay: relay::Relay::default(),
+            lanes: Lanes::default(),
+            dirty: Vec::new(),
+            dirty_later: Vec::new(),
+            touched: Vec::new(),
+            inlets: BTreeMap::new(),
+            targets: BTreeMap::new(),
+            shared: LaneShared::new(CREDIT_BUDGET),
+            outbox: VecDeque::new(),
+            hints: VecDeque::new(),
+            drain: drain::Drain::default(),
+            done: DoneList::new(),
+            inbox: Vec::new(),
+            runs: Vec::new(),
+        }
+    }
+
+    /// Runs until `Command::Stop` has closed everything.
+    pub fn run(&mut self) {
+        while self.one_turn() {}
+    }
+
+    /// One turn; false when the worker has stopped. A simulation calls this itself.
+    pub fn one_turn(&mut self) -> bool {
+        self.now = self.net.engine.now();
+        self.turn += 1;
+        self.again = false;
+        self.counters.turns.add(1);
+
+        self.take_completions();
+        self.take_commands();
+        self.fire_timers();
+        self.do_new_work();
+
+        let last = self.drain.is_over() && self.net.slots.is_empty();
+        // The last turn carries out the last closes.
+        let wait = if last { Wait::Poll } else { self.how_long() };
+        let mut done = std::mem::take(&mut self.done);
+        self.net.turn(wait, &mut done);
+        self.done = done;
+        !last
+    }
+
+    fn how_long(&mut self) -> Wait {
+        if self.again {
+            return Wait::Poll;
+        }
+        let mut until = self.net.next_deadline().min(self.next_own_deadline());
+        if self.net.starving() > 0 {
+            until = until.min(self.now + STARVED_RETRY);
+        }
+        if until == Instant::FAR_FUTURE {
+            Wait::Forever
+        } else {
+            Wait::Until(until)
+        }
+    }
+
+    /// Deadlines that are no slot's: those of the relay's tables and of the drain.
+    fn next_own_deadline(&self) -> Instant {
+        self.relay.next_deadline().min(self.drain.next_deadline())
+    }
+
+    fn take_completions(&mut self) {
+        let mut done = std::mem::take(&mut self.done);
+        for done in done.drain(..) {
+            match self.net.landed(done) {
+                Landed::Live(key, code, what) => self.completed(key, code, what),
+                Landed::Closed(key) => self.closed(key),
+                Landed::Starved => self.counters.starved.add(1),
+                Landed::Nothing => {}
+            }
+        }
+        self.done = done;
+    }
+
+    fn completed(&mut self, key: SlotKey, code: u8, what: crate::engine::Outcome) {
+        let Some(slot) = self.net.slots.get(key) else {
+            return self.net.reclaim(what);
+        };
+        match &slot.conn {
+            Conn::Listener(_) => self.listener_done(key, what),
+            Conn::Stranger(_) => self.stranger_done(key, code, what),
+            Conn::Link(_) => self.link_done(key, code, what),
+            Conn::Leg(_) => self.leg_done(key, code, what),
+            Conn::Lane(ix) => self.lane_done(*ix, code, what),
+            Conn::Stream(_) => self.stream_done(key, code, what),
+        }
+    }
+
+    /// The slot's socket is closed.
+    fn closed(&mut self, key: SlotKey) {
+        let Some(slot) = self.net.slots.get(key) else {
+            return;
+        };
+        match &slot.conn {
+            Conn::Listener(_) => {
+                self.net.remove(key);
+                self.listeners.retain(|&listener| listener != key);
+            }
+            Conn::Stranger(_) => self.stranger_closed(key),
+            Conn::Link(_) => self.link_closed(key),
+            Conn::Leg(_) => self.leg_closed(key),
+            Conn::Lane(ix) => self.lane_closed(*ix),
+            Conn::Stream(_) => self.stream_closed(key),
+        }
+    }
+
+    fn fire_timers(&mut self) {
+        while let Some(key) = self.net.next_due(self.now) {
+            let Some(slot) = self.net.slots.get(key) else {
+                continue;
+            };
+            match &slot.conn {
+                Conn::Listener(_) => {}
+                Conn::Stranger(_) => self.stranger_drop(key),
+                Conn::Link(_) => self.link_due(key),
+                Conn::Leg(_) => self.leg_due(key),
+                Conn::Lane(ix) => self.lane_due(*ix),
+                Conn::Stream(_) => self.stream_due(key),
+            }
+        }
+        self.relay_due();
+        self.drain_due();
+    }
+
+    fn take_commands(&mut self) {
+        let mut inbox = std::mem::take(&mut self.inbox);
+        self.again |= self.mailbox.receive(&mut inbox, COMMANDS_PER_TURN);
+        for message in inbox.drain(..) {
+            match message {
+                ToWorker::Listen { portal, socket } => self.listen(portal, &socket),
+                ToWorker::Command(command) => self.command(command),
+            }
+        }
+        self.inbox = inbox;
+    }
+
+    fn command(&mut self, command: Command) {
+        match command {
+            Command::Dial {
+                link,
+                to,
+                hello,
+                expect,
+                deadline,
+            } => {
+                self.link_dial(link, to, hello, expect, deadline);
+            }
+            Command::Send {
+                link,
+                bytes,
+                framed,
+                then,
+            } => {
+                self.link_send(link, &bytes, framed, then);
+            }
+            Command::Deadline { link, at, why } => self.link_deadline(link, at, why),
+            Command::Close {
+                link,
+                flush,
+                why: _,
+            } => self.link_close(link, flush),
+            Command::Adopt(adopt) => self.adopt(*adopt),
+            Command::Lane { link, what } => self.lane_command(link, what),
+            Command::LegKey(entry) => self.leg_key(*entry),
+            Command::LegKeyGone { session } => self.leg_key_gone(session),
+            Command::Targets { portal, targets } => self.set_targets(portal, targets),
+            Command::Gate { portal, gate } => self.set_gate(portal, gate),
+            Command::AuthorityTime { unix_millis, at } => {
+                self.shared.set_authority_time(unix_millis, at);
+            }
+            Command::Drain { idle, deadline } => self.begin_drain(idle, deadline),
+            Command::Stop => self.stop(),
+        }
+    }
+
+    /// What the turn's events made possible: starved slots, deliveries, and last the batches.
+    fn do_new_work(&mut self) {
+        self.dirty.append(&mut self.dirty_later);
+        for _ in 0..self.net.fed() {
+            if let Some(key) = self.net.next_starved() {
+                self.resume(key);
+            }
+        }
+        self.empty_outbox();
+        loop {
+            self.settle();
+            if self.dirty.is_empty() {
+                break;
+            }
+            let mut dirty = std::mem::take(&mut self.dirty);
+            for ix in dirty.drain(..) {
+                self.lane_flush(ix);
+            }
+            // Nothing was added meanwhile but lanes that ended: keep the longer list.
+            dirty.append(&mut self.dirty);
+            self.dirty = dirty;
+        }
+        self.again |= !self.dirty_later.is_empty();
+        self.drain_step();
+        self.settle();
+    }
+
+    /// Finishes what deliveries and closings have begun.
+    fn settle(&mut self) {
+        loop {
+            if let Some(key) = self.touched.pop() {
+                self.stream_pump(key);
+            } else if let Some(key) = self.net.next_closed() {
+                self.closed(key);
+            } else {
+                break;
+            }
+        }
+    }
+
+    fn resume(&mut self, key: SlotKey) {
+        let Some(slot) = self.net.slots.get(key) else {
+            return;
+        };
+        if !slot.is_live() {
+            return;
+        }
+        match &slot.conn {
+            Conn::Listener(_) => self.net.accept(key),
+            Conn::Stranger(_) => self.stranger_read(key),
+            Conn::Link(_) => {
+                self.link_pump(key);
+                self.link_read(key);
+            }
+            Conn::Leg(_) => self.leg_resume(key),
+            Conn::Lane(ix) => self.lane_resume(*ix),
+            Conn::Stream(_) => self.stream_resume(key),
+        }
+    }
+
+    /// Tells control something that must not be lost.
+    fn tell(&mut self, event: Event) {
+        if !self.outbox.is_empty() {
+            self.outbox.push_back(event);
+        } else if let Err(event) = self.mailbox.send(event) {
+            self.counters.mailbox_full.add(1);
+            self.outbox.push_back(event);
+        }
+    }
+
+    /// Tells control something that comes again if it matters.
+    fn hint(&mut self, event: Event) {
+        let sent = if self.outbox.is_empty() && self.hints.is_empty() {
+            self.mailbox.send(event)
+        } else {
+            Err(event)
+        };
+        if let Err(event) = sent {
+            if self.hints.len() < HINTS_MAX {
+                self.hints.push_back(event);
+            } else {
+                self.counters.hints_dropped.add(1);
+            }
+        }
+    }
+
+    /// Whether control has fallen behind: nothing is begun that would tell it more.
+    fn is_congested(&self) -> bool {
+        !self.outbox.is_empty()
+    }
+
+    fn empty_outbox(&mut self) {
+        if self.outbox.is_empty() && self.hints.is_empty() {
+            return;
+        }
+        while let Some(event) = self.outbox.pop_front().or_else(|| self.hints.pop_front()) {
+            if let Err(event) = self.mailbox.send(event) {
+                return self.outbox.push_front(event);
+            }
+        }
+        for key in std::mem::take(&mut self.links_paused) {
+            self.resume(key);
+        }
+        self.inlets_resume();
+    }
+
+    /// Slots that streams and strangers leave to links and lanes.
+    fn reserve(&self) -> usize {
+        SLOTS_RESERVED
+    }
+}

@@ -1,1 +1,0 @@
-//! Every step fails alone, with its own denial.

@@ -1,0 +1,353 @@
+//! What was typed: flags and the environment, checked for form only. What it means is in
+//! [`settings`](super::settings).
+//!
+//! Every flag `--some-flag` is also `ADIT_SOME_FLAG` in the environment and `some-flag` in the
+//! configuration file of `run`; flags beat the environment, which beats the file. A list in the
+//! environment has one entry a line.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use crypto::Id;
+use crypto::names::{HostPort, Name, RelayAddress};
+
+use super::values::{Attribute, Life};
+
+/// An end-to-end encrypted, mutually authorized portal for TCP.
+#[derive(Debug, Parser)]
+#[command(name = "adit", version, disable_help_subcommand = true, after_help = AFTER_HELP)]
+pub struct Args {
+    /// Flags that every command takes.
+    #[command(flatten)]
+    pub global: GlobalArgs,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const AFTER_HELP: &str = "\
+Exit codes: 0 done, 1 failed while running, 2 wrong usage or configuration, 3 denied or not \
+enrolled,
+4 state directory missing, unsafe or in use, 5 not ready (health); `inlet … -- COMMAND` ends with \
+the command's.
+
+See it work in five seconds: adit demo";
+
+/// Flags that every command takes.
+#[derive(Clone, Debug, Default, ClapArgs)]
+#[command(next_help_heading = "Everywhere")]
+pub struct GlobalArgs {
+    /// Where state is kept [default: ~/.adit]
+    #[arg(long, global = true, env = "ADIT_HOME", value_name = "DIR")]
+    pub home: Option<PathBuf>,
+    /// The project, where the home holds several
+    #[arg(long, global = true, env = "ADIT_PROJECT", value_name = "NAME")]
+    pub project: Option<Name>,
+    /// How bytes are moved [default: auto]
+    #[arg(long, global = true, env = "ADIT_ENGINE", value_enum)]
+    pub engine: Option<EngineArg>,
+    /// How the log on stderr looks [default: text]
+    #[arg(long, global = true, env = "ADIT_LOG_FORMAT", value_enum)]
+    pub log_format: Option<LogFormat>,
+    /// How much is logged [default: info]
+    #[arg(long, global = true, env = "ADIT_LOG_LEVEL", value_enum)]
+    pub log_level: Option<LogLevel>,
+    /// Print results and errors as JSON
+    #[arg(long, global = true, env = "ADIT_JSON")]
+    pub json: bool,
+}
+
+/// `--engine`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum EngineArg {
+    /// io_uring where the kernel and the sandbox allow it, else epoll
+    Auto,
+    /// io_uring or an error
+    Uring,
+    /// epoll
+    Epoll,
+}
+
+/// `--log-format`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// One line a fact, for people
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+/// `--log-level`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogLevel {
+    /// What failed
+    Error,
+    /// And what may fail soon
+    Warn,
+    /// And changes of state
+    Info,
+    /// And what led to them
+    Debug,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Create a project
+    #[command(subcommand)]
+    Project(ProjectCommand),
+    /// Run the project's authority and relay
+    Serve(ServeArgs),
+    /// Make and list enrollment tickets
+    #[command(subcommand)]
+    Ticket(TicketCommand),
+    /// Redeem a ticket: this node becomes a member
+    Enroll(EnrollArgs),
+    /// Open a local port that leads to an outlet
+    Inlet(InletArgs),
+    /// Serve a relay address with a local TCP service
+    Outlet(OutletArgs),
+    /// Run the inlets and outlets of a configuration file
+    Run(RunArgs),
+    /// What is connected, and why not
+    Status(StatusArgs),
+    /// For probes: exit code 0 if the process is alive
+    Health(HealthArgs),
+    /// List the project's members
+    #[command(subcommand)]
+    Member(MemberCommand),
+    /// Show this node's identity
+    #[command(subcommand)]
+    Identity(IdentityCommand),
+    /// Everything in one process with an echo service
+    Demo,
+}
+
+/// `adit project …`
+#[derive(Debug, Subcommand)]
+pub enum ProjectCommand {
+    /// Create a project: its authority's key and the administrator's membership
+    Create(ProjectCreateArgs),
+}
+
+/// `adit project create`
+#[derive(Debug, ClapArgs)]
+pub struct ProjectCreateArgs {
+    /// Its name
+    pub name: Name,
+    /// Where nodes will reach the authority and relay
+    #[arg(long, env = "ADIT_ADDRESS", value_name = "HOST:PORT")]
+    pub address: HostPort,
+}
+
+/// `adit serve`
+#[derive(Debug, ClapArgs)]
+pub struct ServeArgs {
+    /// Only one of the two [default: both]
+    #[arg(long, env = "ADIT_ROLE", value_enum)]
+    pub role: Option<ServeRole>,
+    /// Where to listen [default: 0.0.0.0 and the port of the project's address]
+    #[arg(long, env = "ADIT_LISTEN", value_name = "IP:PORT")]
+    pub listen: Option<SocketAddr>,
+    /// State and ticket of a relay whose authority is elsewhere.
+    #[command(flatten)]
+    pub node: NodeArgs,
+}
+
+/// `serve --role`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ServeRole {
+    /// Carry ciphertext between members
+    Relay,
+    /// Enroll members and issue credentials
+    Authority,
+}
+
+/// `adit ticket …`
+#[derive(Debug, Subcommand)]
+pub enum TicketCommand {
+    /// Make a ticket and print it on stdout
+    Create(Box<TicketCreateArgs>),
+    /// List tickets (never their secrets)
+    List,
+}
+
+/// `adit ticket create`
+#[derive(Debug, ClapArgs)]
+pub struct TicketCreateArgs {
+    /// The redeemer's name
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<Name>,
+    /// What the redeemer is [default: member]
+    #[arg(long, value_enum)]
+    pub role: Option<TicketRole>,
+    /// An attribute the redeemer gets; repeat for more
+    #[arg(long = "attribute", value_name = "NAME=VALUE")]
+    pub attributes: Vec<Attribute>,
+    /// A relay address the redeemer may serve; repeat for more
+    #[arg(long, value_name = "ADDRESS")]
+    pub may_serve: Vec<RelayAddress>,
+    /// A relay address the redeemer may connect to [default: all, or none with --may-serve]
+    #[arg(long, value_name = "ADDRESS")]
+    pub may_connect: Vec<RelayAddress>,
+    /// How long it can be redeemed, such as 90s, 10m, 12h, 7d
+    #[arg(long, value_name = "TIME", default_value = "10m")]
+    pub expires_in: Life,
+    /// How many identities may redeem it
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub uses: u32,
+    /// The only identity that may redeem it (see `adit identity show`)
+    #[arg(long = "for", value_name = "ID")]
+    pub bound_to: Option<Id>,
+    /// The member whose name the redeemer takes over; its membership ends then
+    #[arg(long, value_name = "NAME")]
+    pub replaces: Option<Name>,
+}
+
+/// `ticket create --role`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum TicketRole {
+    /// An end of portals
+    Member,
+    /// A relay (`adit serve --role relay`), and nothing else
+    Relay,
+}
+
+/// `adit enroll`
+#[derive(Debug, ClapArgs)]
+pub struct EnrollArgs {
+    /// The node's state and ticket.
+    #[command(flatten)]
+    pub node: NodeArgs,
+}
+
+/// Flags of every command that runs a node.
+#[derive(Clone, Debug, Default, ClapArgs)]
+pub struct NodeArgs {
+    /// The file with the enrollment ticket, or - for stdin (ADIT_TICKET holds the text itself)
+    #[arg(long, env = "ADIT_TICKET_FILE", value_name = "FILE")]
+    pub ticket: Option<PathBuf>,
+    /// The name of this node's state directory [default: by its inlet or outlet]
+    #[arg(long, env = "ADIT_NODE", value_name = "NAME")]
+    pub node: Option<Name>,
+    /// End when the ticket can't be redeemed, instead of waiting for a new one
+    #[arg(long, env = "ADIT_EXIT_IF_NOT_ENROLLED")]
+    pub exit_if_not_enrolled: bool,
+}
+
+/// `adit inlet`
+#[derive(Debug, ClapArgs)]
+pub struct InletArgs {
+    /// The node's state and ticket.
+    #[command(flatten)]
+    pub node: NodeArgs,
+    /// The relay address that the outlet serves
+    #[arg(long, env = "ADIT_VIA", value_name = "ADDRESS")]
+    pub via: RelayAddress,
+    /// Where apps connect to
+    #[arg(long, env = "ADIT_FROM", value_name = "IP:PORT")]
+    pub from: SocketAddr,
+    /// Which outlets are trusted, such as postgres-outlet=true; repeat for alternatives
+    #[arg(
+        long = "allow",
+        env = "ADIT_ALLOW",
+        value_name = "RULE",
+        value_delimiter = '\n'
+    )]
+    pub allow: Vec<String>,
+    /// A command to start when the portal is ready, and to end with
+    #[arg(last = true, value_name = "COMMAND")]
+    pub command: Vec<OsString>,
+}
+
+/// `adit outlet`
+#[derive(Debug, ClapArgs)]
+pub struct OutletArgs {
+    /// The node's state and ticket.
+    #[command(flatten)]
+    pub node: NodeArgs,
+    /// The relay address to serve
+    #[arg(long, env = "ADIT_AT", value_name = "ADDRESS")]
+    pub at: RelayAddress,
+    /// The service that inlets reach
+    #[arg(long, env = "ADIT_TO", value_name = "HOST:PORT")]
+    pub to: HostPort,
+    /// Which inlets may connect, such as postgres-inlet=true; repeat for alternatives
+    #[arg(
+        long = "allow",
+        env = "ADIT_ALLOW",
+        value_name = "RULE",
+        value_delimiter = '\n'
+    )]
+    pub allow: Vec<String>,
+}
+
+/// `adit run`
+#[derive(Debug, ClapArgs)]
+pub struct RunArgs {
+    /// The configuration file
+    #[arg(
+        long,
+        env = "ADIT_CONFIG",
+        value_name = "FILE",
+        default_value = "adit.toml"
+    )]
+    pub config: PathBuf,
+    /// The node's state and ticket.
+    #[command(flatten)]
+    pub node: NodeArgs,
+}
+
+/// Which process of this home is asked.
+#[derive(Clone, Debug, Default, ClapArgs)]
+pub struct StatusArgs {
+    /// The node to ask [default: the only one, or the authority]
+    #[arg(long, env = "ADIT_NODE", value_name = "NAME")]
+    pub node: Option<Name>,
+}
+
+/// `adit health`
+#[derive(Clone, Debug, ClapArgs)]
+pub struct HealthArgs {
+    /// Also require that the portal can carry a connection now
+    #[arg(long)]
+    pub ready: bool,
+    /// The node to ask [default: the only one, or the authority]
+    #[arg(long, env = "ADIT_NODE", value_name = "NAME")]
+    pub node: Option<Name>,
+}
+
+/// `adit member …`
+#[derive(Debug, Subcommand)]
+pub enum MemberCommand {
+    /// List members with their attributes
+    List,
+}
+
+/// `adit identity …`
+#[derive(Debug, Subcommand)]
+pub enum IdentityCommand {
+    /// Show the id (made if there is none yet), for `ticket create --for`
+    Show(IdentityShowArgs),
+}
+
+/// `adit identity show`
+#[derive(Debug, ClapArgs)]
+pub struct IdentityShowArgs {
+    /// The node
+    #[arg(long, env = "ADIT_NODE", value_name = "NAME")]
+    pub node: Option<Name>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_grammar_is_consistent() {
+        Args::command().debug_assert();
+    }
+}

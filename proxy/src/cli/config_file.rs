@@ -1,0 +1,324 @@
+//! The configuration file of `run`: TOML with the flags' names as keys.
+//!
+//! ```toml
+//! ticket = "/run/secrets/adit/ticket"
+//!
+//! [[inlet]]
+//! via = "postgres"
+//! from = "0.0.0.0:15432"
+//! allow = ["postgres-outlet=true"]
+//!
+//! [[outlet]]
+//! at = "reports"
+//! to = "localhost:8080"
+//! allow = "reports-inlet=true"
+//! ```
+//! An unknown key is an error that suggests the near match: a misspelt `allow` must not become a
+//! portal that denies everybody, or a misspelt `deny` one that doesn't.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use clap::ValueEnum;
+use toml::{Table, Value};
+
+use super::args::{EngineArg, GlobalArgs, LogFormat, LogLevel, NodeArgs};
+use super::settings;
+use super::values::near_match;
+use crate::control::failure::{Exit, Failure, codes};
+use crate::control::node::{Inlet, Outlet};
+use crate::limits::{CONFIG_FILE_MAX, PORTALS_MAX};
+
+const TOP: &[&str] = &[
+    "home",
+    "project",
+    "engine",
+    "log-format",
+    "log-level",
+    "json",
+    "ticket",
+    "node",
+    "exit-if-not-enrolled",
+    "inlet",
+    "outlet",
+];
+const INLET: &[&str] = &["via", "from", "allow"];
+const OUTLET: &[&str] = &["at", "to", "allow"];
+
+/// A configuration file, read and checked.
+#[derive(Debug, Default)]
+pub(super) struct ConfigFile {
+    /// Flags of every command.
+    pub(super) global: GlobalArgs,
+    /// Flags of a node.
+    pub(super) node: NodeArgs,
+    /// Its inlets, in the order of the file.
+    pub(super) inlets: Vec<Inlet>,
+    /// Its outlets.
+    pub(super) outlets: Vec<Outlet>,
+}
+
+impl ConfigFile {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// It can't be read, is no TOML, or a key or value is not what it should be.
+    pub(super) fn read(path: &Path) -> Result<ConfigFile, Failure> {
+        let unreadable = |why: &dyn std::fmt::Display| {
+            let what = format!("can't read the configuration {}", path.display());
+            Failure::new(codes::CONFIG_UNREADABLE, Exit::Usage, what, why)
+        };
+        let size = fs::metadata(path)
+            .map_err(|error| unreadable(&error))?
+            .len();
+        if size > CONFIG_FILE_MAX {
+            return Err(unreadable(&format!(
+                "it is larger than {CONFIG_FILE_MAX} bytes"
+            )));
+        }
+        let text = fs::read_to_string(path).map_err(|error| unreadable(&error))?;
+        ConfigFile::parse(&text, &path.display().to_string())
+    }
+
+    /// Reads the text of a file; `name` is what errors call it.
+    pub(super) fn parse(text: &str, name: &str) -> Result<ConfigFile, Failure> {
+        let table: Table = text.parse().map_err(|error: toml::de::Error| {
+            let what = format!("can't read the configuration {name}");
+            Failure::new(
+                codes::CONFIG_UNREADABLE,
+                Exit::Usage,
+                what,
+                error.to_string().trim_end(),
+            )
+        })?;
+        let top = Section {
+            file: name,
+            place: String::new(),
+            table: &table,
+        };
+        top.refuse_unknown(TOP)?;
+        let inlets = top.sections("inlet")?;
+        let outlets = top.sections("outlet")?;
+        if inlets.len() + outlets.len() > PORTALS_MAX {
+            let why = format!("at most {PORTALS_MAX} inlets and outlets fit in one process");
+            return Err(top.bad("inlet", &why));
+        }
+        Ok(ConfigFile {
+            global: GlobalArgs {
+                home: top.text("home")?.map(PathBuf::from),
+                project: top.parsed("project")?,
+                engine: top.choice::<EngineArg>("engine")?,
+                log_format: top.choice::<LogFormat>("log-format")?,
+                log_level: top.choice::<LogLevel>("log-level")?,
+                json: top.flag("json")?,
+            },
+            node: NodeArgs {
+                ticket: top.text("ticket")?.map(PathBuf::from),
+                node: top.parsed("node")?,
+                exit_if_not_enrolled: top.flag("exit-if-not-enrolled")?,
+            },
+            inlets: inlets.iter().map(inlet).collect::<Result<_, _>>()?,
+            outlets: outlets.iter().map(outlet).collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+fn inlet(section: &Section<'_>) -> Result<Inlet, Failure> {
+    section.refuse_unknown(INLET)?;
+    Ok(Inlet {
+        via: section.required("via")?,
+        from: section.required("from")?,
+        allow: settings::policy(&section.texts("allow")?)?,
+    })
+}
+
+fn outlet(section: &Section<'_>) -> Result<Outlet, Failure> {
+    section.refuse_unknown(OUTLET)?;
+    Ok(Outlet {
+        at: section.required("at")?,
+        to: section.required("to")?,
+        allow: settings::policy(&section.texts("allow")?)?,
+    })
+}
+
+/// A table of the file, with its name for errors.
+struct Section<'a> {
+    file: &'a str,
+    /// Empty for the top, else ` of [[inlet]] 2`.
+    place: String,
+    table: &'a Table,
+}
+
+impl<'a> Section<'a> {
+    fn refuse_unknown(&self, known: &[&str]) -> Result<(), Failure> {
+        let Some(key) = self.table.keys().find(|key| !known.contains(&key.as_str())) else {
+            return Ok(());
+        };
+        let shown: String = key.chars().filter(|c| !c.is_control()).take(64).collect();
+        let what = format!("unknown key {shown:?}{} in {}", self.place, self.file);
+        let why = match near_match(key, known) {
+            Some(near) => format!("did you mean {near:?}?"),
+            None => format!("known are {}", known.join(", ")),
+        };
+        Err(Failure::new(codes::CONFIG_KEY, Exit::Usage, what, why))
+    }
+
+    fn bad(&self, key: &str, why: &dyn std::fmt::Display) -> Failure {
+        let what = format!("can't use {key:?}{} in {}", self.place, self.file);
+        Failure::new(codes::CONFIG_VALUE, Exit::Usage, what, why)
+    }
+
+    fn text(&self, key: &str) -> Result<Option<&'a str>, Failure> {
+        match self.table.get(key) {
+            None => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text)),
+            Some(_) => Err(self.bad(key, &"expected a text in quotes")),
+        }
+    }
+
+    fn flag(&self, key: &str) -> Result<bool, Failure> {
+        match self.table.get(key) {
+            None => Ok(false),
+            Some(Value::Boolean(flag)) => Ok(*flag),
+            Some(_) => Err(self.bad(key, &"expected true or false")),
+        }
+    }
+
+    /// One text, or a list of texts.
+    fn texts(&self, key: &str) -> Result<Vec<String>, Failure> {
+        let expected = || self.bad(key, &"expected a text in quotes, or a list of them");
+        match self.table.get(key) {
+            None => Ok(Vec::new()),
+            Some(Value::String(text)) => Ok(vec![text.clone()]),
+            Some(Value::Array(items)) => items
+                .iter()
+                .map(|item| item.as_str().map(str::to_string).ok_or_else(expected))
+                .collect(),
+            Some(_) => Err(expected()),
+        }
+    }
+
+    fn parsed<T: FromStr<Err: std::fmt::Display>>(&self, key: &str) -> Result<Option<T>, Failure> {
+        let Some(text) = self.text(key)? else {
+            return Ok(None);
+        };
+        text.parse()
+            .map(Some)
+            .map_err(|error| self.bad(key, &error))
+    }
+
+    fn required<T: FromStr<Err: std::fmt::Display>>(&self, key: &str) -> Result<T, Failure> {
+        self.parsed(key)?
+            .ok_or_else(|| self.bad(key, &"it is missing"))
+    }
+
+    fn choice<T: ValueEnum>(&self, key: &str) -> Result<Option<T>, Failure> {
+        let Some(text) = self.text(key)? else {
+            return Ok(None);
+        };
+        let values = T::value_variants();
+        let names: Vec<String> = values
+            .iter()
+            .filter_map(|value| value.to_possible_value().map(|v| v.get_name().to_string()))
+            .collect();
+        match names
+            .iter()
+            .position(|name| name == text)
+            .and_then(|at| values.get(at))
+        {
+            Some(value) => Ok(Some(value.clone())),
+            None => Err(self.bad(key, &format!("expected one of {}", names.join(", ")))),
+        }
+    }
+
+    fn sections(&self, key: &str) -> Result<Vec<Section<'a>>, Failure> {
+        let expected = || self.bad(key, &format!("expected [[{key}]] tables"));
+        let items = match self.table.get(key) {
+            None => return Ok(Vec::new()),
+            Some(Value::Array(items)) => items,
+            Some(_) => return Err(expected()),
+        };
+        let section = |(at, item): (usize, &'a Value)| {
+            let table = item.as_table().ok_or_else(expected)?;
+            Ok(Section {
+                file: self.file,
+                place: format!(" of [[{key}]] {}", at + 1),
+                table,
+            })
+        };
+        items.iter().enumerate().map(section).collect()
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    fn failure(text: &str) -> Failure {
+        ConfigFile::parse(text, "adit.toml").unwrap_err()
+    }
+
+    #[test]
+    fn a_whole_file_is_read() {
+        let text = r#"
+            project = "acme"
+            engine = "epoll"
+            ticket = "/run/ticket"
+            exit-if-not-enrolled = true
+            [[inlet]]
+            via = "postgres"
+            from = "127.0.0.1:0"
+            allow = ["a=1", "b=2"]
+            [[outlet]]
+            at = "reports"
+            to = "localhost:80"
+            allow = "c=3"
+        "#;
+        let config = ConfigFile::parse(text, "adit.toml").unwrap();
+        assert_eq!(config.global.engine, Some(EngineArg::Epoll));
+        assert_eq!(config.global.project.unwrap().as_str(), "acme");
+        assert!(config.node.exit_if_not_enrolled);
+        assert_eq!(config.inlets[0].allow.rules().len(), 2);
+        assert_eq!(config.outlets[0].to.port(), 80);
+    }
+
+    #[test]
+    fn an_unknown_key_suggests_the_near_match() {
+        let unknown = failure("tiket = \"x\"");
+        assert_eq!(unknown.code, codes::CONFIG_KEY);
+        assert_eq!(unknown.why, "did you mean \"ticket\"?");
+        let inner = failure("[[inlet]]\nvia = \"a\"\nform = \"b\"");
+        assert!(inner.what.contains("[[inlet]] 1"), "{inner}");
+        assert_eq!(inner.why, "did you mean \"from\"?");
+        assert!(failure("bogus-setting = 1").why.starts_with("known are"));
+    }
+
+    #[test]
+    fn a_wrong_value_says_what_was_expected() {
+        for (text, expected) in [
+            ("engine = \"fast\"", "auto, uring, epoll"),
+            ("engine = 1", "a text in quotes"),
+            ("json = \"yes\"", "true or false"),
+            ("inlet = 1", "[[inlet]] tables"),
+            ("[[inlet]]\nvia = \"a\"", "it is missing"),
+            (
+                "[[inlet]]\nvia = \"A\"\nfrom = \"127.0.0.1:1\"",
+                "a relay address has",
+            ),
+            (
+                "[[inlet]]\nvia = \"a\"\nfrom = \"127.0.0.1:1\"\nallow = [1]",
+                "a list of them",
+            ),
+            (
+                "[[inlet]]\nvia = \"a\"\nfrom = \"127.0.0.1:1\"\nallow = \"x\"",
+                "expected '='",
+            ),
+        ] {
+            let failure = failure(text);
+            assert!(failure.why.contains(expected), "{text}: {failure}");
+        }
+        assert_eq!(failure("= broken").code, codes::CONFIG_UNREADABLE);
+    }
+}

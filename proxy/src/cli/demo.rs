@@ -1,0 +1,287 @@
+//! `adit demo`: a whole portal in one process on loopback, with an echo service behind it. It uses
+//! the same parts as the real thing: a project, tickets, enrollment, relay, policy on both sides.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use crypto::names::{HostPort, Name, RelayAddress};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use zeroize::Zeroizing;
+
+use super::args::LogLevel;
+use super::settings::{self, Settings};
+use super::{log, output};
+use crate::control::admin::wire::{Call, TicketCall};
+use crate::control::driver::Stop;
+use crate::control::failure::{Exit, Failure, codes};
+use crate::control::files::Home;
+use crate::control::node::{Inlet, Node, NodePlan, Outlet};
+use crate::control::process::Running;
+use crate::control::project::Project;
+use crate::control::runtime::Runtime;
+use crate::control::serve::{self, Roles};
+use crate::control::ticket_file::TicketSource;
+use crate::control::worker_thread::{EngineDecision, Listener, protect_memory};
+use crate::limits::DEMO_DEADLINE;
+use crate::protocol::core::AdminReply;
+
+const PROJECT: &str = "demo";
+const ADDRESS: &str = "echo";
+const MESSAGE: &[u8] = b"hello through the mountain";
+
+pub(super) fn run(settings: &Settings) -> Result<u8, Failure> {
+    protect_memory();
+    let mut quiet = settings.clone();
+    if quiet.log_level == LogLevel::Info {
+        quiet.log_level = LogLevel::Warn;
+    }
+    log::start(&quiet);
+    let scratch = Scratch::new()?;
+    let home = Home::at(&scratch.0);
+    let began = Instant::now();
+    let engine = EngineDecision::make(settings.engine)?;
+    let runtime = Runtime::for_control(engine.kind)?;
+    runtime.block_on(async {
+        let story = tell(&home, &engine, runtime.has_ring());
+        match tokio::time::timeout(DEMO_DEADLINE, story).await {
+            Ok(result) => result,
+            Err(_) => {
+                let what = "the demo did not finish";
+                Err(
+                    Failure::new(codes::NOT_READY, Exit::Runtime, what, "it took too long")
+                        .fix("adit demo --log-level debug"),
+                )
+            }
+        }
+    })?;
+    step(&format!("done in {} ms", began.elapsed().as_millis()));
+    eprintln!("next: adit project create NAME --address HOST:PORT");
+    Ok(0)
+}
+
+fn step(text: &str) {
+    output::line(text);
+}
+
+async fn tell(home: &Home, engine: &EngineDecision, on_ring: bool) -> Result<(), Failure> {
+    let project: Name = settings::parsed(PROJECT)?;
+    let local = SocketAddr::from(([127, 0, 0, 1], 0));
+
+    let listener = Listener::bind(None, local)?;
+    let public: HostPort = parsed(&listener.address.to_string())?;
+    let created = Project::create(home, &project, vec![public])?;
+    step(&format!("project    {PROJECT} {}", created.id));
+    let outlet_ticket = ticket(home, &project, "echo-outlet", true)?;
+    let inlet_ticket = ticket(home, &project, "echo-inlet", false)?;
+    step("tickets    one for the outlet (may serve echo), one for the inlet");
+
+    let opened = Project::open(home, &project, "demo")?;
+    let both = Roles {
+        authority: true,
+        relay: true,
+    };
+    let at = listener.address;
+    let mut server = serve::start(opened, both, listener, engine.clone(), on_ring)?;
+    server.until(|progress| progress.ready).await?;
+    step(&format!("serve      authority and relay at {at}"));
+
+    let echo = TcpListener::bind(local)
+        .await
+        .map_err(|error| io_failure(&error))?;
+    let service = echo.local_addr().map_err(|error| io_failure(&error))?;
+    let echo = tokio::task::spawn_local(serve_echo(echo));
+    let mut outlet = start(
+        plan(
+            home,
+            &project,
+            "echo-outlet",
+            outlet_ticket,
+            Vec::new(),
+            vec![Outlet {
+                at: parsed(ADDRESS)?,
+                to: parsed(&service.to_string())?,
+                allow: settings::policy(&["echo-inlet=true".into()])?,
+            }],
+        )?,
+        engine,
+        on_ring,
+    )?;
+    outlet.until(|progress| progress.ready).await?;
+    step(&format!(
+        "outlet     serves {ADDRESS} with {service}, allows echo-inlet=true"
+    ));
+
+    let mut inlet = start(
+        plan(
+            home,
+            &project,
+            "echo-inlet",
+            inlet_ticket,
+            vec![Inlet {
+                via: parsed::<RelayAddress>(ADDRESS)?,
+                from: local,
+                allow: settings::policy(&["echo-outlet=true".into()])?,
+            }],
+            Vec::new(),
+        )?,
+        engine,
+        on_ring,
+    )?;
+    inlet.until(|progress| progress.ready).await?;
+    let door = inlet.listening.first().copied().unwrap_or(local);
+    step(&format!(
+        "inlet      {door} leads to {ADDRESS}, allows echo-outlet=true"
+    ));
+
+    let sent = Instant::now();
+    let answer = exchange(door).await.map_err(|error| io_failure(&error))?;
+    let text = String::from_utf8_lossy(&answer);
+    step(&format!(
+        "app        sent and got back {text:?} in {} µs",
+        sent.elapsed().as_micros()
+    ));
+
+    echo.abort();
+    for process in [&mut inlet, &mut outlet, &mut server] {
+        let _ = process.stopper().send(Stop::Now).await;
+        process.ended().await?;
+    }
+    if answer == MESSAGE {
+        Ok(())
+    } else {
+        let what = "the demo got back other bytes than it sent";
+        Err(Failure::new(
+            codes::NOT_READY,
+            Exit::Runtime,
+            what,
+            "this is a bug of adit",
+        ))
+    }
+}
+
+fn start(plan: NodePlan, engine: &EngineDecision, on_ring: bool) -> Result<Running, Failure> {
+    Node::open(plan)?.start(engine.clone(), on_ring)
+}
+
+fn plan(
+    home: &Home,
+    project: &Name,
+    node: &str,
+    ticket: TicketSource,
+    inlets: Vec<Inlet>,
+    outlets: Vec<Outlet>,
+) -> Result<NodePlan, Failure> {
+    Ok(NodePlan {
+        what: "demo",
+        home: home.clone(),
+        project: Some(project.clone()),
+        node: settings::parsed(node)?,
+        ticket: Some(ticket),
+        exit_if_not_enrolled: true,
+        inlets,
+        outlets,
+    })
+}
+
+/// A ticket whose redeemer gets the attribute of its own name.
+fn ticket(home: &Home, project: &Name, name: &str, serves: bool) -> Result<TicketSource, Failure> {
+    let call = Call::CreateTicket(Box::new(TicketCall {
+        name: Some(name.into()),
+        attributes: [(name.to_string(), "true".to_string())].into(),
+        roles: vec!["member".into()],
+        may_serve: if serves {
+            vec![ADDRESS.into()]
+        } else {
+            Vec::new()
+        },
+        may_connect: None,
+        uses: 1,
+        life_s: DEMO_DEADLINE.as_secs(),
+        bound_to: None,
+        replaces: None,
+    }));
+    let refused = || {
+        let what = "the demo's authority made no ticket";
+        Failure::new(codes::ADMIN, Exit::Runtime, what, "this is a bug of adit")
+    };
+    let call = call.checked()?.ok_or_else(refused)?;
+    match Project::open(home, project, "demo")?.call(call)? {
+        AdminReply::Ticket(text) => Ok(TicketSource::Text(Zeroizing::new(text.to_string()))),
+        AdminReply::Refused { code, why } => Err(Failure::new(
+            code,
+            Exit::Runtime,
+            "the demo's authority refused",
+            why,
+        )),
+        AdminReply::Status(_)
+        | AdminReply::Tickets(_)
+        | AdminReply::Members(_)
+        | AdminReply::Member(_)
+        | AdminReply::Audit(_) => Err(refused()),
+    }
+}
+
+/// Sends what it gets back, until the end.
+async fn serve_echo(listener: TcpListener) {
+    while let Ok((stream, _)) = listener.accept().await {
+        tokio::task::spawn_local(async move {
+            let (mut read, mut write) = stream.into_split();
+            let _ = tokio::io::copy(&mut read, &mut write).await;
+        });
+    }
+}
+
+/// An app: sends, says that this was all, and reads to the end.
+async fn exchange(door: SocketAddr) -> std::io::Result<Vec<u8>> {
+    let mut app = TcpStream::connect(door).await?;
+    app.write_all(MESSAGE).await?;
+    app.shutdown().await?;
+    let mut answer = Vec::new();
+    app.take(2 * MESSAGE.len() as u64)
+        .read_to_end(&mut answer)
+        .await?;
+    Ok(answer)
+}
+
+fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(text: &str) -> Result<T, Failure> {
+    text.parse()
+        .map_err(|error| Failure::usage(format!("can't use {text}"), error))
+}
+
+fn io_failure(error: &std::io::Error) -> Failure {
+    Failure::new(
+        codes::NOT_READY,
+        Exit::Runtime,
+        "the demo's app failed",
+        error,
+    )
+}
+
+/// A private directory of its own, removed at the end.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> Result<Scratch, Failure> {
+        let mut random = crypto::SystemRandom::new();
+        let name: [u8; 8] = crypto::random::bytes(&mut random);
+        let name = format!("adit-demo-{}", data_encoding::HEXLOWER.encode(&name));
+        let path = std::env::temp_dir().join(name);
+        let made = std::os::unix::fs::DirBuilderExt::mode(&mut std::fs::DirBuilder::new(), 0o700)
+            .create(&path);
+        match made {
+            Ok(()) => Ok(Scratch(path)),
+            Err(error) => {
+                let what = format!("can't use {}", path.display());
+                Err(Failure::new(codes::STATE_IO, Exit::State, what, error))
+            }
+        }
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}

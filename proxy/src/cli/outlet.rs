@@ -1,0 +1,25 @@
+//! `adit outlet`
+
+use super::args::OutletArgs;
+use super::run::run_node;
+use super::settings::{self, Settings};
+use crate::control::failure::Failure;
+use crate::control::node::{NodePlan, Outlet};
+
+pub(super) fn run(settings: &Settings, args: OutletArgs) -> Result<u8, Failure> {
+    let plan = NodePlan {
+        what: "outlet",
+        home: settings.home.clone(),
+        project: settings.project.clone(),
+        node: settings::node_name(args.node.node.as_ref(), "outlet", args.at.as_str())?,
+        ticket: settings::ticket_source(&args.node, settings::ticket_text())?,
+        exit_if_not_enrolled: args.node.exit_if_not_enrolled,
+        inlets: Vec::new(),
+        outlets: vec![Outlet {
+            at: args.at,
+            to: args.to,
+            allow: settings::policy(&args.allow)?,
+        }],
+    };
+    run_node(settings, plan, &[])
+}

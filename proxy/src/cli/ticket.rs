@@ -1,0 +1,127 @@
+//! `adit ticket create` and `adit ticket list`
+
+use std::io::IsTerminal;
+
+use serde_json::{Value, json};
+
+use super::args::{TicketCreateArgs, TicketRole};
+use super::output;
+use super::reach;
+use super::settings::Settings;
+use crate::control::admin::wire::{Call, TicketCall};
+use crate::control::failure::Failure;
+
+pub(super) fn create(settings: &Settings, args: &TicketCreateArgs) -> Result<u8, Failure> {
+    let call = Call::CreateTicket(Box::new(ticket_call(args)));
+    let answer = reach::authority_call(settings, &call)?;
+    if settings.json {
+        output::json(&json!({
+            "ticket": answer["ticket"],
+            "expires_in_s": args.expires_in.0.as_secs(),
+        }));
+        return Ok(0);
+    }
+    output::line(output::text(&answer, "ticket"));
+    if std::io::stdout().is_terminal() {
+        eprintln!("note: this is a secret; whoever redeems it first becomes the member");
+    }
+    eprintln!("valid: {}, {}", args.expires_in, uses_text(args.uses));
+    eprintln!("next: {}", next(args));
+    Ok(0)
+}
+
+fn uses_text(uses: u32) -> String {
+    if uses == 1 {
+        "redeemable once".into()
+    } else {
+        format!("redeemable by {uses} identities")
+    }
+}
+
+fn ticket_call(args: &TicketCreateArgs) -> TicketCall {
+    let texts = |items: &[crypto::names::RelayAddress]| -> Vec<String> {
+        items.iter().map(ToString::to_string).collect()
+    };
+    TicketCall {
+        name: args.name.as_ref().map(ToString::to_string),
+        attributes: args
+            .attributes
+            .iter()
+            .map(|attribute| (attribute.name.to_string(), attribute.value.to_string()))
+            .collect(),
+        roles: vec![
+            if args.role == Some(TicketRole::Relay) {
+                "relay"
+            } else {
+                "member"
+            }
+            .into(),
+        ],
+        may_serve: texts(&args.may_serve),
+        may_connect: (!args.may_connect.is_empty()).then(|| texts(&args.may_connect)),
+        uses: args.uses,
+        life_s: args.expires_in.0.as_secs(),
+        bound_to: args.bound_to.map(|id| id.to_string()),
+        replaces: args.replaces.as_ref().map(ToString::to_string),
+    }
+}
+
+/// The command that redeems it, ready to paste but for what only its user knows.
+fn next(args: &TicketCreateArgs) -> String {
+    if args.role == Some(TicketRole::Relay) {
+        return "adit serve --role relay --ticket FILE --listen 0.0.0.0:PORT".into();
+    }
+    match (args.may_serve.first(), args.may_connect.first()) {
+        (Some(address), _) => format!(
+            "adit outlet --ticket FILE --at {address} --to HOST:PORT --allow '{address}-inlet=true'"
+        ),
+        (None, Some(address)) => format!(
+            "adit inlet --ticket FILE --via {address} --from 127.0.0.1:PORT \
+             --allow '{address}-outlet=true'"
+        ),
+        (None, None) => {
+            "adit inlet --ticket FILE --via ADDRESS --from 127.0.0.1:PORT --allow RULE".into()
+        }
+    }
+}
+
+pub(super) fn list(settings: &Settings) -> Result<u8, Failure> {
+    let rows = reach::authority_rows(settings, |after| Call::Tickets { after })?;
+    if settings.json {
+        output::json(&Value::Array(rows));
+        return Ok(0);
+    }
+    let cells: Vec<Vec<String>> = rows.iter().map(cells).collect();
+    let head = [
+        "ID",
+        "NAME",
+        "STATE",
+        "USED",
+        "EXPIRES",
+        "ATTRIBUTES",
+        "MAY SERVE",
+        "REDEEMED BY",
+    ];
+    output::line(&output::table(&head, &cells));
+    Ok(0)
+}
+
+fn cells(row: &Value) -> Vec<String> {
+    let redeemed = row["redeemed"]
+        .as_array()
+        .map(Vec::as_slice)
+        .unwrap_or_default();
+    let last = redeemed
+        .last()
+        .map(|last| output::short_id(output::text(last, "by")));
+    vec![
+        output::text(row, "id").chars().take(8).collect(),
+        output::text(row, "name").into(),
+        output::text(row, "state").into(),
+        format!("{}/{}", redeemed.len(), row["uses"]),
+        output::text(row, "expires").into(),
+        output::pairs(&row["attributes"]),
+        output::list(&row["may_serve"]),
+        last.unwrap_or_default(),
+    ]
+}

@@ -1,0 +1,183 @@
+//! Values of flags that are neither plain text nor a type of another crate, and the near match
+//! that errors suggest.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use crypto::names::{AttributeValue, Name};
+
+use crate::limits::{TICKET_LIFE_MAX, TICKET_LIFE_MIN};
+
+/// `NAME=VALUE`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attribute {
+    /// Before the first `=`.
+    pub name: Name,
+    /// After it.
+    pub value: AttributeValue,
+}
+
+impl FromStr for Attribute {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Attribute, String> {
+        let (name, value) = text
+            .split_once('=')
+            .ok_or("an attribute is NAME=VALUE, such as postgres-inlet=true")?;
+        Ok(Attribute {
+            name: name
+                .parse()
+                .map_err(|error: crypto::names::NameError| error.to_string())?,
+            value: value
+                .parse()
+                .map_err(|error: crypto::names::NameError| error.to_string())?,
+        })
+    }
+}
+
+/// How long something lives: digits and a unit of s, m, h, d.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Life(pub Duration);
+
+impl FromStr for Life {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Life, String> {
+        const EXPECTED: &str = "a time is a number and a unit, such as 90s, 10m, 12h or 7d";
+        let unit_s = match text.chars().next_back() {
+            Some('s') => 1,
+            Some('m') => 60,
+            Some('h') => 3600,
+            Some('d') => 24 * 3600,
+            _ => return Err(EXPECTED.into()),
+        };
+        let digits = &text[..text.len() - 1];
+        if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+            return Err(EXPECTED.into());
+        }
+        let number: u64 = digits.parse().map_err(|_| EXPECTED)?;
+        let life = Duration::from_secs(number.saturating_mul(unit_s));
+        if !(TICKET_LIFE_MIN..=TICKET_LIFE_MAX).contains(&life) {
+            return Err(format!(
+                "it must be between {} and {}",
+                Life(TICKET_LIFE_MIN),
+                Life(TICKET_LIFE_MAX)
+            ));
+        }
+        Ok(Life(life))
+    }
+}
+
+impl fmt::Display for Life {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&duration_text(self.0))
+    }
+}
+
+/// A duration in its largest unit, and the next where that is not 0: `3d`, `1h 5m`, `42s`.
+pub fn duration_text(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let units = [(24 * 3600, "d"), (3600, "h"), (60, "m"), (1, "s")];
+    for (at, (length, unit)) in units.iter().enumerate() {
+        if seconds >= *length {
+            let rest = units
+                .get(at + 1)
+                .map_or(0, |(next, _)| seconds % length / next);
+            let main = format!("{}{unit}", seconds / length);
+            return match units.get(at + 1) {
+                Some((_, next)) if rest > 0 => format!("{main} {rest}{next}"),
+                _ => main,
+            };
+        }
+    }
+    "0s".into()
+}
+
+/// The candidate that was probably meant: at most two letters away, or a third of its length.
+pub fn near_match<'a>(typed: &str, candidates: &[&'a str]) -> Option<&'a str> {
+    candidates
+        .iter()
+        .map(|candidate| (distance(typed, candidate), *candidate))
+        .filter(|(distance, candidate)| *distance <= 2.max(candidate.len() / 3))
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, candidate)| candidate)
+}
+
+/// Levenshtein's edit distance, one row at a time.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, from) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, to) in b.iter().enumerate() {
+            let replaced = diagonal + usize::from(from != *to);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lives_have_a_unit_and_bounds() {
+        assert_eq!("2s".parse(), Ok(Life(Duration::from_secs(2))));
+        assert_eq!("10m".parse(), Ok(Life(Duration::from_secs(600))));
+        assert_eq!("7d".parse(), Ok(Life(Duration::from_secs(7 * 86_400))));
+        for bad in [
+            "",
+            "10",
+            "m",
+            "-1m",
+            "+1m",
+            "1.5h",
+            "10 m",
+            "ä",
+            "0s",
+            "366d",
+            "99999999999999999999d",
+        ] {
+            assert!(bad.parse::<Life>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn durations_are_short() {
+        for (seconds, text) in [
+            (0, "0s"),
+            (59, "59s"),
+            (60, "1m"),
+            (3_900, "1h 5m"),
+            (3_601, "1h"),
+            (90_000, "1d 1h"),
+        ] {
+            assert_eq!(duration_text(Duration::from_secs(seconds)), text);
+        }
+    }
+
+    #[test]
+    fn an_attribute_may_hold_an_equals_sign_in_its_value() {
+        let attribute: Attribute = "team=a=b".parse().unwrap();
+        assert_eq!(
+            (attribute.name.as_str(), attribute.value.as_str()),
+            ("team", "a=b")
+        );
+        assert!("team".parse::<Attribute>().is_err());
+        assert!("=x".parse::<Attribute>().is_err());
+    }
+
+    #[test]
+    fn the_near_match_is_near() {
+        let keys = ["allow", "via", "from", "log-format"];
+        assert_eq!(near_match("alow", &keys), Some("allow"));
+        assert_eq!(near_match("form", &keys), Some("from"));
+        assert_eq!(near_match("log_format", &keys), Some("log-format"));
+        assert_eq!(near_match("unrelated", &keys), None);
+    }
+}

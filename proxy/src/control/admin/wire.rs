@@ -1,0 +1,275 @@
+//! Calls and answers as JSON. Unknown calls and keys are refused: client and server are the same
+//! program, so a difference is a mistake.
+
+use std::collections::BTreeMap;
+
+use crypto::Id;
+use crypto::credential::{Connect, Roles};
+use crypto::names::{Attributes, Name, RelayAddress};
+use crypto::ticket::TicketId;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::show;
+use crate::control::failure::{Exit, Failure, codes};
+use crate::limits::ADMIN_AUDIT_MAX;
+use crate::protocol::core::{AdminCall, AdminReply, TicketSpec};
+use crate::time::Duration;
+
+/// A call as it travels.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "call", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Call {
+    /// The state of the process.
+    Status,
+    /// Whether the process can do its work now.
+    Health,
+    /// Make a ticket.
+    CreateTicket(Box<TicketCall>),
+    /// A page of tickets, behind this id (hexadecimal).
+    Tickets {
+        /// The last id of the page before.
+        after: Option<String>,
+    },
+    /// A page of members, behind this id.
+    Members {
+        /// The last id of the page before.
+        after: Option<String>,
+    },
+    /// The last rows of the audit trail.
+    Audit {
+        /// How many.
+        count: usize,
+    },
+}
+
+/// What a ticket should give, as it travels; see [`TicketSpec`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TicketCall {
+    /// The redeemer's name.
+    pub name: Option<String>,
+    /// Attributes it gets.
+    pub attributes: BTreeMap<String, String>,
+    /// Names of the roles it gets.
+    pub roles: Vec<String>,
+    /// Addresses it may serve.
+    pub may_serve: Vec<String>,
+    /// Addresses it may connect to; nothing: as the ticket's other grants suggest.
+    pub may_connect: Option<Vec<String>>,
+    /// How many identities may redeem it.
+    pub uses: u32,
+    /// How long it may be redeemed, in seconds.
+    pub life_s: u64,
+    /// The only identity that may redeem it.
+    pub bound_to: Option<String>,
+    /// The member whose place the redeemer takes.
+    pub replaces: Option<String>,
+}
+
+impl Call {
+    /// Checks every text and makes the core's call of it; `None` for those that the driver
+    /// answers itself.
+    ///
+    /// # Errors
+    /// What is malformed.
+    pub fn checked(&self) -> Result<Option<AdminCall>, Failure> {
+        Ok(Some(match self {
+            Call::Status | Call::Health => return Ok(None),
+            Call::CreateTicket(ticket) => AdminCall::CreateTicket(Box::new(ticket.checked()?)),
+            Call::Tickets { after } => AdminCall::Tickets {
+                after: optional(after, ticket_id)?,
+            },
+            Call::Members { after } => AdminCall::Members {
+                after: optional(after, parsed)?,
+            },
+            Call::Audit { count } => AdminCall::Audit {
+                count: (*count).min(ADMIN_AUDIT_MAX),
+            },
+        }))
+    }
+}
+
+impl TicketCall {
+    fn checked(&self) -> Result<TicketSpec, Failure> {
+        let mut attributes = Attributes::new();
+        for (name, value) in &self.attributes {
+            attributes
+                .insert(parsed(name)?, parsed(value)?)
+                .map_err(malformed)?;
+        }
+        let mut roles = Roles::NONE;
+        for role in &self.roles {
+            roles = roles.with(parsed(role)?);
+        }
+        Ok(TicketSpec {
+            name: optional(&self.name, parsed)?,
+            attributes,
+            roles,
+            may_serve: addresses(&self.may_serve)?,
+            may_connect: match &self.may_connect {
+                Some(texts) => Some(Connect::Only(addresses(texts)?)),
+                None => None,
+            },
+            uses: self.uses,
+            life: Duration::from_secs(self.life_s),
+            bound_to: optional(&self.bound_to, parsed::<Id>)?,
+            replaces: optional(&self.replaces, parsed::<Name>)?,
+        })
+    }
+}
+
+/// Reads a line that came over the socket.
+///
+/// # Errors
+/// It is no call.
+pub fn read_call(line: &str) -> Result<Call, Failure> {
+    serde_json::from_str(line).map_err(malformed)
+}
+
+/// A core's answer as JSON.
+///
+/// # Errors
+/// The core refused.
+pub fn answer(reply: AdminReply, now_s: u64) -> Result<Value, Failure> {
+    Ok(match reply {
+        AdminReply::Status(status) => show::status(&status),
+        AdminReply::Ticket(text) => serde_json::json!({ "ticket": text.as_str() }),
+        AdminReply::Tickets(rows) => rows.iter().map(|row| show::ticket(row, now_s)).collect(),
+        AdminReply::Members(rows) => rows.iter().map(show::member).collect(),
+        AdminReply::Member(row) => row.as_deref().map_or(Value::Null, show::member),
+        AdminReply::Audit(rows) => rows.iter().map(show::audit).collect(),
+        AdminReply::Refused { code, why } => {
+            return Err(Failure::new(
+                code,
+                Exit::Runtime,
+                "the authority refused",
+                why,
+            ));
+        }
+    })
+}
+
+/// An answer or a failure as the line that is sent.
+pub fn write_answer(answer: Result<Value, Failure>) -> String {
+    let object = match answer {
+        Ok(value) => serde_json::json!({ "ok": value }),
+        Err(failure) => serde_json::json!({ "error": failure.to_json() }),
+    };
+    format!("{object}\n")
+}
+
+fn malformed(error: impl std::fmt::Display) -> Failure {
+    Failure::new(codes::ADMIN, Exit::Usage, "the call is malformed", error)
+}
+
+fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(text: &str) -> Result<T, Failure> {
+    text.parse().map_err(malformed)
+}
+
+fn optional<T>(
+    text: &Option<String>,
+    parse: impl FnOnce(&str) -> Result<T, Failure>,
+) -> Result<Option<T>, Failure> {
+    text.as_deref().map(parse).transpose()
+}
+
+fn addresses(texts: &[String]) -> Result<Vec<RelayAddress>, Failure> {
+    texts.iter().map(|text| parsed(text)).collect()
+}
+
+fn ticket_id(text: &str) -> Result<TicketId, Failure> {
+    let bytes = data_encoding::HEXLOWER
+        .decode(text.as_bytes())
+        .map_err(malformed)?;
+    let bytes = bytes
+        .try_into()
+        .map_err(|_| malformed("a ticket's id has 32 digits"))?;
+    Ok(TicketId(bytes))
+}
+
+#[cfg(test)]
+#[expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_is_read_as_it_was_written() {
+        let ticket = TicketCall {
+            name: Some("bank".into()),
+            roles: vec!["member".into()],
+            uses: 1,
+            life_s: 600,
+            ..TicketCall::default()
+        };
+        for call in [
+            Call::Status,
+            Call::Tickets { after: None },
+            Call::CreateTicket(Box::new(ticket)),
+            Call::Audit { count: 3 },
+        ] {
+            let line = serde_json::to_string(&call).unwrap();
+            assert_eq!(read_call(&line).unwrap(), call, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_ticket_is_checked_before_it_reaches_the_core() {
+        let good = TicketCall {
+            attributes: BTreeMap::from([("a".into(), "b".into())]),
+            roles: vec!["member".into()],
+            may_serve: vec!["postgres".into()],
+            ..TicketCall::default()
+        };
+        let call = Call::CreateTicket(Box::new(good.clone()))
+            .checked()
+            .unwrap();
+        let Some(AdminCall::CreateTicket(spec)) = call else {
+            panic!("{call:?}")
+        };
+        assert_eq!(spec.may_connect, None);
+        assert_eq!(spec.roles, Roles::MEMBER);
+        for bad in [
+            TicketCall {
+                name: Some("a b".into()),
+                ..good.clone()
+            },
+            TicketCall {
+                roles: vec!["root".into()],
+                ..good.clone()
+            },
+            TicketCall {
+                may_serve: vec!["Postgres".into()],
+                ..good.clone()
+            },
+            TicketCall {
+                bound_to: Some("me".into()),
+                ..good.clone()
+            },
+            TicketCall {
+                attributes: BTreeMap::from([("a".into(), "\n".into())]),
+                ..good
+            },
+        ] {
+            let failure = Call::CreateTicket(Box::new(bad)).checked().unwrap_err();
+            assert_eq!(failure.code, codes::ADMIN);
+        }
+    }
+
+    #[test]
+    fn what_is_no_call_is_refused() {
+        for line in [
+            "",
+            "{}",
+            "[]",
+            r#"{"call":"reboot"}"#,
+            r#"{"call":"audit","count":-1}"#,
+        ] {
+            assert_eq!(read_call(line).unwrap_err().code, codes::ADMIN, "{line}");
+        }
+    }
+}

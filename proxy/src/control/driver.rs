@@ -1,0 +1,410 @@
+//! The driver: one loop around a core. Whatever comes is told to the core, whatever the core says
+//! is carried out, then it sleeps.
+//!
+//! ```text
+//! worker ── events ──┐                      ┌── commands ──> worker
+//! resolver ─ answers ┤                      ├── questions ─> resolver
+//! store ──── answers ┼─> core.handle() ─> core.poll_output()
+//! socket ─── calls ──┤                      ├── requests ──> store
+//! timer, signals ────┘                      ├── replies ───> socket
+//!                                           └── files, log
+//! ```
+//! Nothing here decides anything about the protocol.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use serde_json::Value;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::admin::server::Asked;
+use super::admin::wire;
+use super::failure::{Exit, Failure, codes};
+use super::files::{self, StateDir};
+use super::inbox::{Answer, Inbox};
+use super::resolver::{Question, Resolver, literal};
+use super::store::StoreThread;
+use super::ticket_file::TicketFile;
+use super::worker_thread::WorkerThread;
+use super::{clock, log, report};
+use crate::limits::{
+    DRAIN_DEADLINE, DRAIN_IDLE, EVENTS_PER_LOOK, MAILBOX_RETRY, TICKET_FILE_INTERVAL,
+};
+use crate::mailbox::ToWorker;
+use crate::protocol::command::{Command, Event};
+use crate::protocol::core::{
+    AdminNo, Core, Input, Level, LogRecord, MembershipStatus, Output, ResolveNo, StateFile,
+};
+use crate::protocol::store::StoreError;
+use crate::time::{Duration, Instant};
+
+/// The file in which a node keeps its membership.
+pub const MEMBERSHIP_FILE: &str = "membership";
+
+/// How to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// Go on until nothing new came for a while, let streams finish, then end (SIGTERM).
+    Drain,
+    /// Take nothing new, let streams finish, then end (SIGINT).
+    Finish,
+    /// End now.
+    Now,
+}
+
+/// What a driver needs besides its core.
+pub struct Parts {
+    /// The worker, its listeners already handed over.
+    pub worker: WorkerThread,
+    /// Where threads leave what they have for this driver.
+    pub inbox: Arc<Inbox>,
+    /// Looks names up.
+    pub resolver: Resolver<ResolveNo>,
+    /// The authority's store.
+    pub store: Option<StoreThread>,
+    /// Where [`Output::Persist`] goes; the driver has its lock.
+    pub state: StateDir,
+    /// Write files on the ring of the runtime.
+    pub on_ring: bool,
+    /// Calls from the administrator's socket.
+    pub calls: mpsc::Receiver<Asked>,
+    /// How this process is asked to stop.
+    pub stop: mpsc::Receiver<Stop>,
+    /// The file of the ticket, while the node is not enrolled.
+    pub ticket: Option<TicketFile>,
+    /// End when the node can't become a member.
+    pub exit_if_not_enrolled: bool,
+    /// Added to `status`: the engine, addresses, the process.
+    pub facts: Value,
+}
+
+/// What changed, for who waits for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Every portal can carry a connection, or the server serves.
+    pub ready: bool,
+    /// The node is a member.
+    pub enrolled: bool,
+}
+
+/// See the module.
+pub struct Driver<C: Core> {
+    core: C,
+    parts: Parts,
+    progress: watch::Sender<Progress>,
+    /// What did not fit into the worker's mailbox.
+    unsent: VecDeque<ToWorker<OwnedFd>>,
+    /// Who waits for the core's answer.
+    asked: BTreeMap<AdminNo, oneshot::Sender<Result<Value, Failure>>>,
+    next_admin: u64,
+    stopping: Stopping,
+    /// Why the loop ends before it was asked to.
+    failed: Option<Failure>,
+    events: Vec<Event>,
+    /// When the ticket's file is looked at again.
+    ticket_due: Instant,
+}
+
+/// How far the end is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stopping {
+    No,
+    /// The worker drains.
+    Draining,
+    /// The worker closes everything.
+    Closing,
+}
+
+impl<C: Core> Driver<C> {
+    /// A driver that has not begun. The second value tells what has been reached.
+    pub fn new(core: C, parts: Parts) -> (Driver<C>, watch::Receiver<Progress>) {
+        let (progress, watched) = watch::channel(Progress {
+            ready: false,
+            enrolled: false,
+        });
+        let driver = Driver {
+            core,
+            parts,
+            progress,
+            unsent: VecDeque::new(),
+            asked: BTreeMap::new(),
+            next_admin: 0,
+            stopping: Stopping::No,
+            failed: None,
+            events: Vec::new(),
+            ticket_due: clock::mono() + TICKET_FILE_INTERVAL,
+        };
+        (driver, watched)
+    }
+
+    /// Runs until it was asked to stop and the worker has ended.
+    ///
+    /// # Errors
+    /// What made it end by itself.
+    pub async fn run(mut self) -> Result<(), Failure> {
+        self.report_progress();
+        loop {
+            self.take_in();
+            self.carry_out().await;
+            if self.parts.worker.has_ended() {
+                return self.ended();
+            }
+            tokio::select! {
+                () = self.parts.inbox.wait() => {}
+                () = tokio::time::sleep(self.how_long()) => {}
+                Some(asked) = self.parts.calls.recv() => self.call(asked),
+                Some(stop) = self.parts.stop.recv() => self.stop(stop),
+            }
+        }
+    }
+
+    fn ended(self) -> Result<(), Failure> {
+        match self.failed {
+            Some(failure) => Err(failure),
+            None if self.stopping == Stopping::No => {
+                let why = "this is a bug of adit";
+                Err(Failure::new(
+                    codes::THREAD,
+                    Exit::Runtime,
+                    "the worker ended by itself",
+                    why,
+                ))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn handle(&mut self, input: Input) {
+        self.core.handle(clock::now(), input);
+    }
+
+    /// Tells the core what has come, in bounded amounts: what is left comes in the next round.
+    fn take_in(&mut self) {
+        self.send_unsent();
+        let mut events = std::mem::take(&mut self.events);
+        self.parts
+            .worker
+            .mailbox()
+            .receive(&mut events, EVENTS_PER_LOOK);
+        let more = events.len() == EVENTS_PER_LOOK;
+        for event in events.drain(..) {
+            if matches!(event, Event::Drained) {
+                self.close();
+            } else {
+                self.handle(Input::Event(event));
+            }
+        }
+        self.events = events;
+        for answer in self.parts.inbox.take() {
+            match answer {
+                Answer::Resolved { no, answer } => self.handle(Input::Resolved { no, answer }),
+                Answer::Stored { no, answer } => self.handle(Input::Store { no, answer }),
+            }
+        }
+        if more {
+            self.parts.inbox.wake();
+        }
+        let now = clock::mono();
+        if self.parts.ticket.is_some() && self.ticket_due <= now {
+            self.ticket_due = now + TICKET_FILE_INTERVAL;
+            self.look_at_ticket();
+        }
+        if self.core.next_timer() <= now {
+            self.handle(Input::Timer);
+        }
+    }
+
+    async fn carry_out(&mut self) {
+        while let Some(output) = self.core.poll_output() {
+            match output {
+                Output::Command(command) => self.send(ToWorker::Command(command)),
+                Output::Resolve { no, name } => self.resolve(no, name.host(), name.port()),
+                Output::Store { no, request } => {
+                    let asked = match &self.parts.store {
+                        Some(store) => store.ask(no, request),
+                        None => Err(StoreError::Unavailable("this process has no store".into())),
+                    };
+                    if let Err(error) = asked {
+                        self.handle(Input::Store {
+                            no,
+                            answer: Err(error),
+                        });
+                    }
+                }
+                Output::Admin { no, reply } => {
+                    if let Some(asked) = self.asked.remove(&no) {
+                        let now_s = clock::now().wall().0;
+                        let _ = asked.send(wire::answer(*reply, now_s));
+                    }
+                }
+                Output::Persist { file, bytes } => self.persist(file, &bytes).await,
+                Output::TicketSpent => self.parts.ticket = None,
+                Output::Log(record) => log::emit(&record),
+                Output::StatusChanged => self.report_progress(),
+            }
+        }
+    }
+
+    /// Until the core wants to be called, the ticket's file be looked at, or the worker's full
+    /// mailbox tried again.
+    fn how_long(&self) -> Duration {
+        let mut next = self.core.next_timer();
+        if self.parts.ticket.is_some() {
+            next = next.min(self.ticket_due);
+        }
+        let wait = next.since(clock::mono());
+        if self.unsent.is_empty() {
+            wait
+        } else {
+            wait.min(MAILBOX_RETRY)
+        }
+    }
+
+    fn send(&mut self, message: ToWorker<OwnedFd>) {
+        if !self.unsent.is_empty() {
+            self.unsent.push_back(message);
+        } else if let Err(message) = self.parts.worker.mailbox().send(message) {
+            self.unsent.push_back(message);
+        }
+    }
+
+    fn send_unsent(&mut self) {
+        while let Some(message) = self.unsent.pop_front() {
+            if let Err(message) = self.parts.worker.mailbox().send(message) {
+                self.unsent.push_front(message);
+                return;
+            }
+        }
+    }
+
+    fn resolve(&mut self, no: ResolveNo, host: &str, port: u16) {
+        // Literal addresses must not wait behind a name server that does not answer.
+        if let Some(address) = literal(host, port) {
+            self.handle(Input::Resolved {
+                no,
+                answer: Ok(vec![address]),
+            });
+        } else if !self.parts.resolver.ask(Question {
+            mark: no,
+            host: host.into(),
+            port,
+        }) {
+            let answer = Err("too many names are being looked up".into());
+            self.handle(Input::Resolved { no, answer });
+        }
+    }
+
+    async fn persist(&mut self, file: StateFile, bytes: &[u8]) {
+        let StateFile::Membership = file;
+        let dir = self.parts.state.path();
+        let written = if self.parts.on_ring {
+            files::replace_on_ring(dir, MEMBERSHIP_FILE, bytes.to_vec()).await
+        } else {
+            files::replace(dir, MEMBERSHIP_FILE, bytes)
+        };
+        if let Err(error) = written {
+            // The membership lives on in memory; after a restart the ticket may be repeated.
+            let failure = files::unusable(&dir.join(MEMBERSHIP_FILE), &error);
+            let record = LogRecord::new(Level::Error, failure.what).code(failure.code);
+            log::emit(&record.with("why", failure.why));
+        }
+    }
+
+    fn look_at_ticket(&mut self) {
+        let Some(file) = &mut self.parts.ticket else {
+            return;
+        };
+        match file.changed() {
+            Ok(None) => {}
+            Ok(Some(ticket)) => self.handle(Input::Ticket(Box::new(ticket))),
+            Err(failure) => {
+                let record = LogRecord::new(Level::Warn, failure.what).code(failure.code);
+                log::emit(&record.with("why", failure.why));
+            }
+        }
+    }
+
+    fn report_progress(&mut self) {
+        let status = self.core.status(clock::now());
+        let enrolled = matches!(status.membership, MembershipStatus::Enrolled { .. });
+        let ready = status.ready() && !self.is_stopping();
+        let before = self.progress.send_replace(Progress { ready, enrolled });
+        if ready != before.ready && !self.is_stopping() {
+            log::emit(&LogRecord::new(
+                Level::Info,
+                if ready { "ready" } else { "not ready" },
+            ));
+        }
+        if let MembershipStatus::NotEnrolled { code, why } = status.membership
+            && self.parts.exit_if_not_enrolled
+            && self.failed.is_none()
+        {
+            self.failed = Some(Failure::new(
+                code,
+                Exit::Denied,
+                "this node is not a member",
+                why,
+            ));
+            self.close();
+        }
+    }
+
+    fn call(&mut self, asked: Asked) {
+        match asked.call.checked() {
+            Err(failure) => drop(asked.reply.send(Err(failure))),
+            Ok(Some(call)) => {
+                let no = AdminNo(self.next_admin);
+                self.next_admin += 1;
+                self.asked.insert(no, asked.reply);
+                self.handle(Input::Admin { no, call });
+            }
+            Ok(None) if asked.call == wire::Call::Health => {
+                drop(asked.reply.send(Ok(self.health())));
+            }
+            Ok(None) => drop(asked.reply.send(Ok(self.status()))),
+        }
+    }
+
+    fn status(&self) -> Value {
+        let status = self.core.status(clock::now());
+        let counters = self.parts.worker.counters();
+        report::status(&self.parts.facts, &status, counters, self.is_stopping())
+    }
+
+    fn health(&self) -> Value {
+        report::health(&self.core.status(clock::now()), self.is_stopping())
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.stopping != Stopping::No
+    }
+
+    /// Does what a signal asks; a second signal of any kind ends at once.
+    fn stop(&mut self, how: Stop) {
+        let idle = match how {
+            Stop::Drain => DRAIN_IDLE,
+            Stop::Finish => Duration::ZERO,
+            Stop::Now => return self.close(),
+        };
+        if self.is_stopping() {
+            return self.close();
+        }
+        self.stopping = Stopping::Draining;
+        log::emit(&LogRecord::new(
+            Level::Info,
+            "stopping: waiting for streams to end",
+        ));
+        self.handle(Input::Stop);
+        let deadline = clock::mono() + DRAIN_DEADLINE;
+        self.send(ToWorker::Command(Command::Drain { idle, deadline }));
+        self.report_progress();
+    }
+
+    fn close(&mut self) {
+        if self.stopping != Stopping::Closing {
+            self.stopping = Stopping::Closing;
+            self.send(ToWorker::Command(Command::Stop));
+        }
+    }
+}

@@ -1,0 +1,333 @@
+//! A node: what `inlet`, `outlet`, `run` and `enroll` start.
+
+use std::net::SocketAddr;
+
+use crypto::SystemRandom;
+use crypto::identity::IdentitySecret;
+use crypto::names::{HostPort, Name, RelayAddress};
+use crypto::suite::local_mask;
+use crypto::ticket::Ticket;
+
+use super::failure::{Exit, Failure, codes};
+use super::files::{DirKind, Home, StateDir, corrupt};
+use super::keys::{self, IDENTITY_FILE};
+use super::process::{Launch, Running};
+use super::ticket_file::{TicketFile, TicketSource};
+use super::worker_thread::{EngineDecision, Listener};
+use super::{clock, driver, log};
+use crate::ids::PortalNo;
+use crate::protocol::core::{
+    InletConfig, Level, LogRecord, MemberConfig, MemberCore, Membership, OutletConfig, RelayConfig,
+    ServerConfig, ServerCore, TargetConfig,
+};
+use crate::protocol::policy::Policy;
+
+/// An inlet, as configured.
+#[derive(Clone, Debug)]
+pub struct Inlet {
+    /// The relay address it goes to.
+    pub via: RelayAddress,
+    /// Where apps connect to. Port 0 asks the kernel for one.
+    pub from: SocketAddr,
+    /// Which outlets it talks to.
+    pub allow: Policy,
+}
+
+/// An outlet, as configured.
+#[derive(Clone, Debug)]
+pub struct Outlet {
+    /// The relay address it serves.
+    pub at: RelayAddress,
+    /// What it connects to.
+    pub to: HostPort,
+    /// Which inlets may.
+    pub allow: Policy,
+}
+
+/// A node, as configured.
+pub struct NodePlan {
+    /// What it is, in a word.
+    pub what: &'static str,
+    /// Where state is kept.
+    pub home: Home,
+    /// Its project, where that was said.
+    pub project: Option<Name>,
+    /// The name of its directory.
+    pub node: Name,
+    /// Where its ticket is.
+    pub ticket: Option<TicketSource>,
+    /// End when it can't become a member.
+    pub exit_if_not_enrolled: bool,
+    /// Its inlets.
+    pub inlets: Vec<Inlet>,
+    /// Its outlets.
+    pub outlets: Vec<Outlet>,
+}
+
+/// A node that was opened and has not begun.
+pub struct Node {
+    plan: NodePlan,
+    state: StateDir,
+    identity: IdentitySecret,
+    membership: Option<Membership>,
+    ticket: Option<Ticket>,
+}
+
+impl Node {
+    /// Opens the node's directory (or makes it, with a new identity), and reads its ticket if it
+    /// is not a member yet. An unreadable ticket of a member is not looked at.
+    ///
+    /// # Errors
+    /// The directory can't be used, the project is not known, or the ticket of a node that needs
+    /// one is malformed.
+    pub fn open(plan: NodePlan) -> Result<Node, Failure> {
+        let ticket = plan.ticket.as_ref().map(TicketSource::read);
+        let project = which_project(&plan, ticket.as_ref())?;
+        let path = plan.home.node(&project, &plan.node);
+        let state = StateDir::open(&path, DirKind::Node, plan.what)?;
+        let identity = keys::load_or_create(&state, IDENTITY_FILE)?;
+        let membership = load_membership(&state, &identity)?;
+        let ticket = match (ticket, &membership) {
+            (Some(Ok(ticket)), _) => Some(ticket),
+            (Some(Err(failure)), None) => return Err(failure),
+            (Some(Err(_)), Some(_)) | (None, _) => None,
+        };
+        if let (Some(ticket), Some(membership)) = (&ticket, &membership)
+            && ticket.project != membership.project()
+        {
+            let what = format!("can't use the ticket: it is for another project named {project}");
+            let why = format!("{} belongs to {}", path.display(), membership.project());
+            return Err(Failure::new(codes::OTHER_PROJECT, Exit::Usage, what, why)
+                .fix("choose another home with --home DIR, or another --node NAME"));
+        }
+        if ticket.is_none() && membership.is_none() && plan.exit_if_not_enrolled {
+            let what = "this node is not a member";
+            return Err(
+                Failure::new(codes::NO_TICKET, Exit::Denied, what, "it has no ticket").fix(
+                    "adit ticket create …, on the administrator's machine; then --ticket FILE",
+                ),
+            );
+        }
+        Ok(Node {
+            plan,
+            state,
+            identity,
+            membership,
+            ticket,
+        })
+    }
+
+    /// Its identity's id.
+    pub fn id(&self) -> crypto::Id {
+        self.identity.id()
+    }
+
+    /// Its membership, if it has one.
+    pub fn membership(&self) -> Option<&Membership> {
+        self.membership.as_ref()
+    }
+
+    /// Binds its inlets and starts it. Must be called on a local task set of a Tokio runtime.
+    ///
+    /// # Errors
+    /// An inlet can't listen, or something can't be started.
+    pub fn start(self, engine: EngineDecision, on_ring: bool) -> Result<Running, Failure> {
+        self.log_state();
+        let ticket_file = self.ticket_file();
+        let Node {
+            plan,
+            state,
+            identity,
+            membership,
+            ticket,
+        } = self;
+        let mut listeners = Vec::new();
+        let mut inlets = Vec::new();
+        for (place, inlet) in (0..).zip(plan.inlets) {
+            let portal = PortalNo(place);
+            listeners.push(Listener::bind(Some(portal), inlet.from)?);
+            inlets.push(InletConfig {
+                portal,
+                via: inlet.via,
+                target: None,
+                allow: inlet.allow,
+            });
+        }
+        let first_outlet = u16::try_from(inlets.len()).unwrap_or(u16::MAX);
+        let mut outlets = Vec::new();
+        for (place, outlet) in (first_outlet..).zip(plan.outlets) {
+            outlets.push(OutletConfig {
+                portal: PortalNo(place),
+                targets: vec![TargetConfig {
+                    name: target_name(&outlet.at)?,
+                    to: outlet.to,
+                }],
+                at: outlet.at,
+                allow: outlet.allow,
+            });
+        }
+        let config = MemberConfig {
+            identity,
+            membership,
+            ticket,
+            wish: Some(plan.node),
+            suites: local_mask(),
+            inlets,
+            outlets,
+        };
+        let core = MemberCore::new(config, Box::new(SystemRandom::new()), clock::now());
+        let launch = Launch {
+            what: plan.what,
+            engine,
+            on_ring,
+            listeners,
+            state,
+            store: None,
+            ticket: ticket_file,
+            exit_if_not_enrolled: plan.exit_if_not_enrolled,
+        };
+        Running::start(launch, core)
+    }
+
+    /// Starts it as a relay whose authority is elsewhere. Must be called on a local task set of a
+    /// Tokio runtime.
+    ///
+    /// # Errors
+    /// Something can't be started.
+    pub fn start_relay(
+        self,
+        listener: Listener,
+        engine: EngineDecision,
+        on_ring: bool,
+    ) -> Result<Running, Failure> {
+        self.log_state();
+        let ticket_file = self.ticket_file();
+        let Node {
+            plan,
+            state,
+            identity,
+            membership,
+            ticket,
+        } = self;
+        let name = plan.node;
+        let relay = RelayConfig {
+            identity,
+            name,
+            leg_address: None,
+            membership,
+            ticket,
+        };
+        let config = ServerConfig {
+            authority: None,
+            relay: Some(relay),
+        };
+        let core = ServerCore::new(config, Box::new(SystemRandom::new()), clock::now());
+        let launch = Launch {
+            what: plan.what,
+            engine,
+            on_ring,
+            listeners: vec![listener],
+            state,
+            store: None,
+            ticket: ticket_file,
+            exit_if_not_enrolled: plan.exit_if_not_enrolled,
+        };
+        Running::start(launch, core)
+    }
+
+    fn log_state(&self) {
+        let path = self.state.path().display();
+        log::emit(&LogRecord::new(Level::Info, "state directory").with("path", path));
+    }
+
+    /// The ticket's file, where a new ticket in it would help.
+    fn ticket_file(&self) -> Option<TicketFile> {
+        match (&self.membership, &self.plan.ticket) {
+            (None, Some(source)) => source.file().map(TicketFile::new),
+            _ => None,
+        }
+    }
+}
+
+/// The target's name in OPEN: the relay address's. Every relay address but a reserved one is a
+/// name.
+fn target_name(at: &RelayAddress) -> Result<Name, Failure> {
+    at.as_str()
+        .parse()
+        .map_err(|error| Failure::usage(format!("can't serve the relay address {at}"), error))
+}
+
+/// Reads the membership of a node's directory.
+///
+/// # Errors
+/// The file is damaged, newer, or another identity's; it is left as it is.
+pub fn load_membership(
+    state: &StateDir,
+    identity: &IdentitySecret,
+) -> Result<Option<Membership>, Failure> {
+    let Some(bytes) = state
+        .read(driver::MEMBERSHIP_FILE)?
+        .map(zeroize::Zeroizing::new)
+    else {
+        return Ok(None);
+    };
+    match Membership::decode(&bytes, &identity.id()) {
+        Ok(membership) => Ok(Some(membership)),
+        Err(error) => Err(corrupt(
+            &state.path().join(driver::MEMBERSHIP_FILE),
+            &error.to_string(),
+        )),
+    }
+}
+
+/// The project that was named, else the ticket's, else the only one that knows this node.
+fn which_project(
+    plan: &NodePlan,
+    ticket: Option<&Result<Ticket, Failure>>,
+) -> Result<Name, Failure> {
+    if let Some(name) = &plan.project {
+        return match ticket {
+            Some(Ok(ticket)) if ticket.project_name != *name => {
+                let what = format!("can't use the ticket for the project {name}");
+                let why = format!("it is for the project {}", ticket.project_name);
+                Err(
+                    Failure::new(codes::OTHER_PROJECT, Exit::Usage, what, why).fix(format!(
+                        "leave --project out, or say --project {}",
+                        ticket.project_name
+                    )),
+                )
+            }
+            _ => Ok(name.clone()),
+        };
+    }
+    if let Some(Ok(ticket)) = ticket {
+        return Ok(ticket.project_name.clone());
+    }
+    let known: Vec<Name> = plan
+        .home
+        .projects()?
+        .into_iter()
+        .filter(|project| StateDir::exists(&plan.home.node(project, &plan.node)))
+        .collect();
+    match (known.as_slice(), ticket) {
+        ([only], _) => Ok(only.clone()),
+        (_, Some(Err(failure))) => Err(failure.clone()),
+        ([], _) => {
+            let what = format!("there is no node {} yet", plan.node);
+            let why = format!(
+                "{} does not hold it, and there is no ticket",
+                plan.home.path().display()
+            );
+            Err(Failure::new(codes::NO_TICKET, Exit::Denied, what, why)
+                .fix("adit ticket create …, on the administrator's machine; then --ticket FILE"))
+        }
+        (several, _) => {
+            let names: Vec<&str> = several.iter().map(Name::as_str).collect();
+            let what = format!("can't tell the project of the node {}", plan.node);
+            Err(
+                Failure::new(codes::WHICH_PROJECT, Exit::Usage, what, names.join(", "))
+                    .fix("say which with --project NAME"),
+            )
+        }
+    }
+}

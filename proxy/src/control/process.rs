@@ -1,0 +1,235 @@
+//! A core with everything around it: worker, helpers, socket, driver. What `serve`, `inlet`,
+//! `outlet`, `run`, `enroll` and `demo` have in common.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+
+use super::admin::server::{self, AdminSocket};
+use super::driver::{Driver, Parts, Progress, Stop};
+use super::failure::{Exit, Failure, codes};
+use super::files::StateDir;
+use super::inbox::{Answer, Inbox};
+use super::log;
+use super::resolver::Resolver;
+use super::store::StoreThread;
+use super::ticket_file::TicketFile;
+use super::worker_thread::{EngineDecision, Listener, WorkerThread};
+use crate::engine::Kind;
+use crate::limits::STOP_QUEUE_MAX;
+use crate::protocol::core::{Core, Level, LogRecord};
+use crate::protocol::store::Store;
+
+/// What a process is made of besides its core.
+pub struct Launch {
+    /// What it is, in a word: `serve`, `inlet` …
+    pub what: &'static str,
+    /// Which engine.
+    pub engine: EngineDecision,
+    /// Write files on the runtime's ring.
+    pub on_ring: bool,
+    /// Bound already.
+    pub listeners: Vec<Listener>,
+    /// Its directory, locked.
+    pub state: StateDir,
+    /// The authority's store.
+    pub store: Option<Box<dyn Store>>,
+    /// The ticket's file, to be looked at again.
+    pub ticket: Option<TicketFile>,
+    /// End when the node can't become a member.
+    pub exit_if_not_enrolled: bool,
+}
+
+/// A process that runs, on local tasks of the present runtime.
+pub struct Running {
+    /// What it has reached.
+    pub progress: watch::Receiver<Progress>,
+    /// Where it listens, in the order of its portals.
+    pub listening: Vec<SocketAddr>,
+    stop: mpsc::Sender<Stop>,
+    driver: JoinHandle<Result<(), Failure>>,
+    socket: JoinHandle<()>,
+}
+
+impl Running {
+    /// Starts everything. Must be called on a local task set of a Tokio runtime.
+    ///
+    /// # Errors
+    /// The engine, a thread or the socket can't be had.
+    pub fn start<C: Core + 'static>(launch: Launch, core: C) -> Result<Running, Failure> {
+        let Launch {
+            what,
+            engine,
+            on_ring,
+            listeners,
+            state,
+            store,
+            ticket,
+            ..
+        } = launch;
+        let inbox = Arc::new(Inbox::new());
+        let wake = Arc::clone(&inbox);
+        let worker = WorkerThread::start(engine.kind, Arc::new(move || wake.wake()))?;
+        log_engine(&worker, &engine);
+        let facts = facts(what, &worker, &engine, &listeners);
+        let listening = listeners.iter().map(|listener| listener.address).collect();
+        for listener in listeners {
+            let room = worker.mailbox().send(listener.into_message());
+            debug_assert!(room.is_ok(), "a new mailbox has room for every listener");
+        }
+        let resolver = start_resolver(&inbox)?;
+        let store = store.map(|store| start_store(store, &inbox)).transpose()?;
+        let socket = AdminSocket::bind(state.path())?;
+        let (calls_tx, calls) = server::queue();
+        let socket = tokio::task::spawn_local(socket.serve(calls_tx));
+        let (stop, stop_rx) = mpsc::channel(STOP_QUEUE_MAX);
+        let (driver, progress) = Driver::new(
+            core,
+            Parts {
+                worker,
+                inbox,
+                resolver,
+                store,
+                state,
+                on_ring,
+                calls,
+                stop: stop_rx,
+                ticket,
+                exit_if_not_enrolled: launch.exit_if_not_enrolled,
+                facts,
+            },
+        );
+        let driver = tokio::task::spawn_local(driver.run());
+        Ok(Running {
+            progress,
+            listening,
+            stop,
+            driver,
+            socket,
+        })
+    }
+
+    /// A handle by which it is asked to stop.
+    pub fn stopper(&self) -> mpsc::Sender<Stop> {
+        self.stop.clone()
+    }
+
+    /// Waits until it has ended.
+    ///
+    /// # Errors
+    /// What made it end by itself.
+    pub async fn ended(&mut self) -> Result<(), Failure> {
+        let result = (&mut self.driver).await;
+        self.socket.abort();
+        // The socket's file goes with its task; wait for that, so that a caller may remove the
+        // directory.
+        let _ = (&mut self.socket).await;
+        result.unwrap_or_else(|error| {
+            Err(Failure::new(
+                codes::THREAD,
+                Exit::Runtime,
+                "the driver ended",
+                error,
+            ))
+        })
+    }
+
+    /// Waits until `reached` holds.
+    ///
+    /// # Errors
+    /// The process ended before that, with its failure if it had one.
+    pub async fn until(&mut self, reached: impl Fn(&Progress) -> bool) -> Result<(), Failure> {
+        if self
+            .progress
+            .wait_for(|progress| reached(progress))
+            .await
+            .is_ok()
+        {
+            return Ok(());
+        }
+        self.ended().await?;
+        Err(Failure::new(
+            codes::NOT_READY,
+            Exit::Runtime,
+            "it was stopped",
+            "before it was ready",
+        ))
+    }
+}
+
+fn start_resolver(
+    inbox: &Arc<Inbox>,
+) -> Result<Resolver<crate::protocol::core::ResolveNo>, Failure> {
+    let inbox = Arc::clone(inbox);
+    Resolver::start(move |answer| {
+        inbox.put(Answer::Resolved {
+            no: answer.mark,
+            answer: answer.result,
+        });
+    })
+    .map_err(|error| thread(&error))
+}
+
+fn start_store(store: Box<dyn Store>, inbox: &Arc<Inbox>) -> Result<StoreThread, Failure> {
+    let inbox = Arc::clone(inbox);
+    StoreThread::start(store, move |no, answer| {
+        inbox.put(Answer::Stored { no, answer })
+    })
+    .map_err(|error| thread(&error))
+}
+
+fn thread(error: &std::io::Error) -> Failure {
+    Failure::new(codes::THREAD, Exit::Runtime, "can't start a thread", error)
+}
+
+/// The word for an engine.
+pub const fn engine_word(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Uring => "uring",
+        Kind::Epoll => "epoll",
+        Kind::Simulated => "simulated",
+    }
+}
+
+fn log_engine(worker: &WorkerThread, engine: &EngineDecision) {
+    let mut record = LogRecord::new(Level::Info, "engine open")
+        .with("engine", engine_word(worker.caps().kind))
+        .with("features", worker.caps().features.join(","))
+        .with("sockets", worker.slots());
+    if let Some(why) = &engine.why_not_uring {
+        record = record.with("why_not_uring", why);
+    }
+    log::emit(&record);
+}
+
+fn facts(
+    what: &str,
+    worker: &WorkerThread,
+    engine: &EngineDecision,
+    listeners: &[Listener],
+) -> Value {
+    let listening: Value = listeners
+        .iter()
+        .map(|listener| {
+            json!({
+                "portal": listener.portal.map(|portal| portal.0),
+                "address": listener.address.to_string(),
+            })
+        })
+        .collect();
+    json!({
+        "what": what,
+        "version": env!("CARGO_PKG_VERSION"),
+        "pid": std::process::id(),
+        "engine": {
+            "kind": engine_word(worker.caps().kind),
+            "features": worker.caps().features,
+            "why_not_uring": engine.why_not_uring,
+            "sockets_max": worker.slots(),
+        },
+        "listening": listening,
+    })
+}

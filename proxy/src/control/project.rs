@@ -1,0 +1,223 @@
+//! A project where its authority runs: making it, and opening it again.
+
+use crypto::check::TrustedAuthority;
+use crypto::credential::{Connect, CredentialBody, Roles, issue as issue_credential};
+use crypto::identity::IdentitySecret;
+use crypto::names::{Attributes, HostPort, Name};
+use crypto::project::ProjectNote;
+use crypto::suite::local_mask;
+use crypto::{Id, SystemRandom, UnixTime};
+
+use super::admin::offline;
+use super::clock;
+use super::failure::{Exit, Failure, codes};
+use super::files::{DirKind, Home, StateDir};
+use super::keys::{self, ADMIN_FILE, AUTHORITY_FILE, RELAY_FILE};
+use super::sqlite::SqliteStore;
+use crate::limits::CREDENTIAL_LIFE;
+use crate::protocol::core::membership::Pinned;
+use crate::protocol::core::{
+    AdminCall, AdminReply, AuthorityConfig, Membership, ServerConfig, ServerCore,
+};
+use crate::protocol::store::{Admit, Grants, Issue, ProjectRow, Store, StoreError};
+
+/// The authority's database.
+pub const STORE_FILE: &str = "authority.db";
+/// The administrator's membership credential.
+pub const ADMIN_MEMBERSHIP_FILE: &str = "admin.membership";
+/// The administrator's name as a member.
+const ADMIN_NAME: &str = "admin";
+
+/// A project's directory, opened: this process has its lock.
+pub struct Project {
+    /// The directory.
+    pub state: StateDir,
+    /// The authority's key.
+    pub authority: IdentitySecret,
+    /// The store.
+    pub store: SqliteStore,
+    /// The project's row in it.
+    pub row: ProjectRow,
+}
+
+/// What `project create` has made.
+#[derive(Clone, Debug)]
+pub struct Created {
+    /// The project's id: that of its authority.
+    pub id: Id,
+    /// The administrator's id.
+    pub admin: Id,
+}
+
+impl Project {
+    /// Makes a project: keys, store, and the administrator's membership. A creation that was cut
+    /// short is taken up again with the same keys.
+    ///
+    /// # Errors
+    /// There is one of that name, or the state can't be written.
+    pub fn create(home: &Home, name: &Name, addresses: Vec<HostPort>) -> Result<Created, Failure> {
+        let path = home.project(name);
+        let state = StateDir::open(&path, DirKind::Project, "project create")?;
+        let authority = keys::load_or_create(&state, AUTHORITY_FILE)?;
+        let admin = keys::load_or_create(&state, ADMIN_FILE)?;
+        keys::load_or_create(&state, RELAY_FILE)?;
+        let mut store = open_store(&state)?;
+        if store.project().map_err(store_failure)?.is_some() {
+            let why = format!("{} holds it", path.display());
+            let what = format!("can't create the project {name}");
+            return Err(Failure::new(codes::PROJECT_EXISTS, Exit::State, what, why)
+                .fix(format!("adit serve --project {name}")));
+        }
+        let row = ProjectRow {
+            id: authority.id(),
+            name: name.clone(),
+            addresses,
+            note_number: 1,
+            created: clock::now().wall(),
+        };
+        store.create_project(&row).map_err(store_failure)?;
+        let issue = store
+            .admit(&admission(&admin, row.created))
+            .map_err(store_failure)?;
+        let membership = admin_membership(&authority, &admin, &row, &issue)?;
+        state.write(ADMIN_MEMBERSHIP_FILE, &membership.encode())?;
+        Ok(Created {
+            id: authority.id(),
+            admin: admin.id(),
+        })
+    }
+
+    /// Opens a project that was created here.
+    ///
+    /// # Errors
+    /// It was not, or its directory is in use, damaged or of a newer version.
+    pub fn open(home: &Home, name: &Name, user: &str) -> Result<Project, Failure> {
+        let path = home.project(name);
+        let missing = || {
+            let what = format!("can't open the project {name}");
+            let why = format!("its authority is not in {}", path.display());
+            Failure::new(codes::WHICH_PROJECT, Exit::State, what, why)
+                .fix(format!("adit project create {name} --address HOST:PORT"))
+        };
+        if !StateDir::exists(&path) {
+            return Err(missing());
+        }
+        let state = StateDir::open(&path, DirKind::Project, user)?;
+        let authority = keys::load(&state, AUTHORITY_FILE)?.ok_or_else(missing)?;
+        let mut store = open_store(&state)?;
+        let row = store
+            .project()
+            .map_err(store_failure)?
+            .ok_or_else(missing)?;
+        Ok(Project {
+            state,
+            authority,
+            store,
+            row,
+        })
+    }
+
+    /// Carries out an administrator's call without a running process.
+    ///
+    /// # Errors
+    /// The store's, or the authority's refusal.
+    pub fn call(mut self, call: AdminCall) -> Result<AdminReply, Failure> {
+        let authority = AuthorityConfig {
+            identity: self.authority,
+            project: self.row,
+        };
+        let config = ServerConfig {
+            authority: Some(authority),
+            relay: None,
+        };
+        let mut core = ServerCore::new(config, Box::new(SystemRandom::new()), clock::now());
+        offline::call(&mut core, &mut self.store, call)
+    }
+}
+
+fn open_store(state: &StateDir) -> Result<SqliteStore, Failure> {
+    // SQLite's side files take the mode of the database itself.
+    state.touch(STORE_FILE)?;
+    SqliteStore::open(&state.path().join(STORE_FILE))
+}
+
+/// The store's failure as a command's.
+pub fn store_failure(error: StoreError) -> Failure {
+    Failure::new(
+        codes::STORE,
+        Exit::Runtime,
+        "the authority's store failed",
+        error,
+    )
+}
+
+fn admin_grants() -> Grants {
+    Grants {
+        attributes: Attributes::new(),
+        roles: Roles::ADMIN,
+        may_serve: Vec::new(),
+        may_connect: Connect::Only(Vec::new()),
+    }
+}
+
+fn admin_name() -> Name {
+    ADMIN_NAME.parse().expect("the literal is a name")
+}
+
+fn admission(admin: &IdentitySecret, now: UnixTime) -> Admit {
+    Admit {
+        id: admin.id(),
+        identity: admin.identity().encode(),
+        name: admin_name(),
+        grants: admin_grants(),
+        now,
+        life: CREDENTIAL_LIFE,
+    }
+}
+
+/// The administrator's membership with the credential that the store has just counted.
+fn admin_membership(
+    authority: &IdentitySecret,
+    admin: &IdentitySecret,
+    row: &ProjectRow,
+    issue: &Issue,
+) -> Result<Membership, Failure> {
+    let refused = |error: &dyn std::fmt::Display| {
+        let what = "can't issue the administrator's credential";
+        Failure::new(codes::STORE, Exit::Runtime, what, error)
+    };
+    let member = &issue.member;
+    let body = CredentialBody {
+        project: row.id,
+        subject: member.id,
+        history_head: admin.identity().head(),
+        history_len: admin.identity().len(),
+        serial: member.serial,
+        name: member.name.clone(),
+        attributes: member.grants.attributes.clone(),
+        roles: member.grants.roles,
+        may_serve: member.grants.may_serve.clone(),
+        may_connect: member.grants.may_connect.clone(),
+        not_before: member.issued,
+        not_after: issue.not_after,
+        authority_key: authority.identity().len(),
+    };
+    let (credential, pass) = issue_credential(authority, body).map_err(|e| refused(&e))?;
+    let relays = row.addresses.clone();
+    let note = ProjectNote::issue(
+        authority,
+        row.name.clone(),
+        row.note_number,
+        relays,
+        local_mask(),
+    )
+    .map_err(|e| refused(&e))?;
+    let authority = TrustedAuthority::new(authority.identity().clone(), UnixTime(0));
+    Ok(Membership {
+        note,
+        credential,
+        pass,
+        authority,
+        pinned: Pinned::default(),
+    })
+}

@@ -1,0 +1,128 @@
+//! The tables and their version.
+//!
+//! Lists are JSON, so that a person with a SQLite shell can read them; ids and hashes are blobs.
+//! A change of this text raises [`VERSION`] and adds a step that brings an older file up.
+
+use std::time::Duration;
+
+use rusqlite::{Connection, TransactionBehavior};
+
+/// The schema's version, kept in `user_version`.
+pub(super) const VERSION: i64 = 1;
+/// Marks the file as ours (`application_id`): "ADIT".
+const APPLICATION: i64 = 0x4144_4954;
+
+const TABLES: &str = "
+CREATE TABLE project (
+    only        INTEGER PRIMARY KEY CHECK (only = 1),
+    id          BLOB NOT NULL CHECK (length(id) = 32),
+    name        TEXT NOT NULL,
+    addresses   TEXT NOT NULL,
+    note_number INTEGER NOT NULL,
+    created     INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE tickets (
+    id          BLOB PRIMARY KEY CHECK (length(id) = 16),
+    secret_hash BLOB NOT NULL CHECK (length(secret_hash) = 32),
+    name        TEXT,
+    attributes  TEXT NOT NULL,
+    roles       INTEGER NOT NULL,
+    may_serve   TEXT NOT NULL,
+    may_connect TEXT,
+    uses        INTEGER NOT NULL,
+    used        INTEGER NOT NULL DEFAULT 0 CHECK (used <= uses),
+    bound_to    BLOB,
+    replaces    TEXT,
+    created_by  BLOB NOT NULL,
+    created     INTEGER NOT NULL,
+    expires     INTEGER NOT NULL,
+    revoked     INTEGER
+) STRICT;
+
+CREATE TABLE members (
+    id          BLOB PRIMARY KEY CHECK (length(id) = 32),
+    name        TEXT NOT NULL,
+    attributes  TEXT NOT NULL,
+    roles       INTEGER NOT NULL,
+    may_serve   TEXT NOT NULL,
+    may_connect TEXT,
+    identity    BLOB NOT NULL,
+    ticket      BLOB REFERENCES tickets (id),
+    enrolled    INTEGER NOT NULL,
+    serial      INTEGER NOT NULL,
+    issued      INTEGER NOT NULL,
+    revoked     INTEGER
+) STRICT;
+CREATE UNIQUE INDEX live_names ON members (name) WHERE revoked IS NULL;
+
+CREATE TABLE redemptions (
+    ticket      BLOB NOT NULL REFERENCES tickets (id),
+    place       INTEGER NOT NULL,
+    member      BLOB NOT NULL REFERENCES members (id),
+    at          INTEGER NOT NULL,
+    PRIMARY KEY (ticket, place),
+    UNIQUE (ticket, member)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE issued (
+    serial      INTEGER PRIMARY KEY AUTOINCREMENT,
+    member      BLOB NOT NULL REFERENCES members (id),
+    at          INTEGER NOT NULL,
+    not_after   INTEGER NOT NULL
+) STRICT;
+CREATE INDEX issued_ends ON issued (not_after);
+
+CREATE TABLE audit (
+    number      INTEGER PRIMARY KEY AUTOINCREMENT,
+    at          INTEGER NOT NULL,
+    actor       BLOB NOT NULL,
+    action      TEXT NOT NULL,
+    subject     TEXT NOT NULL
+) STRICT;
+";
+
+/// What a file is, judged without writing to it.
+pub(super) enum Found {
+    /// Nothing in it yet.
+    Empty,
+    /// This version.
+    Ours,
+    /// A version that this build does not know.
+    Newer(i64),
+    /// Something else's.
+    Foreign,
+}
+
+/// Looks at a file.
+pub(super) fn examine(connection: &Connection) -> rusqlite::Result<Found> {
+    let number =
+        |pragma: &str| connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
+    let application = number("application_id")?;
+    let version = number("user_version")?;
+    let tables: i64 =
+        connection.query_row("SELECT count(*) FROM sqlite_schema", (), |row| row.get(0))?;
+    Ok(match (application, version, tables) {
+        (0, 0, 0) => Found::Empty,
+        (APPLICATION, VERSION, _) => Found::Ours,
+        (APPLICATION, newer, _) if newer > VERSION => Found::Newer(newer),
+        _ => Found::Foreign,
+    })
+}
+
+/// Sets the connection up and makes the tables if they are not there yet.
+pub(super) fn prepare(connection: &mut Connection, busy_wait: Duration) -> rusqlite::Result<()> {
+    connection.busy_timeout(busy_wait)?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "foreign_keys", "ON")?;
+    connection.pragma_update(None, "trusted_schema", "OFF")?;
+    connection.pragma_update(None, "cell_size_check", "ON")?;
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    if matches!(examine(&transaction)?, Found::Empty) {
+        transaction.execute_batch(TABLES)?;
+        transaction.pragma_update(None, "application_id", APPLICATION)?;
+        transaction.pragma_update(None, "user_version", VERSION)?;
+    }
+    transaction.commit()
+}

@@ -1,0 +1,93 @@
+//! What the cores are started with. All of it was checked before; a core can't fail to start.
+
+use std::net::SocketAddr;
+
+use crypto::identity::IdentitySecret;
+use crypto::names::{HostPort, Name, RelayAddress};
+use crypto::suite::SuiteMask;
+use crypto::ticket::Ticket;
+
+use super::membership::Membership;
+use crate::ids::PortalNo;
+use crate::protocol::policy::Policy;
+use crate::protocol::store::ProjectRow;
+
+/// A node.
+pub struct MemberConfig {
+    /// Its identity. The private key never leaves the process.
+    pub identity: IdentitySecret,
+    /// What it persisted (`StateFile::Membership`, decoded by [`Membership::decode`]).
+    pub membership: Option<Membership>,
+    /// A ticket, for a node that is not a member yet.
+    pub ticket: Option<Ticket>,
+    /// The name it asks for where the ticket names none.
+    pub wish: Option<Name>,
+    /// Suites it offers: `crypto::suite::local_mask()`.
+    pub suites: SuiteMask,
+    /// Its inlets.
+    pub inlets: Vec<InletConfig>,
+    /// Its outlets.
+    pub outlets: Vec<OutletConfig>,
+}
+
+/// An inlet. Its listening socket is the driver's business.
+pub struct InletConfig {
+    /// Its number.
+    pub portal: PortalNo,
+    /// The relay address it goes to.
+    pub via: RelayAddress,
+    /// The target's name in OPEN; the relay address's name if none is said.
+    pub target: Option<Name>,
+    /// Which outlets it talks to.
+    pub allow: Policy,
+}
+
+/// An outlet.
+pub struct OutletConfig {
+    /// Its number.
+    pub portal: PortalNo,
+    /// The relay address it serves.
+    pub at: RelayAddress,
+    /// What may be opened through it.
+    pub targets: Vec<TargetConfig>,
+    /// Which inlets may.
+    pub allow: Policy,
+}
+
+/// A target of an outlet.
+pub struct TargetConfig {
+    /// Its name in OPEN: the relay address's name, unless there are several.
+    pub name: Name,
+    /// Where it is.
+    pub to: HostPort,
+}
+
+/// `adit serve`: at least one of the two.
+pub struct ServerConfig {
+    /// To be the authority.
+    pub authority: Option<AuthorityConfig>,
+    /// To be a relay.
+    pub relay: Option<RelayConfig>,
+}
+
+/// The authority.
+pub struct AuthorityConfig {
+    /// Its identity: the project's key.
+    pub identity: IdentitySecret,
+    /// The project's row in the store.
+    pub project: ProjectRow,
+}
+
+/// A relay.
+pub struct RelayConfig {
+    /// Its identity, another than the authority's.
+    pub identity: IdentitySecret,
+    /// Its name, where this process is the authority too; else its ticket says it.
+    pub name: Name,
+    /// Where legs reach this very process, if not where sessions do.
+    pub leg_address: Option<SocketAddr>,
+    /// What it persisted. Only where the authority is another process.
+    pub membership: Option<Membership>,
+    /// A ticket of role `relay`. Only where the authority is another process.
+    pub ticket: Option<Ticket>,
+}

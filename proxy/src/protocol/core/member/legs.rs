@@ -1,0 +1,91 @@
+//! A leg from its dial to its pairing, the same for both ends of a circuit.
+
+use std::net::SocketAddr;
+
+use crypto::leg::LegKey;
+use crypto::suite::SuiteMask;
+
+use crate::error::CloseReason;
+use crate::ids::{AddressHash, LinkId, SessionId};
+use crate::limits::{DIAL_TIMEOUT, LEG_ANSWER};
+use crate::protocol::command::{Command, Expect, Role};
+use crate::protocol::core::outbox::Outbox;
+use crate::protocol::leg::{self, Answer};
+use crate::protocol::pool::Failure;
+use crate::time::Instant;
+
+/// A leg that was dialed and has no answer yet.
+pub struct Leg {
+    /// The session that it belongs to.
+    pub session: SessionId,
+    key: LegKey,
+    counter: u64,
+}
+
+/// What a session gives for one leg.
+pub struct LegGrant {
+    /// Where to.
+    pub to: SocketAddr,
+    /// The session.
+    pub session: SessionId,
+    /// Its leg key.
+    pub key: LegKey,
+    /// Never used before in this session.
+    pub counter: u64,
+}
+
+impl Leg {
+    /// Dials.
+    pub fn dial(
+        out: &mut Outbox,
+        now: Instant,
+        grant: LegGrant,
+        role: Role,
+        suites: SuiteMask,
+        address: AddressHash,
+    ) -> (LinkId, Leg) {
+        let LegGrant {
+            to,
+            session,
+            key,
+            counter,
+        } = grant;
+        let request = leg::Request {
+            role,
+            suites,
+            address,
+        };
+        let hello = leg::preface(&key, session, counter, &request).to_vec();
+        let link = out.new_link();
+        out.command(Command::Dial {
+            link,
+            to: vec![to],
+            hello,
+            expect: Expect::Exact(LEG_ANSWER as u16),
+            deadline: now + DIAL_TIMEOUT,
+        });
+        (
+            link,
+            Leg {
+                session,
+                key,
+                counter,
+            },
+        )
+    }
+
+    /// Reads the relay's one answer.
+    ///
+    /// # Errors
+    /// Why there is no circuit, and how soon to try again.
+    pub fn on_answer(&self, bytes: &[u8]) -> Result<SuiteMask, (CloseReason, Failure)> {
+        let answer = leg::read_answer(&self.key, self.counter, bytes);
+        match answer.map_err(|_| (CloseReason::BadTag, Failure::Lost))? {
+            Answer::Paired { suites } => Ok(suites),
+            Answer::NoOutlet => Err((CloseReason::NoOutlet, Failure::Lost)),
+            Answer::NotPermitted => Err((CloseReason::AddressNotPermitted, Failure::Refused)),
+            Answer::Busy { .. } => Err((CloseReason::RelayBusy, Failure::Lost)),
+            Answer::GoingAway => Err((CloseReason::RelayGoingAway, Failure::Lost)),
+        }
+    }
+}

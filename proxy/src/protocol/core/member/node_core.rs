@@ -1,0 +1,400 @@
+//! The core of a node: routes inputs to its parts, and what changed in one to the others.
+//!
+//! ```text
+//! enrollment ── joined, renewed, note ──▸ relay link ── usable, served, park low ──▸ portals
+//!                        └──────────── renewed credential ───────────────────────────▸
+//! ```
+
+use std::collections::VecDeque;
+
+use crypto::Random;
+
+use super::inlet::Inlet;
+use super::outlet::Outlet;
+use super::relay_link::{RelayLink, RelayNews};
+use crate::error::CloseReason;
+use crate::ids::LinkId;
+use crate::limits::{SHAKE_TIMEOUT, SHAKES_PER_LOOK, SHAKES_WAITING_MAX};
+use crate::protocol::command::{Event, Gate, StreamReport};
+use crate::protocol::core::admin::{AdminCall, AdminReply};
+use crate::protocol::core::config::MemberConfig;
+use crate::protocol::core::enrollment::{Enrollment, EnrollmentNews};
+use crate::protocol::core::io::{AdminNo, Core, Input, Level, LogRecord, Now, Output, ResolveNo};
+use crate::protocol::core::link_event::{self, LinkEvent};
+use crate::protocol::core::node::Node;
+use crate::protocol::core::status::Status;
+use crate::time::Instant;
+
+/// See the module. [`Core`] says how it is run.
+pub struct MemberCore {
+    node: Node,
+    enrollment: Enrollment,
+    relay: RelayLink,
+    inlets: Vec<Inlet>,
+    outlets: Vec<Outlet>,
+    /// First frames of handshakes that wait for their turn, and until when.
+    waiting: VecDeque<(LinkId, Vec<u8>, Instant)>,
+    stopping: bool,
+}
+
+impl MemberCore {
+    /// Begins at `now`; the first outputs are there at once.
+    pub fn new(config: MemberConfig, random: Box<dyn Random + Send>, now: Now) -> MemberCore {
+        let MemberConfig {
+            identity,
+            membership,
+            ticket,
+            wish,
+            suites,
+            inlets,
+            outlets,
+        } = config;
+        let mut node = Node::new(identity, membership, random);
+        let id = node.keyring.id();
+        node.out
+            .log(LogRecord::new(Level::Info, "identity").with("id", id));
+        let enrollment = Enrollment::new(&mut node, now, ticket, wish);
+        let outlets: Vec<Outlet> = outlets
+            .into_iter()
+            .map(|config| Outlet::new(config, suites))
+            .collect();
+        let addresses = outlets
+            .iter()
+            .map(|outlet| outlet.address().clone())
+            .collect();
+        let mut core = MemberCore {
+            relay: RelayLink::new(now.mono, addresses),
+            node,
+            enrollment,
+            inlets: inlets
+                .into_iter()
+                .map(|config| Inlet::new(config, suites))
+                .collect(),
+            outlets,
+            waiting: VecDeque::new(),
+            stopping: false,
+        };
+        core.set_gates();
+        core.look(now);
+        core
+    }
+
+    /// Whether the relay session is wanted.
+    fn wants_relay(&self) -> bool {
+        let portals = !self.inlets.is_empty() || !self.outlets.is_empty();
+        portals && self.node.membership.is_some() && !self.stopping
+    }
+
+    /// Apps are reset at once while there is nothing to hope for.
+    fn set_gates(&mut self) {
+        let hopeless = self.node.membership.is_none() && !self.enrollment.hopeful();
+        let gate = if hopeless {
+            Gate::Reset(CloseReason::NotAuthorized)
+        } else {
+            Gate::Wait
+        };
+        for inlet in &mut self.inlets {
+            inlet.set_gate(&mut self.node, gate);
+        }
+    }
+
+    fn on_event(&mut self, now: Now, event: Event) {
+        let (link, event) = match link_event::of(event) {
+            Ok(of_link) => of_link,
+            Err(other) => return self.on_other(now, other),
+        };
+        if self.enrollment.owns(link) {
+            let news = self.enrollment.on_event(&mut self.node, now, link, event);
+            return self.on_enrollment(now, news);
+        }
+        if self.relay.owns(link) {
+            let news = self.relay.on_event(&mut self.node, now, link, event);
+            return self.on_relay(now, news);
+        }
+        if let Some(inlet) = self.inlets.iter_mut().find(|inlet| inlet.owns(link)) {
+            return inlet.on_event(&mut self.node, now, link, event);
+        }
+        let Some(outlet) = self.outlets.iter_mut().find(|outlet| outlet.owns(link)) else {
+            return;
+        };
+        match event {
+            LinkEvent::Frame(bytes) if outlet.awaits_stranger(link) => {
+                self.put_off(now, link, bytes);
+            }
+            event @ (LinkEvent::Connected(_)
+            | LinkEvent::Frame(_)
+            | LinkEvent::Closed(_)
+            | LinkEvent::Lane(_)) => outlet.on_event(&mut self.node, now, link, event),
+        }
+    }
+
+    fn on_other(&mut self, now: Now, event: Event) {
+        match event {
+            Event::Stream(report) => self.on_stream(&report),
+            Event::AppRefused { portal, app, why } => {
+                let inlet = self
+                    .inlets
+                    .iter_mut()
+                    .find(|inlet| inlet.portal() == portal);
+                if let Some(inlet) = inlet {
+                    inlet.on_app_refused(&mut self.node, app, why);
+                }
+            }
+            Event::TargetFailed { target, .. } => {
+                for outlet in &mut self.outlets {
+                    outlet.targets.on_failed(now, &target);
+                }
+            }
+            // A lane is being made whenever one is wanted; the others are a server's.
+            Event::LaneWanted { .. }
+            | Event::Accepted { .. }
+            | Event::Connected { .. }
+            | Event::Frame { .. }
+            | Event::Closed { .. }
+            | Event::Lane { .. }
+            | Event::ParkLow { .. }
+            | Event::LegRefused { .. }
+            | Event::Drained => {}
+        }
+    }
+
+    /// A handshake begins when everything else that is here was looked at.
+    fn put_off(&mut self, now: Now, link: LinkId, frame: Vec<u8>) {
+        if self.waiting.len() < SHAKES_WAITING_MAX {
+            self.waiting
+                .push_back((link, frame, now.mono + SHAKE_TIMEOUT));
+            return;
+        }
+        let why = CloseReason::Overloaded;
+        self.node.out.close(link, false, why);
+        self.forget(now, link, why);
+    }
+
+    fn forget(&mut self, now: Now, link: LinkId, why: CloseReason) {
+        if let Some(outlet) = self.outlets.iter_mut().find(|outlet| outlet.owns(link)) {
+            outlet.on_event(&mut self.node, now, link, LinkEvent::Closed(why));
+        }
+    }
+
+    /// The next few handshakes.
+    fn shake(&mut self, now: Now) {
+        for _ in 0..SHAKES_PER_LOOK {
+            let Some((link, bytes, until)) = self.waiting.pop_front() else {
+                return;
+            };
+            if until <= now.mono {
+                let why = CloseReason::ShakeTimeout;
+                self.node.out.close(link, false, why);
+                self.forget(now, link, why);
+                continue;
+            }
+            if let Some(outlet) = self.outlets.iter_mut().find(|outlet| outlet.owns(link)) {
+                outlet.on_event(&mut self.node, now, link, LinkEvent::Frame(bytes));
+            }
+        }
+    }
+
+    fn on_enrollment(&mut self, now: Now, news: EnrollmentNews) {
+        match news {
+            EnrollmentNews::None => {}
+            EnrollmentNews::Joined => {
+                self.set_gates();
+                self.relay.wake();
+            }
+            EnrollmentNews::Renewed => {
+                self.relay.on_renewed(&mut self.node, now);
+                if let Some(evidence) = self.node.circuit_evidence(now) {
+                    let evidence = evidence.encode();
+                    for inlet in &mut self.inlets {
+                        inlet.wake();
+                        inlet.on_renewed(&mut self.node, &evidence);
+                    }
+                    for outlet in &mut self.outlets {
+                        outlet.on_renewed(&mut self.node, &evidence);
+                    }
+                }
+            }
+            EnrollmentNews::NoteChanged => self.relay.wake(),
+            EnrollmentNews::Refused => self.set_gates_if_hopeless(),
+        }
+    }
+
+    fn set_gates_if_hopeless(&mut self) {
+        if self.node.membership.is_none() {
+            self.set_gates();
+        }
+    }
+
+    fn on_relay(&mut self, now: Now, news: RelayNews) {
+        match news {
+            RelayNews::None | RelayNews::Lost => {}
+            RelayNews::Ready => {
+                for inlet in &mut self.inlets {
+                    inlet.wake();
+                }
+                for outlet in &mut self.outlets {
+                    outlet.on_session(&mut self.node, now, &self.relay);
+                }
+            }
+            RelayNews::Served => {
+                for outlet in &mut self.outlets {
+                    outlet.on_served(&mut self.node, &self.relay);
+                }
+            }
+            RelayNews::ParkLow(hash, want) => {
+                for outlet in &mut self.outlets {
+                    outlet.on_park_low(hash, want, &self.node);
+                }
+            }
+        }
+    }
+
+    fn on_stream(&mut self, report: &StreamReport) {
+        let level = if report.why == CloseReason::Finished {
+            Level::Debug
+        } else {
+            Level::Info
+        };
+        let record = LogRecord::new(level, "a stream ended")
+            .code(report.why.code())
+            .with("why", report.why)
+            .with("portal", report.portal.0)
+            .with("peer", report.peer)
+            .with("target", &report.target)
+            .with("stream", report.stream)
+            .with("bytes_sent", report.bytes_sent)
+            .with("bytes_received", report.bytes_received)
+            .with("duration_ms", report.duration.as_millis());
+        self.node.out.log(record);
+    }
+
+    fn on_resolved(
+        &mut self,
+        now: Now,
+        no: ResolveNo,
+        answer: &Result<Vec<std::net::SocketAddr>, String>,
+    ) {
+        let node = &mut self.node;
+        let taken = self.enrollment.on_resolved(node, now, no, answer)
+            || self.relay.on_resolved(node, now, no, answer);
+        if !taken {
+            for outlet in &mut self.outlets {
+                if outlet.targets.on_resolved(node, now, no, answer) {
+                    return;
+                }
+            }
+        }
+    }
+
+    fn on_admin(&mut self, now: Now, no: AdminNo, call: &AdminCall) {
+        let reply = match call {
+            AdminCall::Status => AdminReply::Status(Box::new(self.status(now))),
+            AdminCall::CreateTicket(_)
+            | AdminCall::Tickets { .. }
+            | AdminCall::Members { .. }
+            | AdminCall::Member(_)
+            | AdminCall::Audit { .. } => AdminReply::not_here(),
+        };
+        self.node.out.push(Output::Admin {
+            no,
+            reply: Box::new(reply),
+        });
+    }
+
+    fn stop(&mut self) {
+        self.stopping = true;
+        self.enrollment.stop(&mut self.node);
+        self.relay.stop(&mut self.node);
+        for inlet in &mut self.inlets {
+            inlet.stop(&mut self.node);
+        }
+        for outlet in &mut self.outlets {
+            outlet.stop(&mut self.node);
+        }
+        self.waiting.clear();
+        self.node.out.status_changed();
+    }
+
+    /// Does what has become due, in the order in which the parts depend on each other.
+    fn look(&mut self, now: Now) {
+        if self.stopping {
+            return;
+        }
+        let wanted = self.wants_relay();
+        self.enrollment.on_timer(&mut self.node, now);
+        let news = self.relay.on_timer(&mut self.node, now, wanted);
+        debug_assert!(
+            matches!(news, RelayNews::None | RelayNews::Lost),
+            "only events bring more"
+        );
+        for inlet in &mut self.inlets {
+            inlet.begin(&mut self.node, now, &mut self.relay);
+        }
+        for outlet in &mut self.outlets {
+            outlet.targets.on_timer(&mut self.node, now);
+            outlet.begin(&mut self.node, now, &mut self.relay);
+        }
+    }
+}
+
+impl Core for MemberCore {
+    fn handle(&mut self, now: Now, input: Input) {
+        match input {
+            // Often, and nothing becomes due by them.
+            Input::Event(Event::Stream(report)) => return self.on_stream(&report),
+            Input::Event(event) => self.on_event(now, event),
+            Input::Resolved { no, answer } => self.on_resolved(now, no, &answer),
+            // A node asks no store.
+            Input::Store { .. } => {}
+            Input::Admin { no, call } => self.on_admin(now, no, &call),
+            Input::Ticket(ticket) => {
+                self.enrollment.on_ticket(&mut self.node, now, *ticket);
+                self.set_gates();
+            }
+            Input::Stop => self.stop(),
+            Input::Timer => self.shake(now),
+        }
+        self.look(now);
+    }
+
+    fn poll_output(&mut self) -> Option<Output> {
+        self.node.out.poll()
+    }
+
+    fn next_timer(&self) -> Instant {
+        if !self.waiting.is_empty() {
+            return Instant::ZERO;
+        }
+        if self.stopping {
+            return Instant::FAR_FUTURE;
+        }
+        let usable = self.relay.usable();
+        let inlets = self.inlets.iter().map(|inlet| inlet.next_timer(usable));
+        let outlets = self
+            .outlets
+            .iter()
+            .map(|outlet| outlet.next_timer(&self.relay));
+        inlets
+            .chain(outlets)
+            .fold(self.relay.next_timer(self.wants_relay()), Instant::min)
+            .min(self.enrollment.next_timer())
+    }
+
+    fn status(&self, now: Now) -> Status {
+        let membership = self.node.membership.as_ref();
+        let mut portals: Vec<_> = self.inlets.iter().map(Inlet::status).collect();
+        portals.extend(self.outlets.iter().map(Outlet::status));
+        portals.sort_by_key(|portal| portal.portal);
+        Status {
+            id: self.node.keyring.id(),
+            project: membership.map(|m| (m.project_name().clone(), m.project())),
+            membership: self.enrollment.membership_status(&self.node, now),
+            authority: self.enrollment.reach(now.mono),
+            relay: self.relay.reach(now.mono, self.wants_relay()),
+            clock_ahead_millis: self.node.clock.wall_ahead(now),
+            portals,
+            last_denial: self.node.last_denial.clone(),
+            server: None,
+        }
+    }
+}

@@ -1,0 +1,430 @@
+//! An outlet portal: parked legs, the handshakes of those that were paired, and lanes.
+//!
+//! A leg is dialed → parked → paired by the relay → message 1 → message 3 → checked → adopted, or
+//! denied with one sealed record. Parked legs are watched by the worker; the pool makes more.
+
+mod shake;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crypto::check::Direction;
+use crypto::suite::SuiteMask;
+
+use super::legs::Leg;
+use super::peer::{Judge, Lane};
+use super::relay_link::RelayLink;
+use super::targets::Targets;
+use crate::error::{CloseReason, Code, Problem};
+use crate::ids::{AddressHash, LinkId, PortalNo, SessionId};
+use crate::limits::{PAIRED_IDLE, RELAY_SESSION_LINGER};
+use crate::protocol::command::{Command, LaneCommand, LaneEvent, Role, address_hash};
+use crate::protocol::core::config::OutletConfig;
+use crate::protocol::core::io::{Level, LogRecord, Now};
+use crate::protocol::core::link_event::LinkEvent;
+use crate::protocol::core::node::Node;
+use crate::protocol::core::status::PortalStatus;
+use crate::protocol::policy::Policy;
+use crate::protocol::pool::{Failure, ParkPool};
+use crate::protocol::shake::OutletShake;
+use crate::time::Instant;
+
+/// A leg of this portal, and what has become of it.
+enum Stage {
+    Dialing(Leg),
+    Parked(Leg),
+    /// Message 1 is due.
+    Paired,
+    /// Message 3 is due.
+    Shaking(Box<OutletShake>),
+    Lane(Lane),
+}
+
+/// See the module.
+pub struct Outlet {
+    portal: PortalNo,
+    address: crypto::names::RelayAddress,
+    policy: Policy,
+    suites: SuiteMask,
+    names: Arc<[String]>,
+    /// Its targets.
+    pub targets: Targets,
+    pool: ParkPool,
+    stages: BTreeMap<LinkId, Stage>,
+    /// The session under which legs are parked now; those of others count no more …
+    session: Option<SessionId>,
+    /// … and are let go at this time: the relay forgets the key of a session that has ended.
+    let_go: Instant,
+    /// Whether the relay lets this node serve the address.
+    permitted: Option<bool>,
+    open_logged: bool,
+    trouble: Option<(Code, String)>,
+}
+
+impl Outlet {
+    /// A portal without legs.
+    pub fn new(config: OutletConfig, suites: SuiteMask) -> Outlet {
+        let OutletConfig {
+            portal,
+            at,
+            targets,
+            allow,
+        } = config;
+        let targets = Targets::new(portal, targets);
+        Outlet {
+            portal,
+            address: at,
+            policy: allow,
+            suites,
+            names: Arc::from(targets.names()),
+            targets,
+            pool: ParkPool::default(),
+            stages: BTreeMap::new(),
+            session: None,
+            let_go: Instant::FAR_FUTURE,
+            permitted: None,
+            open_logged: false,
+            trouble: None,
+        }
+    }
+
+    /// Its relay address.
+    pub fn address(&self) -> &crypto::names::RelayAddress {
+        &self.address
+    }
+
+    /// Whether this link is one of the portal's.
+    pub fn owns(&self, link: LinkId) -> bool {
+        self.stages.contains_key(&link)
+    }
+
+    /// Whether the next frame of this link costs public-key work for a peer that nobody knows.
+    pub fn awaits_stranger(&self, link: LinkId) -> bool {
+        matches!(self.stages.get(&link), Some(Stage::Paired))
+    }
+
+    /// There is a usable session: park anew, under it. Legs of the one before stay until those
+    /// of this one are there.
+    pub fn on_session(&mut self, node: &mut Node, now: Now, relay: &RelayLink) {
+        self.pool.start_over();
+        self.let_go = now.mono + RELAY_SESSION_LINGER;
+        self.on_served(node, relay);
+    }
+
+    /// The relay said whether this node may serve the address.
+    pub fn on_served(&mut self, node: &mut Node, relay: &RelayLink) {
+        let permitted = relay.may_serve(&self.address);
+        if permitted != self.permitted {
+            self.permitted = permitted;
+            self.trouble = (permitted == Some(false)).then(|| {
+                let problem = Problem::MayNotServe;
+                (
+                    problem.code(),
+                    format!("{problem}; to mend it: {}", problem.mend()),
+                )
+            });
+            self.pool.wake();
+            node.out.status_changed();
+        }
+    }
+
+    /// The relay is short of legs.
+    pub fn on_park_low(&mut self, hash: AddressHash, want: u16, node: &Node) {
+        let project = node
+            .membership
+            .as_ref()
+            .map(|membership| membership.project());
+        if project.is_some_and(|project| address_hash(&project, &self.address) == hash) {
+            self.pool.raise(usize::from(want));
+        }
+    }
+
+    fn let_go(&mut self, node: &mut Node) {
+        self.let_go = Instant::FAR_FUTURE;
+        let current = self.session;
+        let old = |stage: &Stage| match stage {
+            Stage::Dialing(leg) | Stage::Parked(leg) => Some(leg.session) != current,
+            Stage::Paired | Stage::Shaking(_) | Stage::Lane(_) => false,
+        };
+        for (link, _) in self.stages.extract_if(.., |_, stage| old(stage)) {
+            node.out.close(link, false, CloseReason::Replaced);
+        }
+    }
+
+    /// Dials the legs that are missing.
+    pub fn begin(&mut self, node: &mut Node, now: Now, relay: &mut RelayLink) {
+        if self.let_go <= now.mono {
+            self.let_go(node);
+        }
+        let project = node
+            .membership
+            .as_ref()
+            .map(|membership| membership.project());
+        let Some(project) = project.filter(|_| self.may_park(relay)) else {
+            return;
+        };
+        let hash = address_hash(&project, &self.address);
+        for _ in 0..self.pool.begin(now.mono) {
+            let Some(grant) = relay.grant_leg() else {
+                self.pool
+                    .on_failed(now.mono, Failure::Lost, node.out.random());
+                return;
+            };
+            self.session = Some(grant.session);
+            let role = Role::Outlet;
+            let suites = node.suites(self.suites);
+            let (link, leg) = Leg::dial(&mut node.out, now.mono, grant, role, suites, hash);
+            self.stages.insert(link, Stage::Dialing(leg));
+        }
+    }
+
+    fn may_park(&self, relay: &RelayLink) -> bool {
+        relay.usable() && self.permitted == Some(true)
+    }
+
+    /// When [`begin`](Self::begin) has something to do.
+    pub fn next_timer(&self, relay: &RelayLink) -> Instant {
+        let park = if self.may_park(relay) {
+            self.pool.next_timer()
+        } else {
+            Instant::FAR_FUTURE
+        };
+        park.min(self.targets.next_timer()).min(self.let_go)
+    }
+
+    /// An event of a link that is [owned](Self::owns).
+    pub fn on_event(&mut self, node: &mut Node, now: Now, link: LinkId, event: LinkEvent) {
+        match event {
+            LinkEvent::Connected(_) => self.on_parked(node, link),
+            LinkEvent::Frame(bytes) => self.on_frame(node, now, link, &bytes),
+            LinkEvent::Closed(why) => self.on_closed(node, now, link, why),
+            LinkEvent::Lane(what) => self.on_lane(node, now, link, what),
+        }
+    }
+
+    fn counts(&self, leg: &Leg) -> bool {
+        Some(leg.session) == self.session
+    }
+
+    fn on_parked(&mut self, node: &mut Node, link: LinkId) {
+        match self.stages.remove(&link) {
+            Some(Stage::Dialing(leg)) => {
+                // No deadline: a parked leg waits for as long as it is watched.
+                node.out.no_deadline(link);
+                if self.counts(&leg) {
+                    self.pool.on_parked();
+                }
+                self.stages.insert(link, Stage::Parked(leg));
+                if !self.open_logged {
+                    self.open_logged = true;
+                    let record = LogRecord::new(Level::Info, "portal open");
+                    node.out.log(record.with("address", &self.address));
+                }
+                self.trouble = None;
+                node.out.status_changed();
+            }
+            Some(other) => drop(self.stages.insert(link, other)),
+            None => {}
+        }
+    }
+
+    fn on_frame(&mut self, node: &mut Node, now: Now, link: LinkId, bytes: &[u8]) {
+        match self.stages.remove(&link) {
+            Some(Stage::Dialing(leg)) => self.on_answer(node, now, link, &leg, false, bytes),
+            Some(Stage::Parked(leg)) => self.on_answer(node, now, link, &leg, true, bytes),
+            Some(Stage::Paired) => self.on_frame_1(node, now, link, bytes),
+            Some(Stage::Shaking(shake)) => match shake.on_frame_3(bytes) {
+                Ok(proposal) => self.decide(node, now, link, proposal),
+                Err(error) => self.on_shake_failed(node, link, &error),
+            },
+            Some(lane @ Stage::Lane(_)) => drop(self.stages.insert(link, lane)),
+            None => {}
+        }
+    }
+
+    fn on_answer(
+        &mut self,
+        node: &mut Node,
+        now: Now,
+        link: LinkId,
+        leg: &Leg,
+        parked: bool,
+        bytes: &[u8],
+    ) {
+        let answer = leg.on_answer(bytes);
+        if self.counts(leg) {
+            let random = node.out.random();
+            match (&answer, parked) {
+                (Ok(_), true) => self.pool.on_paired(),
+                (Ok(_), false) => {
+                    self.pool.on_parked();
+                    self.pool.on_paired();
+                }
+                (Err((_, failure)), true) => self.pool.on_lost(now.mono, *failure, random),
+                (Err((_, failure)), false) => self.pool.on_failed(now.mono, *failure, random),
+            }
+        }
+        match answer {
+            Ok(_) => {
+                node.out.expect_frame(link);
+                node.out
+                    .deadline(link, now.mono, PAIRED_IDLE, CloseReason::ShakeTimeout);
+                self.stages.insert(link, Stage::Paired);
+            }
+            Err((why, failure)) => {
+                node.out.close(link, false, why);
+                if failure == Failure::Refused {
+                    self.trouble = Some((why.code(), why.to_string()));
+                }
+                node.out.status_changed();
+            }
+        }
+    }
+
+    fn judge(&self) -> Judge<'_> {
+        let (address, policy) = (&self.address, &self.policy);
+        Judge {
+            address,
+            direction: Direction::Connect,
+            policy,
+        }
+    }
+
+    fn has_lane(&self, peer: &crypto::Id) -> bool {
+        self.stages
+            .values()
+            .any(|stage| matches!(stage, Stage::Lane(lane) if lane.peer == *peer))
+    }
+
+    fn on_closed(&mut self, node: &mut Node, now: Now, link: LinkId, why: CloseReason) {
+        match self.stages.remove(&link) {
+            Some(Stage::Dialing(leg)) if self.counts(&leg) => {
+                self.pool
+                    .on_failed(now.mono, Failure::Lost, node.out.random());
+                self.on_leg_lost(node, why);
+            }
+            Some(Stage::Parked(leg)) if self.counts(&leg) => {
+                self.pool
+                    .on_lost(now.mono, Failure::Lost, node.out.random());
+                self.on_leg_lost(node, why);
+            }
+            Some(Stage::Lane(lane)) => self.on_lane_gone(node, &lane, why),
+            Some(Stage::Dialing(_) | Stage::Parked(_) | Stage::Paired | Stage::Shaking(_))
+            | None => {}
+        }
+    }
+
+    /// One record when the last parked leg is gone, not one a leg.
+    fn on_leg_lost(&mut self, node: &mut Node, why: CloseReason) {
+        if self.pool.parked() == 0 && self.open_logged {
+            self.open_logged = false;
+            let record = LogRecord::new(Level::Warn, "no leg is parked at the relay")
+                .code(why.code())
+                .with("why", why)
+                .with("address", &self.address);
+            node.out.log(record);
+            self.trouble = Some((why.code(), why.to_string()));
+        }
+        node.out.status_changed();
+    }
+
+    fn on_lane_gone(&mut self, node: &mut Node, lane: &Lane, why: CloseReason) {
+        let expected =
+            lane.retiring || matches!(why, CloseReason::Finished | CloseReason::Replaced);
+        let level = if expected { Level::Debug } else { Level::Info };
+        let record = LogRecord::new(level, "a lane ended")
+            .code(why.code())
+            .with("why", why)
+            .with("address", &self.address)
+            .with("peer", lane.peer)
+            .with("peer_name", &lane.name)
+            .with("bundle", format_args!("{:?}", lane.bundle));
+        node.out.log(record);
+        node.out.status_changed();
+    }
+
+    fn on_lane(&mut self, node: &mut Node, now: Now, link: LinkId, what: LaneEvent) {
+        let Some(Stage::Lane(mut lane)) = self.stages.remove(&link) else {
+            return;
+        };
+        let keep = match what {
+            LaneEvent::Ready => {
+                lane.ready = true;
+                // A replacement of a lane that still works is no news.
+                let level = if self.has_lane(&lane.peer) {
+                    Level::Debug
+                } else {
+                    Level::Info
+                };
+                let record = LogRecord::new(level, "an inlet has a lane")
+                    .with("address", &self.address)
+                    .with("peer", lane.peer)
+                    .with("peer_name", &lane.name)
+                    .with("bundle", format_args!("{:?}", lane.bundle));
+                node.out.log(record);
+                node.out.status_changed();
+                true
+            }
+            LaneEvent::Credential(bytes) => {
+                lane.on_credential(node, now, link, &self.judge(), &bytes)
+            }
+            LaneEvent::Retiring => {
+                lane.retiring = true;
+                true
+            }
+            LaneEvent::Denied(why) | LaneEvent::Closed(why) => {
+                self.on_lane_gone(node, &lane, why);
+                false
+            }
+        };
+        if keep {
+            self.stages.insert(link, Stage::Lane(lane));
+        }
+    }
+
+    /// Sends this node's renewed credential on all lanes.
+    pub fn on_renewed(&mut self, node: &mut Node, evidence: &[u8]) {
+        self.pool.wake();
+        for (link, stage) in &self.stages {
+            if matches!(stage, Stage::Lane(_)) {
+                let what = LaneCommand::Credential(evidence.to_vec());
+                node.out.command(Command::Lane { link: *link, what });
+            }
+        }
+    }
+
+    /// Takes its legs off the relay; lanes go on.
+    pub fn stop(&mut self, node: &mut Node) {
+        let lanes = |stage: &mut Stage| matches!(stage, Stage::Lane(_));
+        for (link, _) in self.stages.extract_if(.., |_, stage| !lanes(stage)) {
+            node.out.close(link, false, CloseReason::Stopping);
+        }
+        self.pool.start_over();
+    }
+
+    /// What `status` shows.
+    pub fn status(&self) -> PortalStatus {
+        let lanes = || {
+            self.stages.values().filter_map(|stage| match stage {
+                Stage::Lane(lane) => Some(lane),
+                Stage::Dialing(_) | Stage::Parked(_) | Stage::Paired | Stage::Shaking(_) => None,
+            })
+        };
+        let ready = self.permitted == Some(true) && self.pool.parked() > 0;
+        PortalStatus {
+            portal: self.portal,
+            role: Role::Outlet,
+            address: self.address.clone(),
+            ready,
+            lanes: lanes().count(),
+            parked: self.pool.parked(),
+            peers: lanes().map(|lane| (lane.peer, lane.name.clone())).collect(),
+            pinned: self.policy.pinned(),
+            why: self
+                .trouble
+                .as_ref()
+                .filter(|_| !ready)
+                .map(|(_, why)| why.clone()),
+        }
+    }
+}

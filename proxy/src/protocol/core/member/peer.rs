@@ -1,0 +1,191 @@
+//! The other end of a lane: checked at the handshake, and again whenever it renews its
+//! credential.
+
+use crypto::Id;
+use crypto::check::{
+    Denial, Direction, Evidence, EvidenceError, MemberQuestion, VerifiedMember, verify_member,
+};
+use crypto::names::RelayAddress;
+use crypto::statics::StaticPublic;
+
+use crate::error::{CloseReason, Code};
+use crate::ids::{BundleId, LinkId};
+use crate::limits::PEERS_SEEN_MAX;
+use crate::protocol::command::{Command, LaneCommand};
+use crate::protocol::core::io::{Level, LogRecord, Now};
+use crate::protocol::core::membership::Membership;
+use crate::protocol::core::node::{NoRevocations, Node, denial_record};
+use crate::protocol::policy::Policy;
+use crate::time::Instant;
+
+/// How a portal judges its peers.
+pub struct Judge<'a> {
+    /// The portal's own relay address.
+    pub address: &'a RelayAddress,
+    /// What the peer must be permitted to do with it.
+    pub direction: Direction,
+    /// The portal's policy.
+    pub policy: &'a Policy,
+}
+
+impl Judge<'_> {
+    /// The whole check, steps (a) to (f).
+    pub fn check(
+        &self,
+        membership: &Membership,
+        now: crypto::UnixTime,
+        shown: &Evidence,
+        key: &StaticPublic,
+    ) -> Result<VerifiedMember, Denial> {
+        let question = MemberQuestion {
+            authority: &membership.authority,
+            histories: &membership.pinned,
+            remote_static: key,
+            now,
+            address: self.address,
+            direction: self.direction,
+            revocation: &NoRevocations,
+            policy: self.policy,
+        };
+        verify_member(shown, &question)
+    }
+}
+
+/// A lane with its peer.
+pub struct Lane {
+    /// The peer's id.
+    pub peer: Id,
+    /// Its name.
+    pub name: String,
+    /// The name on which the logs of both ends agree.
+    pub bundle: BundleId,
+    /// READY was sent or read.
+    pub ready: bool,
+    /// It takes no new streams any more.
+    pub retiring: bool,
+    serial: u64,
+    static_key: StaticPublic,
+}
+
+/// Why a renewed credential was not accepted.
+enum RenewalError {
+    Malformed(EvidenceError),
+    Denied(Denial),
+    OtherMember,
+}
+
+impl Lane {
+    /// A lane with a peer that has just passed the check.
+    pub fn new(peer: &VerifiedMember, bundle: BundleId) -> Lane {
+        Lane {
+            peer: peer.id(),
+            name: peer_name(peer),
+            bundle,
+            ready: false,
+            retiring: false,
+            serial: peer.serial(),
+            static_key: peer.static_key(),
+        }
+    }
+
+    /// The peer's CREDENTIAL arrived: the whole check again. Extends the permit, or cuts the lane
+    /// and returns false.
+    pub fn on_credential(
+        &mut self,
+        node: &mut Node,
+        now: Now,
+        link: LinkId,
+        judge: &Judge<'_>,
+        bytes: &[u8],
+    ) -> bool {
+        let error = match self.recheck(node, now, judge, bytes) {
+            Ok(Some((serial, not_after))) => {
+                let what = LaneCommand::Extend { serial, not_after };
+                node.out.command(Command::Lane { link, what });
+                return true;
+            }
+            // Not newer than the one that was checked: nothing to extend, nothing wrong.
+            Ok(None) => return true,
+            Err(error) => error,
+        };
+        let what = "a lane was cut: the peer's renewed credential is not accepted";
+        let record = match error {
+            RenewalError::Denied(denial) => denial_record(what, &denial),
+            RenewalError::Malformed(error) => LogRecord::new(Level::Warn, what)
+                .code(Code(error.code()))
+                .with("why", error),
+            RenewalError::OtherMember => {
+                let code = CloseReason::NotAuthorized.code();
+                LogRecord::new(Level::Warn, what)
+                    .code(code)
+                    .with("why", "it is another member's")
+            }
+        };
+        node.deny(record.with("peer", self.peer).with("peer_name", &self.name));
+        let what = LaneCommand::Cut(CloseReason::NotAuthorized);
+        node.out.command(Command::Lane { link, what });
+        false
+    }
+
+    fn recheck(
+        &mut self,
+        node: &mut Node,
+        now: Now,
+        judge: &Judge<'_>,
+        bytes: &[u8],
+    ) -> Result<Option<(u64, Instant)>, RenewalError> {
+        let shown = Evidence::decode(bytes).map_err(RenewalError::Malformed)?;
+        if shown.identity.id() != self.peer {
+            return Err(RenewalError::OtherMember);
+        }
+        let Some(membership) = &node.membership else {
+            return Ok(None);
+        };
+        let time = node.clock.now(now);
+        let peer = judge
+            .check(membership, time, &shown, &self.static_key)
+            .map_err(RenewalError::Denied)?;
+        if peer.serial() <= self.serial {
+            return Ok(None);
+        }
+        self.serial = peer.serial();
+        self.name = peer_name(&peer);
+        remember(node, judge.policy, &peer);
+        Ok(Some((peer.serial(), permit_end(node, now, &peer))))
+    }
+}
+
+/// Until when what was verified of a peer holds, with the tolerance that the check granted.
+pub fn permit_end(node: &Node, now: Now, peer: &VerifiedMember) -> Instant {
+    let end = peer.expires().plus(crypto::limits::CLOCK_TOLERANCE);
+    node.clock.instant_of(now, end)
+}
+
+/// The peer's name; every credential has one.
+pub fn peer_name(peer: &VerifiedMember) -> String {
+    peer.name().map(ToString::to_string).unwrap_or_default()
+}
+
+/// Keeps the history of a pinned peer, and logs a peer that was not seen before.
+pub fn remember(node: &mut Node, policy: &Policy, peer: &VerifiedMember) {
+    let id = peer.id();
+    let pinned = policy.pins().any(|pin| pin == id);
+    if let Some(membership) = node.membership.as_mut().filter(|_| pinned)
+        && membership.pinned.remember(id, peer.identity().mark())
+    {
+        node.persist();
+    }
+    if node.seen.contains(&id) {
+        return;
+    }
+    if node.seen.len() < PEERS_SEEN_MAX {
+        node.seen.insert(id);
+    }
+    let record = LogRecord::new(
+        Level::Info,
+        "a peer was seen for the first time since the start",
+    )
+    .with("peer", id)
+    .with("peer_name", peer_name(peer));
+    node.out.log(record);
+}

@@ -1,0 +1,478 @@
+//! The relay session, and the legs that it lets this node make.
+//!
+//! A session is usable once the relay has said which of this node's addresses it may serve (for a
+//! node without outlets, once it was welcomed). At about an hour's age a second one is made, and
+//! takes over when it is usable: make before break. The old one is closed a little later.
+
+use std::net::SocketAddr;
+
+use crypto::UnixTime;
+use crypto::check::{
+    Denial, Evidence, Grant, PassQuestion, SessionPart, TrustedAuthority, verify_pass,
+};
+use crypto::leg::LegKey;
+use crypto::names::{HostPort, RelayAddress};
+use crypto::statics::StaticPublic;
+
+use super::legs::LegGrant;
+use crate::error::{CloseReason, Code, Problem};
+use crate::ids::{AddressHash, LinkId, SessionId};
+use crate::limits::{RELAY_SESSION_LIFE, RELAY_SESSION_LINGER};
+use crate::protocol::core::io::{Level, LogRecord, Now, ResolveNo};
+use crate::protocol::core::link_event::LinkEvent;
+use crate::protocol::core::membership::Pinned;
+use crate::protocol::core::node::{NoRevocations, Node};
+use crate::protocol::core::status::Reach;
+use crate::protocol::core::uplink::{Target, Uplink, UplinkNews};
+use crate::protocol::pool::jitter;
+use crate::protocol::session::{Kind, Message, RequestNo, SessionError};
+use crate::time::Instant;
+
+/// What changed, for the portals.
+pub enum RelayNews {
+    /// Nothing.
+    None,
+    /// A session is usable that was not there before: make legs by it.
+    Ready,
+    /// The relay said (again) which addresses this node may serve.
+    Served,
+    /// There is no usable session any more.
+    Lost,
+    /// Park more legs at an address.
+    ParkLow(AddressHash, u16),
+}
+
+/// One session, being made or usable.
+struct Session {
+    uplink: Uplink,
+    welcome: Option<Welcome>,
+    /// The relay's answer to `Serve`; a node without outlets needs none.
+    served: Option<Vec<RelayAddress>>,
+    /// Serial of the pass that the relay was shown in the handshake.
+    shown: Option<u64>,
+}
+
+struct Welcome {
+    session: SessionId,
+    key: LegKey,
+    to: SocketAddr,
+    next_counter: u64,
+}
+
+impl Session {
+    fn new(now: Instant) -> Session {
+        Session {
+            uplink: Uplink::new(Kind::Relay, now),
+            welcome: None,
+            served: None,
+            shown: None,
+        }
+    }
+
+    /// One that takes over from another that still works.
+    fn replacement(now: Instant) -> Session {
+        Session {
+            uplink: Uplink::replacement(Kind::Relay, now),
+            ..Session::new(now)
+        }
+    }
+
+    fn usable(&self) -> bool {
+        self.welcome.is_some() && self.served.is_some() && self.uplink.open_at().is_some()
+    }
+
+    fn forget(&mut self) {
+        self.welcome = None;
+        self.served = None;
+    }
+}
+
+/// See the module.
+pub struct RelayLink {
+    /// Addresses that this node's outlets serve.
+    addresses: Vec<RelayAddress>,
+    active: Session,
+    coming: Option<Session>,
+    remake: Instant,
+    /// Replaced sessions, and when they are closed.
+    old: Vec<(LinkId, Instant)>,
+    refused_logged: Vec<RelayAddress>,
+}
+
+impl RelayLink {
+    /// Not begun; `addresses` are those of the outlets.
+    pub fn new(now: Instant, addresses: Vec<RelayAddress>) -> Self {
+        RelayLink {
+            addresses,
+            active: Session::new(now),
+            coming: None,
+            remake: Instant::FAR_FUTURE,
+            old: Vec::new(),
+            refused_logged: Vec::new(),
+        }
+    }
+
+    /// Whether this link is one of the sessions.
+    pub fn owns(&self, link: LinkId) -> bool {
+        self.active.uplink.owns(link)
+            || self
+                .coming
+                .as_ref()
+                .is_some_and(|coming| coming.uplink.owns(link))
+            || self.old.iter().any(|(old, _)| *old == link)
+    }
+
+    /// Whether legs can be made.
+    pub fn usable(&self) -> bool {
+        self.active.usable()
+    }
+
+    /// Whether the relay lets this node serve an address; `None` while it has not said.
+    pub fn may_serve(&self, address: &RelayAddress) -> Option<bool> {
+        self.active
+            .served
+            .as_ref()
+            .map(|served| served.contains(address))
+    }
+
+    /// What the next leg needs; `None` without a usable session.
+    pub fn grant_leg(&mut self) -> Option<LegGrant> {
+        if !self.active.usable() {
+            return None;
+        }
+        let welcome = self.active.welcome.as_mut()?;
+        let counter = welcome.next_counter;
+        welcome.next_counter += 1;
+        let key = welcome.key.clone();
+        Some(LegGrant {
+            to: welcome.to,
+            session: welcome.session,
+            key,
+            counter,
+        })
+    }
+
+    /// There is news that may make an attempt succeed: don't wait.
+    pub fn wake(&mut self) {
+        self.active.uplink.wake();
+    }
+
+    /// Shows the relay this node's newer pass.
+    pub fn on_renewed(&mut self, node: &mut Node, now: Now) {
+        self.wake();
+        let Some(membership) = &node.membership else {
+            return;
+        };
+        let pass = membership.pass.encode();
+        for session in std::iter::once(&mut self.active).chain(self.coming.as_mut()) {
+            if session.welcome.is_some() {
+                session
+                    .uplink
+                    .ask(node, now, Message::PassRenewed { pass: pass.clone() });
+            }
+        }
+    }
+
+    /// The resolver's answer; says whether the question was asked here.
+    pub fn on_resolved(
+        &mut self,
+        node: &mut Node,
+        now: Now,
+        no: ResolveNo,
+        answer: &Result<Vec<SocketAddr>, String>,
+    ) -> bool {
+        let sessions = std::iter::once(&mut self.active).chain(self.coming.as_mut());
+        for session in sessions {
+            if session.uplink.asked(no) {
+                if let Some(at) = Relays::of(node) {
+                    session
+                        .uplink
+                        .on_resolved(node, now, &at.target(), answer.clone());
+                }
+                return true;
+            }
+        }
+        false
+    }
+
+    /// An event of a link that is [owned](Self::owns).
+    pub fn on_event(
+        &mut self,
+        node: &mut Node,
+        now: Now,
+        link: LinkId,
+        event: LinkEvent,
+    ) -> RelayNews {
+        if let Some(place) = self.old.iter().position(|(old, _)| *old == link) {
+            match event {
+                LinkEvent::Closed(_) => drop(self.old.remove(place)),
+                // Whatever a replaced session still says, the new one has said better.
+                LinkEvent::Frame(_) => node.out.expect_frame(link),
+                LinkEvent::Connected(_) | LinkEvent::Lane(_) => {}
+            }
+            return RelayNews::None;
+        }
+        let Some(relays) = Relays::of(node) else {
+            return RelayNews::None;
+        };
+        let coming = self
+            .coming
+            .as_ref()
+            .is_some_and(|coming| coming.uplink.owns(link));
+        let session = match &mut self.coming {
+            Some(session) if coming => session,
+            _ => &mut self.active,
+        };
+        let time = node.clock.now(now);
+        let check =
+            |_: &mut Node, shown: &Evidence, key: &StaticPublic| relays.check(time, shown, key);
+        let news = session
+            .uplink
+            .on_event(node, now, &relays.target(), link, event, check);
+        match news {
+            UplinkNews::None => RelayNews::None,
+            UplinkNews::Up => {
+                session.shown = serial(node);
+                RelayNews::None
+            }
+            UplinkNews::Down => self.on_down(node, coming),
+            UplinkNews::Message(request, message) => {
+                self.on_message(node, now, coming, request, message)
+            }
+        }
+    }
+
+    fn on_down(&mut self, node: &mut Node, coming: bool) -> RelayNews {
+        if coming {
+            // The active one still works; another attempt is made at the next timer.
+            self.coming = None;
+            return RelayNews::None;
+        }
+        let was_usable = self.active.usable();
+        self.active.forget();
+        self.remake = Instant::FAR_FUTURE;
+        if let Some(mut coming) = self.coming.take() {
+            coming.uplink.close(node, CloseReason::Replaced, false);
+        }
+        if was_usable {
+            RelayNews::Lost
+        } else {
+            RelayNews::None
+        }
+    }
+
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "whatever else comes is out of turn"
+    )]
+    fn on_message(
+        &mut self,
+        node: &mut Node,
+        now: Now,
+        coming: bool,
+        request: RequestNo,
+        message: Message,
+    ) -> RelayNews {
+        let no_outlets = self.addresses.is_empty();
+        let session = match &mut self.coming {
+            Some(session) if coming => session,
+            _ => &mut self.active,
+        };
+        match message {
+            Message::Welcome {
+                session: id,
+                secret,
+                leg_address,
+            } if session.welcome.is_none() => {
+                let Some(at) = session.uplink.open_at() else {
+                    return RelayNews::None;
+                };
+                session.welcome = Some(Welcome {
+                    session: id,
+                    key: LegKey::from_secret(&secret),
+                    to: leg_address.unwrap_or(at),
+                    next_counter: 0,
+                });
+                if no_outlets {
+                    session.served = Some(Vec::new());
+                    return self.on_usable(node, now, coming);
+                }
+                let addresses = self.addresses.clone();
+                session.uplink.ask(node, now, Message::Serve { addresses });
+                RelayNews::None
+            }
+            Message::Served { accepted, refused } if session.welcome.is_some() => {
+                let first = session.served.is_none();
+                session.served = Some(accepted);
+                self.log_refused(node, &refused);
+                if first {
+                    self.on_usable(node, now, coming)
+                } else {
+                    RelayNews::Served
+                }
+            }
+            Message::ParkLow { address, want } if !coming => RelayNews::ParkLow(address, want),
+            Message::ParkLow { .. } => RelayNews::None,
+            Message::GoingAway => {
+                let what = "the relay is going away";
+                node.out.log(LogRecord::new(Level::Info, what));
+                RelayNews::None
+            }
+            Message::Refused(refusal) if request == RequestNo::UNASKED => {
+                let problem = Problem::RelayDenied;
+                let why = format!("{problem} (code {})", Code(refusal.code));
+                session.uplink.refused(node, now, problem.code(), why);
+                if serial(node) != session.shown {
+                    // What was refused is not what this node would show now.
+                    session.uplink.wake();
+                }
+                self.on_down(node, coming)
+            }
+            _ => {
+                session
+                    .uplink
+                    .break_off(node, now, &SessionError::Violation);
+                self.on_down(node, coming)
+            }
+        }
+    }
+
+    fn on_usable(&mut self, node: &mut Node, now: Now, coming: bool) -> RelayNews {
+        if coming && let Some(session) = self.coming.take() {
+            let mut old = std::mem::replace(&mut self.active, session);
+            if let Some(link) = old.uplink.release() {
+                self.old.push((link, now.mono + RELAY_SESSION_LINGER));
+            }
+        }
+        self.remake = now.mono + jitter(RELAY_SESSION_LIFE, node.out.random());
+        node.out.status_changed();
+        RelayNews::Ready
+    }
+
+    /// Says once which addresses this node may not serve.
+    fn log_refused(&mut self, node: &mut Node, refused: &[RelayAddress]) {
+        for address in refused {
+            if !self.refused_logged.contains(address) && self.addresses.contains(address) {
+                let problem = Problem::MayNotServe;
+                let record = LogRecord::new(Level::Error, problem.to_string())
+                    .code(problem.code())
+                    .with("address", address)
+                    .with("mend", problem.mend());
+                node.deny(record);
+            }
+        }
+        self.refused_logged = refused.to_vec();
+    }
+
+    /// Dials, pings, remakes and closes what is due. `wanted`: there are portals, and the node is
+    /// a member.
+    pub fn on_timer(&mut self, node: &mut Node, now: Now, wanted: bool) -> RelayNews {
+        let due = |at: &Instant| *at <= now.mono;
+        for (link, _) in self.old.extract_if(.., |(_, at)| due(at)) {
+            node.out.close(link, true, CloseReason::Replaced);
+        }
+        if let Some(relays) = Relays::of(node).filter(|_| wanted) {
+            self.active.uplink.begin(node, now, &relays.addresses);
+            if due(&self.remake) && self.coming.is_none() {
+                self.remake = now.mono + jitter(RELAY_SESSION_LIFE / 30, node.out.random());
+                let coming = self.coming.insert(Session::replacement(now.mono));
+                coming.uplink.begin(node, now, &relays.addresses);
+            }
+        }
+        if let Some(coming) = &mut self.coming
+            && matches!(coming.uplink.on_timer(node, now), UplinkNews::Down)
+        {
+            self.coming = None;
+        }
+        match self.active.uplink.on_timer(node, now) {
+            UplinkNews::Down => self.on_down(node, false),
+            UplinkNews::None | UplinkNews::Up | UplinkNews::Message(..) => RelayNews::None,
+        }
+    }
+
+    /// When [`on_timer`](Self::on_timer) has something to do.
+    pub fn next_timer(&self, wanted: bool) -> Instant {
+        let coming = self
+            .coming
+            .as_ref()
+            .map(|coming| coming.uplink.next_timer(false));
+        let old = self.old.iter().map(|(_, at)| *at).min();
+        let remake = if wanted {
+            self.remake
+        } else {
+            Instant::FAR_FUTURE
+        };
+        [coming, old, Some(remake)]
+            .into_iter()
+            .flatten()
+            .fold(self.active.uplink.next_timer(wanted), Instant::min)
+    }
+
+    /// What `status` shows.
+    pub fn reach(&self, now: Instant, wanted: bool) -> Reach {
+        if wanted {
+            self.active.uplink.reach(now)
+        } else {
+            Reach::NotNeeded
+        }
+    }
+
+    /// Ends all sessions.
+    pub fn stop(&mut self, node: &mut Node) {
+        for (link, _) in self.old.drain(..) {
+            node.out.close(link, true, CloseReason::Stopping);
+        }
+        if let Some(mut coming) = self.coming.take() {
+            coming.uplink.close(node, CloseReason::Stopping, true);
+        }
+        self.active.uplink.close(node, CloseReason::Stopping, true);
+        self.active.forget();
+    }
+}
+
+/// Serial of this node's pass.
+fn serial(node: &Node) -> Option<u64> {
+    let membership = node.membership.as_ref()?;
+    Some(membership.pass.body().serial)
+}
+
+/// Where the project's relays are, what they are shown, and how they are judged.
+struct Relays {
+    project: crypto::Id,
+    addresses: Vec<HostPort>,
+    grant: Grant,
+    authority: TrustedAuthority,
+    pinned: Pinned,
+}
+
+impl Relays {
+    fn of(node: &Node) -> Option<Relays> {
+        node.membership.as_ref().map(|membership| Relays {
+            project: membership.project(),
+            addresses: membership.note.body().relays.clone(),
+            grant: Grant::Pass(Box::new(membership.pass.clone())),
+            authority: membership.authority.clone(),
+            pinned: membership.pinned.clone(),
+        })
+    }
+
+    fn target(&self) -> Target {
+        Target {
+            project: self.project,
+            grant: self.grant.clone(),
+        }
+    }
+
+    /// Steps (a) to (e) on a relay's pass, which must have the role `relay` and no other.
+    fn check(&self, now: UnixTime, shown: &Evidence, key: &StaticPublic) -> Result<(), Denial> {
+        let question = PassQuestion {
+            authority: &self.authority,
+            histories: &self.pinned,
+            remote_static: key,
+            now,
+            part: SessionPart::Relay,
+            revocation: &NoRevocations,
+        };
+        verify_pass(shown, &question).map(drop)
+    }
+}

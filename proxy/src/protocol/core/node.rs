@@ -1,0 +1,105 @@
+//! What all parts of a node share: its outbox, keys, clock and membership.
+
+use std::collections::BTreeSet;
+
+use crypto::attestation::Purpose;
+use crypto::check::{Denial, Evidence, Grant, Revocation, Standing};
+use crypto::identity::IdentitySecret;
+use crypto::suite::SuiteMask;
+use crypto::{Id, Random, UnixTime};
+
+use super::clock::AuthorityClock;
+use super::io::{Level, LogRecord, Now, StateFile};
+use super::membership::Membership;
+use super::outbox::Outbox;
+use crate::error::Code;
+use crate::protocol::keyring::Keyring;
+
+/// See the module.
+pub struct Node {
+    /// What should be done.
+    pub out: Outbox,
+    /// Its keys.
+    pub keyring: Keyring,
+    /// Authority time.
+    pub clock: AuthorityClock,
+    /// Its membership, while it has one.
+    pub membership: Option<Membership>,
+    /// The last denial, given or received.
+    pub last_denial: Option<LogRecord>,
+    /// Peers that were seen since the start, so that a new one is logged. Bounded; beyond the
+    /// bound each counts as new.
+    pub seen: BTreeSet<Id>,
+}
+
+/// Without a revocation list every serial is good; a credential's hour is the only bound.
+pub struct NoRevocations;
+
+impl Revocation for NoRevocations {
+    fn standing(&self, _id: &Id, _serial: u64, _now: UnixTime) -> Standing {
+        Standing::Good
+    }
+}
+
+impl Node {
+    /// A node with fresh static keys.
+    pub fn new(
+        identity: IdentitySecret,
+        membership: Option<Membership>,
+        mut random: Box<dyn Random + Send>,
+    ) -> Node {
+        let keyring = Keyring::new(identity, &mut *random);
+        Node {
+            out: Outbox::new(random),
+            keyring,
+            clock: AuthorityClock::default(),
+            membership,
+            last_denial: None,
+            seen: BTreeSet::new(),
+        }
+    }
+
+    /// What it shows to the other end of a circuit; `None` without a membership.
+    pub fn circuit_evidence(&mut self, now: Now) -> Option<Evidence> {
+        let membership = self.membership.as_ref()?;
+        let grant = Grant::Credential(Box::new(membership.credential.clone()));
+        let project = membership.project();
+        let time = self.clock.now(now);
+        Some(
+            self.keyring
+                .evidence(&project, Purpose::Circuit, time, grant),
+        )
+    }
+
+    /// What it offers on circuits: what it can and the project allows.
+    pub fn suites(&self, local: SuiteMask) -> SuiteMask {
+        let allowed = self
+            .membership
+            .as_ref()
+            .map(|membership| membership.note.body().suites);
+        allowed.map_or(SuiteMask::NONE, |allowed| local.and(allowed))
+    }
+
+    /// Writes the membership's file.
+    pub fn persist(&mut self) {
+        if let Some(membership) = &self.membership {
+            let bytes = membership.encode();
+            self.out.persist(StateFile::Membership, bytes);
+        }
+    }
+
+    /// Logs a denial and keeps it for `status`.
+    pub fn deny(&mut self, record: LogRecord) {
+        self.last_denial = Some(record.clone());
+        self.out.log(record);
+        self.out.status_changed();
+    }
+}
+
+/// The record of a denial by this end's check.
+pub fn denial_record(what: &str, denial: &Denial) -> LogRecord {
+    LogRecord::new(Level::Warn, what)
+        .code(Code(denial.code()))
+        .with("step", denial.step().letter())
+        .with("why", denial.reason())
+}

@@ -1,0 +1,299 @@
+//! The door: connections that have not shown who they are.
+//!
+//! They are bounded in number, in total and per source prefix, have 5 s for the whole handshake,
+//! and their frames wait in a queue of their own, of which a few are taken each time everything
+//! else has been looked at: a flood of handshakes slows strangers, not members.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+
+use super::Parts;
+use super::host::RelayHost;
+use crate::error::CloseReason;
+use crate::ids::LinkId;
+use crate::limits::{PREFACE, SHAKE_TIMEOUT, SHAKES_PER_LOOK};
+use crate::protocol::command::{Command, Expect};
+use crate::protocol::core::authority::NotAdmitted;
+use crate::protocol::core::io::{Level, LogRecord, Now};
+use crate::protocol::core::node::denial_record;
+use crate::protocol::core::outbox::Outbox;
+use crate::protocol::core::relay::RelayCore;
+use crate::protocol::core::strangers::{Prefix, Strangers};
+use crate::protocol::session::{Accepting, Kind, Message, Refusal, RequestNo, SessionError};
+use crate::time::Instant;
+
+/// A connection that has not shown who it is.
+struct Stranger {
+    kind: Kind,
+    peer: SocketAddr,
+    place: Prefix,
+    /// The whole handshake must be over by then.
+    until: Instant,
+    step: Step,
+}
+
+enum Step {
+    /// Frame 1 is due.
+    First,
+    /// Frame 3 is due.
+    Third(Box<Accepting>),
+    /// Its frame waits for its turn.
+    Busy,
+}
+
+/// See the module.
+#[derive(Default)]
+pub struct Door {
+    /// The places.
+    pub strangers: Strangers,
+    shaking: BTreeMap<LinkId, Stranger>,
+    /// Frames of strangers in the order in which they came.
+    queue: VecDeque<(LinkId, Vec<u8>)>,
+    full_logged: bool,
+}
+
+impl Door {
+    /// Somebody connected.
+    pub fn on_accepted(
+        &mut self,
+        parts: &mut Parts,
+        now: Now,
+        link: LinkId,
+        preface: &[u8; PREFACE],
+        peer: SocketAddr,
+    ) {
+        let kind = Kind::of_preface(preface).filter(|kind| parts.serves(*kind));
+        let Some(kind) = kind else {
+            return parts.out.close(link, false, CloseReason::NotAdit);
+        };
+        let Some(place) = self.strangers.admit(peer) else {
+            if !self.full_logged {
+                self.full_logged = true;
+                let what = "connections are turned away: too many have not shown who they are";
+                let code = CloseReason::Overloaded.code();
+                parts.out.log(
+                    LogRecord::new(Level::Warn, what)
+                        .code(code)
+                        .with("from", peer),
+                );
+            }
+            return parts.out.close(link, false, CloseReason::Overloaded);
+        };
+        self.full_logged = false;
+        let until = now.mono + SHAKE_TIMEOUT;
+        self.shaking.insert(
+            link,
+            Stranger {
+                kind,
+                peer,
+                place,
+                until,
+                step: Step::First,
+            },
+        );
+        parts.out.expect_frame(link);
+        expect_by(&mut parts.out, link, until);
+    }
+
+    /// A frame; given back if its link is no stranger's.
+    pub fn on_frame(&mut self, link: LinkId, bytes: Vec<u8>) -> Option<Vec<u8>> {
+        if !self.shaking.contains_key(&link) {
+            return Some(bytes);
+        }
+        // One frame of each stranger is here at most, so their number bounds the queue.
+        self.queue.push_back((link, bytes));
+        None
+    }
+
+    /// A link is gone; says whether it was a stranger's.
+    pub fn on_closed(&mut self, link: LinkId) -> bool {
+        let stranger = self.shaking.remove(&link);
+        stranger
+            .map(|stranger| self.strangers.leave(stranger.place))
+            .is_some()
+    }
+
+    /// Whether frames wait.
+    pub fn busy(&self) -> bool {
+        !self.queue.is_empty()
+    }
+
+    /// Closes the door.
+    pub fn stop(&mut self, out: &mut Outbox) {
+        for (link, stranger) in std::mem::take(&mut self.shaking) {
+            self.strangers.leave(stranger.place);
+            out.close(link, false, CloseReason::Stopping);
+        }
+        self.queue.clear();
+    }
+
+    /// The next few frames of strangers.
+    pub fn shake(&mut self, parts: &mut Parts, now: Now) {
+        for _ in 0..SHAKES_PER_LOOK {
+            let Some((link, bytes)) = self.queue.pop_front() else {
+                return;
+            };
+            let Some(stranger) = self.shaking.get_mut(&link) else {
+                continue;
+            };
+            if stranger.until <= now.mono {
+                self.turn_away(&mut parts.out, link, CloseReason::ShakeTimeout);
+                continue;
+            }
+            match std::mem::replace(&mut stranger.step, Step::Busy) {
+                Step::First => self.on_frame_1(parts, now, link, &bytes),
+                Step::Third(accepting) => self.on_frame_3(parts, now, link, *accepting, &bytes),
+                Step::Busy => self.turn_away(&mut parts.out, link, CloseReason::Violation),
+            }
+        }
+    }
+
+    fn turn_away(&mut self, out: &mut Outbox, link: LinkId, why: CloseReason) {
+        out.close(link, false, why);
+        if let Some(stranger) = self.shaking.remove(&link) {
+            self.strangers.leave(stranger.place);
+        }
+    }
+
+    fn on_frame_1(&mut self, parts: &mut Parts, now: Now, link: LinkId, bytes: &[u8]) {
+        let Some(kind) = self.shaking.get(&link).map(|stranger| stranger.kind) else {
+            return;
+        };
+        let accepting = match (kind, &mut parts.authority, &mut parts.relay) {
+            (Kind::Authority, Some(authority), _) => {
+                let project = authority.project().id;
+                let (shown, pair) = authority.shown(now);
+                Accepting::on_frame_1(kind, &project, pair, &shown, bytes, parts.out.random())
+            }
+            (
+                Kind::Relay,
+                _,
+                Some(RelayHost {
+                    source,
+                    grant: Some(grant),
+                    ..
+                }),
+            ) => {
+                let time = source.clock().now(now);
+                let (shown, pair) = RelayCore::shown(source.keyring(), grant, time);
+                let project = grant.authority.project();
+                Accepting::on_frame_1(kind, &project, pair, &shown, bytes, parts.out.random())
+            }
+            // A relay that has no pass yet: the node tries again soon.
+            _ => return self.turn_away(&mut parts.out, link, CloseReason::RelayBusy),
+        };
+        match accepting {
+            Ok((accepting, frame_2)) => {
+                if let Some(stranger) = self.shaking.get_mut(&link) {
+                    stranger.step = Step::Third(Box::new(accepting));
+                    parts.out.send_frame(link, frame_2);
+                    expect_by(&mut parts.out, link, stranger.until);
+                }
+            }
+            Err(error) => self.on_bad_handshake(&mut parts.out, link, &error),
+        }
+    }
+
+    fn on_bad_handshake(&mut self, out: &mut Outbox, link: LinkId, error: &SessionError) {
+        if let Some(stranger) = self.shaking.get(&link) {
+            let record = LogRecord::new(Level::Debug, "a handshake failed")
+                .code(error.code())
+                .with("why", error)
+                .with("from", stranger.peer);
+            out.log(record);
+        }
+        self.turn_away(out, link, error.close_reason());
+    }
+
+    fn on_frame_3(
+        &mut self,
+        parts: &mut Parts,
+        now: Now,
+        link: LinkId,
+        accepting: Accepting,
+        bytes: &[u8],
+    ) {
+        let accepted = match accepting.on_frame_3(bytes) {
+            Ok(accepted) => accepted,
+            Err(error) => return self.on_bad_handshake(&mut parts.out, link, &error),
+        };
+        let Some(Stranger {
+            kind, peer, place, ..
+        }) = self.shaking.remove(&link)
+        else {
+            return;
+        };
+        let claimed = accepted.evidence.identity.id();
+        let admitted = match (kind, &mut parts.authority, &mut parts.relay) {
+            (Kind::Authority, Some(authority), _) => {
+                // It keeps its place among the strangers while it is a guest.
+                authority.admit(&mut parts.out, now, link, place, accepted)
+            }
+            (
+                Kind::Relay,
+                _,
+                Some(RelayHost {
+                    core,
+                    source,
+                    grant: Some(grant),
+                }),
+            ) => {
+                self.strangers.leave(place);
+                core.admit(&mut parts.out, now, &source.clock(), grant, link, accepted)
+            }
+            _ => {
+                self.strangers.leave(place);
+                return parts.out.close(link, false, CloseReason::RelayBusy);
+            }
+        };
+        let Err(refusal) = admitted else {
+            return;
+        };
+        if kind == Kind::Authority {
+            self.strangers.leave(place);
+        }
+        match refusal {
+            NotAdmitted::Full => parts.out.close(link, false, CloseReason::Overloaded),
+            NotAdmitted::Denied(denied) => {
+                let (denial, mut sealed) = *denied;
+                let what = match kind {
+                    Kind::Authority => "an authority session was denied",
+                    Kind::Relay => "a relay session was denied",
+                };
+                let record = denial_record(what, &denial)
+                    .with("peer", claimed)
+                    .with("from", peer);
+                parts.last_denial = Some(record.clone());
+                parts.out.log(record);
+                let code = CloseReason::NotAuthorized.code().0;
+                let detail = String::new();
+                let refusal = Refusal {
+                    code,
+                    detail,
+                    redeemed_by: None,
+                    at: None,
+                };
+                let message = Message::Refused(refusal);
+                if let Ok(bytes) = sealed.seal(RequestNo::UNASKED, message) {
+                    let then = Expect::Nothing;
+                    parts.out.command(Command::Send {
+                        link,
+                        bytes,
+                        framed: true,
+                        then,
+                    });
+                }
+                parts.out.close(link, true, CloseReason::NotAuthorized);
+            }
+        }
+    }
+}
+
+/// The next frame of a handshake is due; as a whole it has one deadline.
+fn expect_by(out: &mut Outbox, link: LinkId, at: Instant) {
+    out.command(Command::Deadline {
+        link,
+        at,
+        why: CloseReason::ShakeTimeout,
+    });
+}

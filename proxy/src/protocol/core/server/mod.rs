@@ -1,0 +1,443 @@
+//! `adit serve`: the authority, a relay, or both, behind one public port.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`door`] | connections that have not shown who they are |
+//! | [`host`] | the relay, and how it comes to its pass |
+
+mod door;
+mod host;
+
+use std::collections::BTreeMap;
+
+use crypto::Random;
+
+use self::door::Door;
+use self::host::{RelayHost, Source};
+use super::admin::{AdminCall, AdminDesk, AdminPending, AdminReply, AdminStep};
+use super::authority::AuthorityCore;
+use super::config::ServerConfig;
+use super::enrollment::EnrollmentNews;
+use super::io::{AdminNo, Core, Input, Level, LogRecord, Now, Output, StoreNo};
+use super::link_event::{self, LinkEvent};
+use super::outbox::{Outbox, SharedRandom};
+use super::status::{MembershipStatus, Reach, ServerStatus, Status};
+use crate::error::{CloseReason, Problem};
+use crate::ids::LinkId;
+use crate::limits::STORE_REQUESTS_MAX;
+use crate::protocol::command::Event;
+use crate::protocol::session::Kind;
+use crate::protocol::store::{StoreError, StoreReply};
+use crate::time::Instant;
+
+/// What the server consists of, for who comes through the door.
+pub(super) struct Parts {
+    out: Outbox,
+    authority: Option<AuthorityCore>,
+    relay: Option<RelayHost>,
+    last_denial: Option<LogRecord>,
+}
+
+impl Parts {
+    fn serves(&self, kind: Kind) -> bool {
+        match kind {
+            Kind::Authority => self.authority.is_some(),
+            Kind::Relay => self.relay.is_some(),
+        }
+    }
+
+    /// Events of links that the relay's own enrollment made.
+    fn enrollment_event(&mut self, now: Now, link: LinkId, event: LinkEvent) {
+        let Some(relay) = &mut self.relay else {
+            return;
+        };
+        let Source::Remote(node, enrollment) = &mut relay.source else {
+            return;
+        };
+        if !enrollment.owns(link) {
+            return;
+        }
+        match enrollment.on_event(node, now, link, event) {
+            EnrollmentNews::Joined | EnrollmentNews::Renewed | EnrollmentNews::NoteChanged => {
+                relay.take_membership();
+            }
+            EnrollmentNews::None | EnrollmentNews::Refused => {}
+        }
+    }
+}
+
+/// What the store was asked for by the server itself.
+enum Asked {
+    /// The local relay's pass.
+    RelayPass,
+    /// An administrator's call.
+    Admin(AdminNo, AdminPending),
+}
+
+/// See the module. [`Core`] says how it is run.
+pub struct ServerCore {
+    parts: Parts,
+    door: Door,
+    asked: BTreeMap<StoreNo, Asked>,
+    stopping: bool,
+}
+
+impl ServerCore {
+    /// Begins at `now`; the first outputs are there at once.
+    pub fn new(config: ServerConfig, random: Box<dyn Random + Send>, now: Now) -> ServerCore {
+        let mut random = SharedRandom::new(random);
+        let authority = config
+            .authority
+            .map(|authority| AuthorityCore::new(authority, &mut random));
+        let local = authority.is_some();
+        let relay = config
+            .relay
+            .map(|relay| RelayHost::new(relay, local, random.clone(), now));
+        let mut out = Outbox::new(Box::new(random));
+        if let Some(authority) = &authority {
+            let project = authority.project();
+            let record = LogRecord::new(Level::Info, "authority")
+                .with("project", &project.name)
+                .with("id", project.id);
+            out.log(record);
+        }
+        let parts = Parts {
+            out,
+            authority,
+            relay,
+            last_denial: None,
+        };
+        let (door, asked) = (Door::default(), BTreeMap::new());
+        let mut core = ServerCore {
+            parts,
+            door,
+            asked,
+            stopping: false,
+        };
+        core.look(now);
+        core
+    }
+
+    fn on_event(&mut self, now: Now, event: Event) {
+        match link_event::of(event) {
+            Ok((link, LinkEvent::Frame(bytes))) => {
+                if let Some(bytes) = self.door.on_frame(link, bytes) {
+                    self.on_frame(now, link, bytes);
+                }
+            }
+            Ok((link, LinkEvent::Closed(why))) => self.on_closed(now, link, why),
+            Ok((link, event)) => self.parts.enrollment_event(now, link, event),
+            Err(other) => self.on_other(now, other),
+        }
+    }
+
+    fn on_other(&mut self, now: Now, event: Event) {
+        let parts = &mut self.parts;
+        match event {
+            Event::Accepted { link, .. } if self.stopping => {
+                parts.out.close(link, false, CloseReason::Stopping);
+            }
+            Event::Accepted {
+                link,
+                preface,
+                peer,
+            } => {
+                self.door.on_accepted(parts, now, link, &preface, peer);
+            }
+            Event::ParkLow {
+                session,
+                address,
+                want,
+            } => {
+                if let Some(relay) = &mut parts.relay {
+                    relay
+                        .core
+                        .on_park_low(&mut parts.out, session, address, want);
+                }
+            }
+            Event::LegRefused { member, peer, why } => {
+                // Anybody can send a wrong preface: only those of members are worth a line.
+                let level = if member.is_some() {
+                    Level::Warn
+                } else {
+                    Level::Debug
+                };
+                let record = LogRecord::new(level, "a leg was refused")
+                    .code(why.code())
+                    .with("why", why)
+                    .with("from", peer);
+                let record = member
+                    .into_iter()
+                    .fold(record, |r, member| r.with("peer", member));
+                parts.out.log(record);
+            }
+            // A server has no inlets, outlets or lanes.
+            Event::Connected { .. }
+            | Event::Frame { .. }
+            | Event::Closed { .. }
+            | Event::Lane { .. }
+            | Event::LaneWanted { .. }
+            | Event::AppRefused { .. }
+            | Event::Stream(_)
+            | Event::TargetFailed { .. }
+            | Event::Drained => {}
+        }
+    }
+
+    fn on_frame(&mut self, now: Now, link: LinkId, bytes: Vec<u8>) {
+        let parts = &mut self.parts;
+        if let Some(authority) = parts.authority.as_mut().filter(|core| core.owns(link)) {
+            return authority.on_frame(&mut parts.out, now, link, &bytes);
+        }
+        if let Some(RelayHost {
+            core,
+            source,
+            grant: Some(grant),
+        }) = &mut parts.relay
+            && core.owns(link)
+        {
+            return core.on_frame(&mut parts.out, now, &source.clock(), grant, link, &bytes);
+        }
+        parts.enrollment_event(now, link, LinkEvent::Frame(bytes));
+    }
+
+    fn on_closed(&mut self, now: Now, link: LinkId, why: CloseReason) {
+        let parts = &mut self.parts;
+        if self.door.on_closed(link) {
+            return;
+        }
+        if let Some(authority) = parts.authority.as_mut().filter(|core| core.owns(link)) {
+            return authority.on_closed(link);
+        }
+        if let Some(relay) = parts.relay.as_mut().filter(|relay| relay.core.owns(link)) {
+            return relay.core.on_closed(&mut parts.out, link);
+        }
+        parts.enrollment_event(now, link, LinkEvent::Closed(why));
+    }
+
+    fn on_store(&mut self, now: Now, no: StoreNo, answer: Result<StoreReply, StoreError>) {
+        let parts = &mut self.parts;
+        let answer = match &mut parts.authority {
+            Some(authority) => authority.on_store(&mut parts.out, now, no, answer),
+            None => Some(answer),
+        };
+        let (Some(answer), Some(asked)) = (answer, self.asked.remove(&no)) else {
+            return;
+        };
+        match (asked, &parts.authority, &mut parts.relay) {
+            (Asked::Admin(no, pending), _, _) => {
+                let reply = Box::new(AdminDesk::finish(pending, answer));
+                parts.out.push(Output::Admin { no, reply });
+            }
+            (Asked::RelayPass, Some(authority), Some(relay)) => {
+                relay.on_pass(&mut parts.out, now, authority, answer);
+            }
+            (Asked::RelayPass, _, _) => {}
+        }
+    }
+
+    fn on_admin(&mut self, now: Now, no: AdminNo, call: AdminCall) {
+        let step = match (&self.parts.authority, call) {
+            (_, AdminCall::Status) => {
+                AdminStep::Reply(AdminReply::Status(Box::new(self.status(now))))
+            }
+            (Some(_), _) if self.asked.len() >= STORE_REQUESTS_MAX => {
+                AdminStep::Reply(AdminReply::refused(Problem::AuthorityBusy, "try again"))
+            }
+            (Some(authority), call) => {
+                authority
+                    .desk()
+                    .begin(call, now.wall(), self.parts.out.random())
+            }
+            (None, _) => AdminStep::Reply(AdminReply::not_here()),
+        };
+        match step {
+            AdminStep::Reply(reply) => {
+                self.parts.out.push(Output::Admin {
+                    no,
+                    reply: Box::new(reply),
+                });
+            }
+            AdminStep::Ask(request, pending) => {
+                let asked = self.parts.out.store(request);
+                self.asked.insert(asked, Asked::Admin(no, pending));
+            }
+        }
+    }
+
+    fn stop(&mut self) {
+        self.stopping = true;
+        let parts = &mut self.parts;
+        if let Some(relay) = &mut parts.relay {
+            relay.core.stop(&mut parts.out);
+            if let Source::Remote(node, enrollment) = &mut relay.source {
+                enrollment.stop(node);
+            }
+        }
+        if let Some(authority) = &mut parts.authority {
+            authority.stop(&mut parts.out);
+        }
+        self.door.stop(&mut parts.out);
+        parts.out.status_changed();
+    }
+
+    /// Does what has become due.
+    fn look(&mut self, now: Now) {
+        if self.stopping {
+            return;
+        }
+        let parts = &mut self.parts;
+        if let Some(authority) = &mut parts.authority {
+            authority.on_timer(&mut parts.out, now);
+            for place in authority.take_freed() {
+                self.door.strangers.leave(place);
+            }
+        }
+        if let Some(relay) = &mut parts.relay {
+            if let Some(no) = relay.ask_pass(&mut parts.out, now) {
+                self.asked.insert(no, Asked::RelayPass);
+            }
+            relay.core.on_timer(&mut parts.out, now);
+            if let Source::Remote(node, enrollment) = &mut relay.source {
+                enrollment.on_timer(node, now);
+            }
+        }
+    }
+
+    fn ready(&self) -> bool {
+        let relay = self
+            .parts
+            .relay
+            .as_ref()
+            .is_none_or(|relay| relay.grant.is_some());
+        relay && !self.stopping
+    }
+}
+
+impl Core for ServerCore {
+    fn handle(&mut self, now: Now, input: Input) {
+        match input {
+            Input::Event(event) => self.on_event(now, event),
+            Input::Resolved { no, answer } => {
+                if let Some(RelayHost {
+                    source: Source::Remote(node, enrollment),
+                    ..
+                }) = &mut self.parts.relay
+                {
+                    enrollment.on_resolved(node, now, no, &answer);
+                }
+            }
+            Input::Store { no, answer } => self.on_store(now, no, answer),
+            Input::Admin { no, call } => self.on_admin(now, no, call),
+            Input::Ticket(ticket) => {
+                if let Some(RelayHost {
+                    source: Source::Remote(node, enrollment),
+                    ..
+                }) = &mut self.parts.relay
+                {
+                    enrollment.on_ticket(node, now, *ticket);
+                }
+            }
+            Input::Stop => self.stop(),
+            Input::Timer => self.door.shake(&mut self.parts, now),
+        }
+        self.look(now);
+    }
+
+    fn poll_output(&mut self) -> Option<Output> {
+        let own = self.parts.out.poll();
+        own.or_else(|| match &mut self.parts.relay {
+            Some(RelayHost {
+                source: Source::Remote(node, _),
+                ..
+            }) => node.out.poll(),
+            _ => None,
+        })
+    }
+
+    fn next_timer(&self) -> Instant {
+        if self.door.busy() {
+            return Instant::ZERO;
+        }
+        if self.stopping {
+            return Instant::FAR_FUTURE;
+        }
+        let authority = self.parts.authority.as_ref().map(AuthorityCore::next_timer);
+        let relay = self.parts.relay.as_ref().map(RelayHost::next_timer);
+        [authority, relay]
+            .into_iter()
+            .flatten()
+            .fold(Instant::FAR_FUTURE, Instant::min)
+    }
+
+    fn status(&self, now: Now) -> Status {
+        let server = ServerStatus {
+            ready: self.ready(),
+            authority_sessions: self
+                .parts
+                .authority
+                .as_ref()
+                .map_or(0, AuthorityCore::count),
+            relay_sessions: self
+                .parts
+                .relay
+                .as_ref()
+                .map_or(0, |relay| relay.core.count()),
+            strangers: self.door.strangers.count(),
+            served: self
+                .parts
+                .relay
+                .as_ref()
+                .map(|relay| relay.core.served())
+                .unwrap_or_default(),
+        };
+        let (id, project, membership, authority, clock) =
+            match (&self.parts.authority, &self.parts.relay) {
+                (Some(core), _) => {
+                    let row = core.project();
+                    let project = Some((row.name.clone(), row.id));
+                    (
+                        row.id,
+                        project,
+                        MembershipStatus::Authority,
+                        Reach::NotNeeded,
+                        None,
+                    )
+                }
+                (
+                    None,
+                    Some(RelayHost {
+                        source: Source::Remote(node, enrollment),
+                        ..
+                    }),
+                ) => (
+                    node.keyring.id(),
+                    node.membership
+                        .as_ref()
+                        .map(|m| (m.project_name().clone(), m.project())),
+                    enrollment.membership_status(node, now),
+                    enrollment.reach(now.mono),
+                    node.clock.wall_ahead(now),
+                ),
+                // No authority and no relay that needs one: there is nothing to be.
+                _ => (
+                    crypto::Id([0; 32]),
+                    None,
+                    MembershipStatus::Authority,
+                    Reach::NotNeeded,
+                    None,
+                ),
+            };
+        Status {
+            id,
+            project,
+            membership,
+            authority,
+            relay: Reach::NotNeeded,
+            clock_ahead_millis: clock,
+            portals: Vec::new(),
+            last_denial: self.parts.last_denial.clone(),
+            server: Some(server),
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! Whole cores against each other, in the emulated world.
+
+mod denial;
+mod enrollment;
+mod faults;
+mod portal;
+mod renewal;
+mod strangers;

@@ -1,0 +1,138 @@
+//! Who has not shown who it is: few, briefly, and in nobody's way.
+
+use super::super::world::{HostNo, Portal, World};
+use super::super::{Input, MembershipStatus};
+use crate::ids::LinkId;
+use crate::limits::{GUEST_TIME, PREFACE, SESSION_STRANGERS_MAX, SESSION_STRANGERS_PER_PREFIX_MAX};
+use crate::protocol::command::Event;
+use crate::protocol::session::Kind;
+use crate::time::Duration;
+use std::net::SocketAddr;
+
+fn knock(world: &mut World, server: HostNo, n: u64, from: SocketAddr) {
+    let preface: [u8; PREFACE] = Kind::Authority.preface();
+    let link = LinkId(1_000_001 + 2 * n);
+    world.input(
+        server,
+        Input::Event(Event::Accepted {
+            link,
+            preface,
+            peer: from,
+        }),
+    );
+}
+
+fn strangers(world: &World, server: HostNo) -> usize {
+    world.status(server).server.unwrap().strangers
+}
+
+#[test]
+fn a_flood_from_one_prefix_leaves_places_for_others() {
+    let Portal {
+        mut world, server, ..
+    } = World::portal(1);
+    for n in 0..1000 {
+        knock(
+            &mut world,
+            server,
+            n,
+            SocketAddr::from(([192, 0, 2, n as u8], 1)),
+        );
+    }
+    world.settle();
+    assert_eq!(strangers(&world, server), SESSION_STRANGERS_PER_PREFIX_MAX);
+    assert_eq!(
+        world.host(server).said("turned away"),
+        1,
+        "one line, not 936"
+    );
+    let ticket = world.ticket(server, World::spec("new", "x", &[]));
+    let node = world.add_node("new", Some(ticket), Vec::new());
+    world.run(Duration::from_secs(1));
+    assert!(matches!(
+        world.status(node).membership,
+        MembershipStatus::Enrolled { .. }
+    ));
+}
+
+#[test]
+fn strangers_from_everywhere_are_bounded_and_members_are_not_disturbed() {
+    let Portal {
+        mut world,
+        server,
+        outlet,
+        inlet,
+    } = World::portal(2);
+    for n in 0..5000u64 {
+        knock(
+            &mut world,
+            server,
+            n,
+            SocketAddr::from(([10, 77, (n % 250) as u8, 9], 1)),
+        );
+    }
+    world.settle();
+    assert_eq!(strangers(&world, server), SESSION_STRANGERS_MAX);
+    world.run(Duration::from_secs(30));
+    assert_eq!(world.lanes().len(), 1);
+    assert!(world.status(outlet).ready() && world.status(inlet).ready());
+}
+
+#[test]
+fn garbage_costs_a_place_for_a_moment_only() {
+    let Portal {
+        mut world, server, ..
+    } = World::portal(3);
+    for n in 0..20 {
+        knock(&mut world, server, n, SocketAddr::from(([192, 0, 2, 7], 1)));
+        let link = LinkId(1_000_001 + 2 * n);
+        let bytes = vec![n as u8; n as usize];
+        world.input(server, Input::Event(Event::Frame { link, bytes }));
+    }
+    world.run(Duration::from_secs(1));
+    assert_eq!(strangers(&world, server), 0);
+}
+
+#[test]
+fn an_identity_alone_is_a_guest_and_has_little_time() {
+    let Portal {
+        mut world, server, ..
+    } = World::portal(4);
+    // A node that holds its session open without being a member: its ticket is expired, and it
+    // is frozen before it can close the session by itself.
+    let ticket = world.ticket(server, World::spec("guest", "x", &[]));
+    world.host_mut(server).store_broken = true;
+    let node = world.add_node("guest", Some(ticket), Vec::new());
+    world.run(Duration::from_secs(1));
+    let count = |world: &World| world.status(server).server.unwrap().authority_sessions;
+    let with_guest = count(&world);
+    assert_eq!(
+        strangers(&world, server),
+        1,
+        "a guest keeps its place among the strangers"
+    );
+    world.walls.push((node, server));
+    world.run(GUEST_TIME);
+    assert_eq!(count(&world), with_guest - 1);
+    assert_eq!(strangers(&world, server), 0);
+}
+
+#[test]
+fn a_kind_that_is_not_served_is_not_let_in() {
+    let Portal {
+        mut world, server, ..
+    } = World::portal(5);
+    let link = LinkId(1_000_001);
+    let preface = *b"ADIT\x01\x04\0\0";
+    let peer = SocketAddr::from(([192, 0, 2, 7], 1));
+    world.input(
+        server,
+        Input::Event(Event::Accepted {
+            link,
+            preface,
+            peer,
+        }),
+    );
+    world.settle();
+    assert_eq!(strangers(&world, server), 0);
+}

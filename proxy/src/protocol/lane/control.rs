@@ -1,0 +1,191 @@
+//! Control records that wait to be sent: one per kind and stream.
+//!
+//! They leave in this order: the lane's own first (READY before all others), then the streams' in
+//! the order in which they came to the queue, all records of a stream together. An outlet's RETIRE
+//! so precedes each REFUSED that follows from it; an inlet's waits until the queue is empty, for
+//! no OPEN may come behind it. What a record says is put in when it leaves: a CREDIT grants
+//! everything that was returned until then.
+
+use super::slot::Queued;
+use super::{Lane, Phase};
+use crate::ids::StreamNo;
+use crate::protocol::command::Role;
+use crate::protocol::record::{Body, Header, Kind};
+use crate::time::{Duration, Instant};
+
+/// The lane's own records.
+#[derive(Debug, Default)]
+pub(super) struct LaneControl {
+    ready: bool,
+    pub(super) retire: bool,
+    pub(super) credential: Option<Vec<u8>>,
+    /// The number for the PONG that is owed.
+    pub(super) pong: Option<u64>,
+    /// A PING waits to be sent.
+    ping: bool,
+    /// When the unanswered PING was asked for.
+    pub(super) pinged: Option<Instant>,
+    ping_number: u64,
+}
+
+impl LaneControl {
+    pub(super) fn new(role: Role) -> LaneControl {
+        LaneControl {
+            ready: role == Role::Outlet,
+            ..LaneControl::default()
+        }
+    }
+
+    pub(super) fn ping(&mut self, now: Instant) {
+        self.ping_number += 1;
+        self.ping = true;
+        self.pinged = Some(now);
+    }
+
+    /// The PONG for `number` came; how long it took. `None` if that PING isn't under way.
+    pub(super) fn answered(&mut self, now: Instant, number: u64) -> Option<Duration> {
+        if self.ping || number != self.ping_number {
+            return None;
+        }
+        self.pinged.take().map(|asked| now.since(asked))
+    }
+
+    pub(super) fn clear(&mut self) {
+        *self = LaneControl::default();
+    }
+
+    /// The record that leaves first; RETIRE only if it may leave now.
+    fn first(&self, may_retire: bool) -> Option<Body<'_>> {
+        if self.ready {
+            Some(Body::Ready)
+        } else if self.retire && may_retire {
+            Some(Body::Retire)
+        } else if let Some(bytes) = &self.credential {
+            Some(Body::Credential(bytes))
+        } else if let Some(number) = self.pong {
+            Some(Body::Pong(number))
+        } else {
+            self.ping.then_some(Body::Ping(self.ping_number))
+        }
+    }
+}
+
+impl Lane {
+    /// Whether [`Lane::next_control`] has something, given room.
+    pub fn has_control(&self) -> bool {
+        self.may_send() && (self.own_record().is_some() || !self.queue.is_empty())
+    }
+
+    fn own_record(&self) -> Option<Body<'_>> {
+        self.control
+            .first(self.role == Role::Outlet || self.queue.is_empty())
+    }
+
+    /// An inlet says nothing before READY.
+    fn may_send(&self) -> bool {
+        match self.phase {
+            Phase::Starting => self.role == Role::Outlet,
+            Phase::Up => true,
+            Phase::Gone => false,
+        }
+    }
+
+    /// Writes the payload of the next queued record to the front of `payload`; its header and
+    /// length. `None` when nothing is queued or the record doesn't fit: any fits in
+    /// `limits::LANE_CREDENTIAL_MAX`, and all but CREDENTIAL in 128 bytes. Drain it before any
+    /// DATA is sealed.
+    pub fn next_control(&mut self, payload: &mut [u8]) -> Option<(Header, usize)> {
+        if !self.may_send() {
+            return None;
+        }
+        if let Some(body) = self.own_record() {
+            let header = Header::new(body.kind(), StreamNo::LANE);
+            let len = body.encode(payload).ok()?;
+            self.own_record_left(header.kind);
+            return Some((header, len));
+        }
+        loop {
+            let n = StreamNo(*self.queue.front()?);
+            let slot = self.slot(n)?;
+            let record = slot.queued.first()?;
+            if record == Queued::Credit && !slot.state.may_receive() {
+                // The peer has ended since: nobody needs it, and it must not take from the budget.
+                self.stream_record_left(n, record);
+                continue;
+            }
+            return self.stream_record(n, record, payload);
+        }
+    }
+
+    /// One of the lane's own records has left.
+    fn own_record_left(&mut self, kind: Kind) {
+        let control = &mut self.control;
+        if kind == Kind::Ready {
+            control.ready = false;
+            self.phase = Phase::Up;
+        } else if kind == Kind::Retire {
+            control.retire = false;
+        } else if kind == Kind::Credential {
+            control.credential = None;
+        } else if kind == Kind::Pong {
+            control.pong = None;
+        } else {
+            control.ping = false;
+        }
+    }
+
+    fn stream_record(
+        &mut self,
+        n: StreamNo,
+        record: Queued,
+        payload: &mut [u8],
+    ) -> Option<(Header, usize)> {
+        // The one payload that changes something when it is made, so it has to fit first.
+        if record == Queued::Credit && payload.len() < size_of::<u32>() {
+            return None;
+        }
+        let slot = self.slots.get_mut(usize::from(n.0).checked_sub(1)?)?;
+        let code = slot.why.code();
+        let open = (record == Queued::Open).then(|| slot.open.take()).flatten();
+        let body = match record {
+            Queued::Open => Body::Open(*open?),
+            Queued::Opened => Body::Opened,
+            Queued::Refused => Body::Refused(code),
+            Queued::Credit => Body::Credit(slot.window.grant(|bytes| self.grants.take(bytes))),
+            Queued::End => Body::End(slot.sent),
+            Queued::Abort => Body::Abort(code),
+            Queued::Closed => Body::Closed,
+        };
+        let encoded = body.encode(payload);
+        let header = Header::new(body.kind(), n);
+        let Ok(len) = encoded else {
+            if let Body::Open(open) = body {
+                slot.open = Some(Box::new(open));
+            }
+            return None;
+        };
+        self.stream_record_left(n, record);
+        Some((header, len))
+    }
+
+    /// The first record of the queue's first stream is gone.
+    fn stream_record_left(&mut self, n: StreamNo, record: Queued) {
+        let Some(slot) = self.slot_mut(n) else { return };
+        slot.queued.remove(record);
+        if slot.queued.is_empty() {
+            slot.in_queue = false;
+            self.queue.pop_front();
+            self.settle(n);
+        }
+    }
+
+    /// Queues a record of a stream.
+    pub(super) fn enqueue(&mut self, n: StreamNo, record: Queued) {
+        let Some(slot) = self.slot_mut(n) else { return };
+        slot.queued.insert(record);
+        if !slot.in_queue {
+            slot.in_queue = true;
+            self.queue.push_back(n.0);
+        }
+    }
+}

@@ -1,0 +1,294 @@
+//! A store in memory, for the simulation and tests. It forgets everything with the process; what
+//! it decides is what every store decides.
+
+use std::collections::BTreeMap;
+
+use crypto::names::Name;
+use crypto::ticket::TicketId;
+use crypto::{Id, UnixTime};
+
+use super::request::{Admit, MemberKey, Redeem, RedeemAnswer, Renew, RenewAnswer, TicketAnswer};
+use super::rows::{
+    AuditAction, AuditRow, Issue, IssuedRow, MemberRow, NewTicket, ProjectRow, Redemption,
+    TicketRow,
+};
+use super::rules::{RedeemPlan, judge_redeem, judge_renew};
+use super::{Store, StoreError, expiry};
+use crate::limits::STORE_PAGE_MAX;
+use crate::time::Duration;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct MemoryStore {
+    project: Option<ProjectRow>,
+    tickets: BTreeMap<TicketId, TicketRow>,
+    members: BTreeMap<Id, MemberRow>,
+    issued: Vec<IssuedRow>,
+    audit: Vec<AuditRow>,
+}
+
+impl MemoryStore {
+    /// An empty store.
+    pub fn new() -> Self {
+        MemoryStore::default()
+    }
+
+    fn note(&mut self, at: UnixTime, actor: Id, action: AuditAction, subject: String) {
+        let number = self.audit.len() as u64 + 1;
+        self.audit.push(AuditRow {
+            number,
+            at,
+            actor,
+            action,
+            subject,
+        });
+    }
+
+    fn live_by_name(&self, name: &Name) -> Option<Id> {
+        let live = |member: &&MemberRow| member.revoked.is_none() && member.name == *name;
+        self.members.values().find(live).map(|member| member.id)
+    }
+
+    /// Takes the next serial for a member that exists.
+    fn issue(&mut self, id: Id, now: UnixTime, life: Duration) -> Result<Issue, StoreError> {
+        let serial = self.issued.len() as u64 + 1;
+        let Some(member) = self.members.get_mut(&id) else {
+            return Err(StoreError::Damaged(format!("member {id} is gone")));
+        };
+        member.serial = serial;
+        member.issued = now;
+        let member = member.clone();
+        let not_after = expiry(now, life);
+        self.issued.push(IssuedRow {
+            serial,
+            member: id,
+            at: now,
+            not_after,
+        });
+        Ok(Issue { member, not_after })
+    }
+
+    fn project_id(&self) -> Id {
+        self.project
+            .as_ref()
+            .map_or(Id([0; 32]), |project| project.id)
+    }
+}
+
+impl Store for MemoryStore {
+    fn create_project(&mut self, project: &ProjectRow) -> Result<(), StoreError> {
+        if self.project.is_some() {
+            return Err(StoreError::Refused("it holds a project already".into()));
+        }
+        self.project = Some(project.clone());
+        let name = project.name.to_string();
+        self.note(
+            project.created,
+            project.id,
+            AuditAction::ProjectCreated,
+            name,
+        );
+        Ok(())
+    }
+
+    fn project(&mut self) -> Result<Option<ProjectRow>, StoreError> {
+        Ok(self.project.clone())
+    }
+
+    fn create_ticket(&mut self, ticket: &NewTicket) -> Result<TicketAnswer, StoreError> {
+        if self.tickets.contains_key(&ticket.id) {
+            return Err(StoreError::Refused("there is a ticket of that id".into()));
+        }
+        if let Some(replaced) = &ticket.replaces
+            && self.live_by_name(replaced).is_none()
+        {
+            return Ok(TicketAnswer::NoSuchMember(replaced.clone()));
+        }
+        if let Some(name) = &ticket.name
+            && ticket.uses == 1
+            && ticket.replaces.as_ref() != Some(name)
+            && self.live_by_name(name).is_some()
+        {
+            return Ok(TicketAnswer::NameTaken(name.clone()));
+        }
+        let row = TicketRow {
+            ticket: ticket.clone(),
+            redemptions: Vec::new(),
+            revoked: None,
+        };
+        self.tickets.insert(ticket.id, row);
+        let subject = ticket.id.to_string();
+        self.note(
+            ticket.created,
+            ticket.created_by,
+            AuditAction::TicketCreated,
+            subject,
+        );
+        Ok(TicketAnswer::Created)
+    }
+
+    fn tickets(&mut self, after: Option<TicketId>) -> Result<Vec<TicketRow>, StoreError> {
+        let above = |(id, _): &(&TicketId, &TicketRow)| after.is_none_or(|after| **id > after);
+        let rows = self.tickets.iter().filter(above).take(STORE_PAGE_MAX);
+        Ok(rows.map(|(_, row)| row.clone()).collect())
+    }
+
+    fn redeem(&mut self, redeem: &Redeem) -> Result<RedeemAnswer, StoreError> {
+        let ticket = self.tickets.get(&redeem.ticket);
+        let plan = match judge_redeem(ticket, self.members.get(&redeem.id), redeem) {
+            Ok(plan) => plan,
+            Err(refusal) => {
+                if matches!(refusal, RedeemAnswer::Used { .. }) {
+                    let subject = redeem.ticket.to_string();
+                    self.note(redeem.now, redeem.id, AuditAction::TicketReused, subject);
+                }
+                return Ok(refusal);
+            }
+        };
+        let RedeemPlan::First { names, replaces } = plan else {
+            return self
+                .issue(redeem.id, redeem.now, redeem.life)
+                .map(RedeemAnswer::Enrolled);
+        };
+        let replaced = replaces.and_then(|name| self.live_by_name(&name));
+        let free = |name: &&Name| {
+            let owner = self.live_by_name(name);
+            owner.is_none_or(|owner| owner == redeem.id || Some(owner) == replaced)
+        };
+        let Some(name) = names.iter().find(free).cloned() else {
+            return Ok(match names.into_iter().next() {
+                Some(first) => RedeemAnswer::NameTaken(first),
+                None => RedeemAnswer::Unknown,
+            });
+        };
+        if let Some(replaced) = replaced.filter(|replaced| *replaced != redeem.id) {
+            if let Some(member) = self.members.get_mut(&replaced) {
+                member.revoked = Some(redeem.now);
+            }
+            let subject = replaced.to_string();
+            self.note(redeem.now, redeem.id, AuditAction::MemberReplaced, subject);
+        }
+        let Some(row) = self.tickets.get_mut(&redeem.ticket) else {
+            return Ok(RedeemAnswer::Unknown);
+        };
+        row.redemptions.push(Redemption {
+            by: redeem.id,
+            at: redeem.now,
+        });
+        let grants = row.ticket.grants.clone();
+        let enrolled = self
+            .members
+            .get(&redeem.id)
+            .map_or(redeem.now, |member| member.enrolled);
+        let member = MemberRow {
+            id: redeem.id,
+            name,
+            grants,
+            identity: redeem.identity.clone(),
+            ticket: Some(redeem.ticket),
+            enrolled,
+            serial: 0,
+            issued: redeem.now,
+            revoked: None,
+        };
+        self.members.insert(redeem.id, member);
+        let subject = redeem.ticket.to_string();
+        self.note(redeem.now, redeem.id, AuditAction::TicketRedeemed, subject);
+        self.issue(redeem.id, redeem.now, redeem.life)
+            .map(RedeemAnswer::Enrolled)
+    }
+
+    fn renew(&mut self, renew: &Renew) -> Result<RenewAnswer, StoreError> {
+        if let Err(refusal) = judge_renew(self.members.get(&renew.id), renew) {
+            return Ok(refusal);
+        }
+        if let Some(member) = self.members.get_mut(&renew.id) {
+            member.identity.clone_from(&renew.identity);
+        }
+        self.issue(renew.id, renew.now, renew.life)
+            .map(RenewAnswer::Renewed)
+    }
+
+    fn admit(&mut self, admit: &Admit) -> Result<Issue, StoreError> {
+        if self
+            .live_by_name(&admit.name)
+            .is_some_and(|owner| owner != admit.id)
+        {
+            return Err(StoreError::Refused(format!(
+                "a member has the name {}",
+                admit.name
+            )));
+        }
+        let before = self.members.get(&admit.id);
+        if before.is_some_and(|member| member.revoked.is_some()) {
+            return Err(StoreError::Refused(format!(
+                "member {} is revoked",
+                admit.id
+            )));
+        }
+        let changed =
+            before.is_none_or(|member| member.name != admit.name || member.grants != admit.grants);
+        let member = MemberRow {
+            id: admit.id,
+            name: admit.name.clone(),
+            grants: admit.grants.clone(),
+            identity: admit.identity.clone(),
+            ticket: None,
+            enrolled: before.map_or(admit.now, |member| member.enrolled),
+            serial: 0,
+            issued: admit.now,
+            revoked: None,
+        };
+        self.members.insert(admit.id, member);
+        if changed {
+            let actor = self.project_id();
+            self.note(
+                admit.now,
+                actor,
+                AuditAction::MemberAdmitted,
+                admit.name.to_string(),
+            );
+        }
+        self.issue(admit.id, admit.now, admit.life)
+    }
+
+    fn members(&mut self, after: Option<Id>) -> Result<Vec<MemberRow>, StoreError> {
+        let above = |(id, _): &(&Id, &MemberRow)| after.is_none_or(|after| **id > after);
+        let rows = self.members.iter().filter(above).take(STORE_PAGE_MAX);
+        Ok(rows.map(|(_, row)| row.clone()).collect())
+    }
+
+    fn member(&mut self, key: &MemberKey) -> Result<Option<MemberRow>, StoreError> {
+        let id = match key {
+            MemberKey::Id(id) => Some(*id),
+            MemberKey::Name(name) => self.live_by_name(name),
+        };
+        Ok(id.and_then(|id| self.members.get(&id).cloned()))
+    }
+
+    fn issued(&mut self, after: u64) -> Result<Vec<IssuedRow>, StoreError> {
+        let above = |row: &&IssuedRow| row.serial > after;
+        Ok(self
+            .issued
+            .iter()
+            .filter(above)
+            .take(STORE_PAGE_MAX)
+            .copied()
+            .collect())
+    }
+
+    fn audit(&mut self, count: usize) -> Result<Vec<AuditRow>, StoreError> {
+        let skipped = self.audit.len().saturating_sub(count.min(STORE_PAGE_MAX));
+        Ok(self.audit.iter().skip(skipped).cloned().collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_memory_store_conforms() {
+        super::super::conformance::conformance(&mut || Box::new(MemoryStore::new()));
+    }
+}

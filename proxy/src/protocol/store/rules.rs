@@ -1,0 +1,147 @@
+//! Who may redeem and renew: pure functions over rows, shared by every store so that they can't
+//! differ. A store calls them inside the transaction that also carries out the plan.
+
+use crypto::identity::Identity;
+use crypto::names::Name;
+
+use super::request::{Redeem, RedeemAnswer, Renew, RenewAnswer};
+use super::rows::{MemberRow, TicketRow};
+use crate::limits::REDEEM_REPEAT;
+
+/// What a permitted redemption does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RedeemPlan {
+    /// This identity redeemed the ticket before and lost the answer: issue from its member row,
+    /// count nothing.
+    Repeat,
+    /// Count one use and make the member, under the first of these names that is free (a member
+    /// that redeems a second ticket owns its present one). None free: `NameTaken` of the first.
+    First {
+        /// Candidates in order, never empty.
+        names: Vec<Name>,
+        /// The live member to revoke, before names are compared.
+        replaces: Option<Name>,
+    },
+}
+
+/// Judges a redemption. `ticket` is the row of the ticket it names, `member` the row of the
+/// identity that asks (a revoked one too).
+///
+/// The order matters: who has the secret of a used ticket learns who used it, also when it is
+/// expired by now; who has not learns nothing.
+///
+/// # Errors
+/// The refusing answer. A [`RedeemAnswer::Used`] has to be audited as `ticket.reused`.
+#[expect(clippy::result_large_err, reason = "the answer goes out as it is")]
+pub fn judge_redeem(
+    ticket: Option<&TicketRow>,
+    member: Option<&MemberRow>,
+    redeem: &Redeem,
+) -> Result<RedeemPlan, RedeemAnswer> {
+    let Some(row) = ticket.filter(|row| same_hash(&row.ticket.secret_hash, &redeem.secret_hash))
+    else {
+        return Err(RedeemAnswer::Unknown);
+    };
+    if row.revoked.is_some() {
+        return Err(RedeemAnswer::TicketRevoked);
+    }
+    if row.ticket.bound_to.is_some_and(|id| id != redeem.id) {
+        return Err(RedeemAnswer::NotForYou);
+    }
+    if let Some(member) = member {
+        if member.revoked.is_some() {
+            return Err(RedeemAnswer::MemberRevoked);
+        }
+        if !history_continues(&member.identity, &redeem.identity) {
+            return Err(RedeemAnswer::HistoryForked);
+        }
+    }
+    if let Some(before) = row
+        .redemptions
+        .iter()
+        .find(|redemption| redemption.by == redeem.id)
+    {
+        let repeats = redeem.now.since(before.at) <= REDEEM_REPEAT.as_secs();
+        return match member {
+            Some(_) if repeats => Ok(RedeemPlan::Repeat),
+            _ => Err(RedeemAnswer::Used {
+                by: before.by,
+                at: before.at,
+            }),
+        };
+    }
+    if row.redemptions.len() >= usize::try_from(row.ticket.uses).unwrap_or(usize::MAX) {
+        return Err(match row.redemptions.last() {
+            Some(last) => RedeemAnswer::Used {
+                by: last.by,
+                at: last.at,
+            },
+            None => RedeemAnswer::Unknown,
+        });
+    }
+    if redeem.now > row.ticket.expires {
+        return Err(RedeemAnswer::Expired {
+            at: row.ticket.expires,
+        });
+    }
+    Ok(RedeemPlan::First {
+        names: candidate_names(row, member, redeem),
+        replaces: row.ticket.replaces.clone(),
+    })
+}
+
+/// Judges a renewal. `member` is the row of the identity that asks (a revoked one too).
+///
+/// # Errors
+/// The refusing answer.
+#[expect(clippy::result_large_err, reason = "the answer goes out as it is")]
+pub fn judge_renew(member: Option<&MemberRow>, renew: &Renew) -> Result<(), RenewAnswer> {
+    let member = member.ok_or(RenewAnswer::Unknown)?;
+    if member.revoked.is_some() {
+        return Err(RenewAnswer::MemberRevoked);
+    }
+    if !history_continues(&member.identity, &renew.identity) {
+        return Err(RenewAnswer::HistoryForked);
+    }
+    Ok(())
+}
+
+/// The ticket's name if it gives one; else the member's present name, its wish, the wish with a
+/// piece of its id, and `member-` with a piece of its id.
+fn candidate_names(row: &TicketRow, member: Option<&MemberRow>, redeem: &Redeem) -> Vec<Name> {
+    if let Some(name) = &row.ticket.name {
+        if row.ticket.uses == 1 {
+            return vec![name.clone()];
+        }
+        let numbered = format!("{name}-{}", row.redemptions.len() + 1);
+        if let Ok(numbered) = numbered.parse() {
+            return vec![numbered];
+        }
+    }
+    let mut names = Vec::new();
+    names.extend(member.map(|member| member.name.clone()));
+    names.extend(redeem.wish.clone());
+    let piece: String = redeem.id.to_string().chars().skip(1).take(8).collect();
+    if let Some(wish) = &redeem.wish {
+        names.extend(format!("{wish}-{piece}").parse());
+    }
+    names.extend(format!("member-{piece}").parse());
+    names
+}
+
+/// Whether `presented` equals or extends `stored`; both are encoded identities. A row that can't
+/// be decoded continues nothing: denied rather than guessed.
+pub fn history_continues(stored: &[u8], presented: &[u8]) -> bool {
+    if stored == presented {
+        return true;
+    }
+    match (Identity::decode(stored), Identity::decode(presented)) {
+        (Ok(stored), Ok(presented)) => presented.extends(&stored),
+        _ => false,
+    }
+}
+
+/// Compares without telling by time where the difference is.
+fn same_hash(a: &[u8; 32], b: &[u8; 32]) -> bool {
+    a.iter().zip(b).fold(0, |differs, (a, b)| differs | (a ^ b)) == 0
+}

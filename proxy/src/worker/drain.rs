@@ -1,0 +1,159 @@
+//! Stopping without cutting anybody, and stopping.
+//!
+//! 1. `Drain`: everything goes on, new arrivals too, until none came for `idle` (in a pod the app
+//!    gets SIGTERM at the same moment and still has queries to make).
+//! 2. Then the listeners close and lanes retire: live streams go on.
+//! 3. When the last stream and pair has ended, or at `deadline`, which cuts the rest:
+//!    `Event::Drained`.
+//! 4. `Stop` closes everything; the worker ends when the last socket is closed.
+
+use super::Worker;
+use super::conn::Conn;
+use super::slab::SlotKey;
+use crate::engine::{Close, Engine};
+use crate::error::CloseReason;
+use crate::protocol::command::Event;
+use crate::time::{Duration, Instant};
+
+/// How far the worker's end is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Drain {
+    /// Not asked for.
+    #[default]
+    No,
+    /// Waiting for arrivals to cease.
+    Idling {
+        idle: Duration,
+        last_arrival: Instant,
+        deadline: Instant,
+    },
+    /// Closed to new ones; waiting for streams to end.
+    Emptying { deadline: Instant },
+    /// Told control.
+    Drained,
+    /// Closing everything.
+    Stopping,
+}
+
+impl Drain {
+    /// Whether new connections are taken.
+    pub fn is_accepting(&self) -> bool {
+        matches!(self, Drain::No | Drain::Idling { .. })
+    }
+
+    /// Whether the worker ends with its last socket.
+    pub fn is_over(&self) -> bool {
+        *self == Drain::Stopping
+    }
+
+    pub fn next_deadline(&self) -> Instant {
+        match *self {
+            Drain::No | Drain::Drained | Drain::Stopping => Instant::FAR_FUTURE,
+            Drain::Idling {
+                idle,
+                last_arrival,
+                deadline,
+            } => deadline.min(last_arrival + idle),
+            Drain::Emptying { deadline } => deadline,
+        }
+    }
+}
+
+impl<E: Engine> Worker<E> {
+    /// `Command::Drain`.
+    pub(super) fn begin_drain(&mut self, idle: Duration, deadline: Instant) {
+        if self.drain == Drain::No {
+            self.drain = Drain::Idling {
+                idle,
+                last_arrival: self.now,
+                deadline,
+            };
+        }
+    }
+
+    /// Something new came: an app, a stranger, an OPEN.
+    pub(super) fn note_arrival(&mut self) {
+        if let Drain::Idling { last_arrival, .. } = &mut self.drain {
+            *last_arrival = self.now;
+        }
+    }
+
+    pub(super) fn drain_due(&mut self) {
+        let now = self.now;
+        match self.drain {
+            Drain::Idling { deadline, .. } if now >= self.drain.next_deadline() => {
+                self.drain = Drain::Emptying { deadline };
+                self.close_doors();
+            }
+            Drain::Emptying { deadline } if now >= deadline => self.cut_everything(),
+            Drain::No
+            | Drain::Idling { .. }
+            | Drain::Emptying { .. }
+            | Drain::Drained
+            | Drain::Stopping => {}
+        }
+    }
+
+    /// No listeners, no strangers, no waiting legs; lanes take no new streams.
+    fn close_doors(&mut self) {
+        for key in std::mem::take(&mut self.listeners) {
+            self.net.terminate(key, Close::Reset);
+        }
+        for key in self.slots_where(|conn| matches!(conn, Conn::Stranger(_))) {
+            self.net.terminate(key, Close::Reset);
+        }
+        self.legs_leave();
+        let lanes: Vec<_> = self.lanes.iter().map(|(ix, _)| ix).collect();
+        for ix in lanes {
+            self.lane_retire(ix);
+        }
+    }
+
+    /// Ends every stream and pair.
+    fn cut_everything(&mut self) {
+        let lanes: Vec<_> = self.lanes.iter().map(|(ix, _)| ix).collect();
+        for ix in lanes {
+            self.lane_cut(ix, CloseReason::Stopping);
+        }
+        for key in self.slots_where(|conn| matches!(conn, Conn::Stream(_))) {
+            self.stream_cut(key, CloseReason::Stopping);
+        }
+        for key in self.slots_where(|conn| matches!(conn, Conn::Leg(_))) {
+            self.leg_stop(key, Close::Reset);
+        }
+    }
+
+    /// Tells control when the last stream and pair is gone.
+    pub(super) fn drain_step(&mut self) {
+        if !matches!(self.drain, Drain::Emptying { .. }) {
+            return;
+        }
+        let left = self.counters.streams_open.get() + self.counters.legs_paired.get();
+        if left == 0 {
+            self.drain = Drain::Drained;
+            self.tell(Event::Drained);
+        }
+    }
+
+    /// `Command::Stop`.
+    pub(super) fn stop(&mut self) {
+        if self.drain == Drain::Stopping {
+            return;
+        }
+        self.drain = Drain::Stopping;
+        self.close_doors();
+        self.cut_everything();
+        for key in self.slots_where(|conn| matches!(conn, Conn::Link(_))) {
+            self.link_end(key, None);
+        }
+    }
+
+    fn slots_where(&self, which: impl Fn(&Conn) -> bool) -> Vec<SlotKey> {
+        self.net
+            .slots
+            .iter()
+            .filter(|(_, slot)| which(&slot.conn))
+            .map(|(key, _)| key)
+            .collect()
+    }
+}

@@ -1,0 +1,264 @@
+//! Outlets: OPEN becomes a connection to a target, or REFUSED at once.
+//!
+//! A target is the *name* of an entry in this outlet's configuration; the permit says which names
+//! the peer may use, `Command::Targets` says what they mean now. Addresses are tried in order,
+//! each with its share of the time that is left until `limits::CONNECTING_TIMEOUT`.
+
+use std::collections::VecDeque;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use super::Worker;
+use super::conn::Conn;
+use super::lane::LaneIx;
+use super::slab::SlotKey;
+use super::stream::{Phase, Stream};
+use crate::engine::{Close, Engine, Errno, SockOpt};
+use crate::error::CloseReason;
+use crate::ids::{PortalNo, StreamNo};
+use crate::limits::{CONNECTING_TIMEOUT, DIAL_ADDRESSES_MAX};
+use crate::protocol::command::{Event, Role, StreamReport};
+use crate::protocol::record::Open;
+use crate::time::{Duration, Instant};
+
+/// A target that is being dialed.
+#[derive(Debug)]
+pub(super) struct Connecting {
+    left: VecDeque<SocketAddr>,
+    deadline: Instant,
+    attempt_ends: Instant,
+    /// Why the last address did not answer.
+    why: CloseReason,
+}
+
+/// Where an address would be shown if there is none yet.
+const NOWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+
+impl<E: Engine> Worker<E> {
+    /// `Command::Targets`.
+    pub(super) fn set_targets(
+        &mut self,
+        portal: PortalNo,
+        targets: Vec<(String, Vec<SocketAddr>)>,
+    ) {
+        let mut known = super::Targets::new();
+        for (name, addresses) in targets {
+            known.insert(Arc::from(name), Arc::from(addresses));
+        }
+        self.targets.insert(portal, known);
+    }
+
+    /// OPEN: dials the target, unless the peer may not or there is none.
+    pub(super) fn target_open(&mut self, ix: LaneIx, n: StreamNo, open: &Open) {
+        match self.target_begin(ix, n, open) {
+            Ok(key) => self.target_next(key),
+            Err(why) => {
+                self.report_refused(ix, n, open, why);
+                if let Some(lane) = self.lanes.get_mut(ix) {
+                    lane.proto.on_connect_failed(n, why);
+                    self.lane_react(ix);
+                }
+            }
+        }
+    }
+
+    /// An OPEN that was refused before anybody was contacted: for log and audit.
+    pub(super) fn report_refused(
+        &mut self,
+        ix: LaneIx,
+        n: StreamNo,
+        open: &Open,
+        why: CloseReason,
+    ) {
+        let Some(lane) = self.lanes.get(ix) else {
+            return;
+        };
+        let report = StreamReport {
+            portal: lane.portal,
+            role: Role::Outlet,
+            peer: lane.permit.peer,
+            bundle: lane.bundle,
+            stream: n.0,
+            target: open.target.clone(),
+            bytes_sent: 0,
+            bytes_received: 0,
+            duration: Duration::ZERO,
+            why,
+        };
+        self.counters.streams_total.add(1);
+        self.counters.count_end(why);
+        self.tell(Event::Stream(Box::new(report)));
+    }
+
+    fn target_begin(
+        &mut self,
+        ix: LaneIx,
+        n: StreamNo,
+        open: &Open,
+    ) -> Result<SlotKey, CloseReason> {
+        let now = self.now;
+        let Some(lane) = self.lanes.get(ix) else {
+            return Err(CloseReason::TunnelLost);
+        };
+        if lane.permit.not_after <= now {
+            return Err(CloseReason::PermitExpired);
+        }
+        let name: &str = &open.target;
+        let permitted = lane.permit.targets.iter().any(|t| t == name);
+        let known = self
+            .targets
+            .get(&lane.portal)
+            .and_then(|t| t.get_key_value(name));
+        let Some((name, addresses)) = known.filter(|_| permitted) else {
+            return Err(CloseReason::TargetUnknown);
+        };
+        let deadline = now + CONNECTING_TIMEOUT;
+        let connecting = Connecting {
+            left: addresses.iter().copied().take(DIAL_ADDRESSES_MAX).collect(),
+            deadline,
+            attempt_ends: deadline,
+            why: CloseReason::TargetUnreachable,
+        };
+        let phase = Phase::Connecting(Box::new(connecting));
+        let name = Arc::clone(name);
+        let mut stream = Stream::new(lane.portal, Role::Outlet, NOWHERE, name, now, phase);
+        stream.lane = Some(ix);
+        stream.n = Some(n);
+        if self.net.slots.room() <= self.reserve() {
+            return Err(CloseReason::Overloaded);
+        }
+        let Ok(key) = self.net.insert(None, Conn::Stream(stream)) else {
+            return Err(CloseReason::Overloaded);
+        };
+        if let Some(lane) = self.lanes.get_mut(ix) {
+            lane.streams += 1;
+            lane.proto
+                .bind(n, crate::protocol::lane::StreamKey(key.slot));
+        }
+        self.counters.streams_open.add(1);
+        self.counters.streams_total.add(1);
+        Ok(key)
+    }
+
+    /// Dials the next address, or gives up.
+    pub(super) fn target_next(&mut self, key: SlotKey) {
+        let now = self.now;
+        loop {
+            let Some(stream) = self.stream_mut(key) else {
+                return;
+            };
+            let Phase::Connecting(connecting) = &mut stream.phase else {
+                return;
+            };
+            let tries = u32::try_from(connecting.left.len())
+                .unwrap_or(u32::MAX)
+                .max(1);
+            let next = connecting
+                .left
+                .pop_front()
+                .filter(|_| connecting.deadline > now);
+            let Some(to) = next else {
+                let why = connecting.why;
+                return self.target_give_up(key, why);
+            };
+            connecting.attempt_ends = now + connecting.deadline.since(now) / tries;
+            let attempt_ends = connecting.attempt_ends;
+            stream.peer = to;
+            match self.net.make_socket(key, to, &SockOpt::default()) {
+                Ok(()) => {
+                    self.net.connect(key, to);
+                    return self.net.set_deadline(key, attempt_ends);
+                }
+                Err(error) => self.target_failed_with(key, reason_of(&error)),
+            }
+        }
+    }
+
+    fn target_give_up(&mut self, key: SlotKey, why: CloseReason) {
+        let Some(stream) = self.stream(key) else {
+            return;
+        };
+        let hint = Event::TargetFailed {
+            portal: stream.portal,
+            target: stream.target.to_string(),
+            why,
+        };
+        let place = stream.place();
+        self.hint(hint);
+        self.stream_stop(key, Close::Reset);
+        if let Some((ix, n)) = place
+            && let Some(lane) = self.lanes.get_mut(ix)
+        {
+            lane.proto.on_connect_failed(n, why);
+            self.lane_react(ix);
+        }
+    }
+
+    /// The target answered.
+    pub(super) fn target_connected(&mut self, key: SlotKey) {
+        let Some(stream) = self.stream_mut(key) else {
+            return;
+        };
+        stream.phase = Phase::Up;
+        self.net.set_deadline(key, Instant::FAR_FUTURE);
+        if let Some((ix, n)) = self.stream(key).and_then(Stream::place)
+            && let Some(lane) = self.lanes.get_mut(ix)
+        {
+            lane.proto.on_connected(n);
+            self.lane_react(ix);
+        }
+        self.stream_pump(key);
+        self.stream_arm(key);
+    }
+
+    /// An address did not answer: the next one, when this socket is closed.
+    pub(super) fn target_failed(&mut self, key: SlotKey, errno: Errno) {
+        let why = match errno {
+            Errno::CONNREFUSED | Errno::CONNRESET => CloseReason::TargetRefused,
+            Errno::TIMEDOUT => CloseReason::TargetTimeout,
+            Errno::MFILE | Errno::NOMEM | Errno::NOBUFS | Errno::ADDRNOTAVAIL => {
+                CloseReason::Overloaded
+            }
+            Errno(_) => CloseReason::TargetUnreachable,
+        };
+        self.target_failed_with(key, why);
+        self.net.terminate(key, Close::Reset);
+    }
+
+    fn target_failed_with(&mut self, key: SlotKey, why: CloseReason) {
+        if let Some(stream) = self.stream_mut(key)
+            && let Phase::Connecting(connecting) = &mut stream.phase
+        {
+            connecting.why = why;
+        }
+    }
+
+    /// The attempt's time is over.
+    pub(super) fn target_due(&mut self, key: SlotKey) {
+        let now = self.now;
+        let Some(stream) = self.stream_mut(key) else {
+            return;
+        };
+        let Phase::Connecting(connecting) = &mut stream.phase else {
+            return;
+        };
+        if connecting.attempt_ends <= now {
+            connecting.why = CloseReason::TargetTimeout;
+            self.net.terminate(key, Close::Reset);
+        } else {
+            let at = connecting.attempt_ends;
+            self.net.set_deadline(key, at);
+        }
+    }
+}
+
+fn reason_of(error: &std::io::Error) -> CloseReason {
+    if error
+        .raw_os_error()
+        .is_some_and(|n| [Errno::MFILE, Errno::NOMEM, Errno::NOBUFS].contains(&Errno(n)))
+    {
+        CloseReason::Overloaded
+    } else {
+        CloseReason::TargetUnreachable
+    }
+}

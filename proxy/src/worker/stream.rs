@@ -1,0 +1,548 @@
+//! The sockets of apps and targets: what an app sends goes to the lane's queue, what the lane
+//! delivers goes to the app.
+//!
+//! ```text
+//! app ──recv──▶ held ──(its turn: sealed into the lane's batch)──▶ lane      `stream.rs`
+//! app ◀─SendNow── slice of the lane's buffer ◀── lane                        `stream_out.rs`
+//!      ◀─Send──── spill (what SendNow did not take)
+//! ```
+//!
+//! # Rules
+//! - At most one receive and one send are in flight. A receive is armed only while nothing is
+//!   held, the peer gave credit and the lane is not full, so a slow peer costs one buffer.
+//! - An app that is not being read is watched for a hang-up.
+//! - FIN of the app becomes END, behind all its data; a reset becomes ABORT at once. The app sees
+//!   FIN only for an END that was delivered in full; everything else is a reset.
+//! - A slot stays until its socket is closed *and* its number is free on the lane, so the lane's
+//!   key for a stream never means another one.
+
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::Worker;
+use super::conn::Conn;
+use super::lane::LaneIx;
+use super::net::{Slot, code};
+use super::outlet::Connecting;
+use super::slab::SlotKey;
+use super::stream_out::{Fin, Tx};
+use crate::engine::{Buf, Class, Close, Engine, Outcome};
+use crate::error::CloseReason;
+use crate::ids::{PortalNo, StreamNo};
+use crate::limits::LANE_PENDING_MAX;
+use crate::protocol::command::{Role, StreamReport};
+use crate::time::Instant;
+
+/// How far a stream's socket is.
+#[derive(Debug)]
+pub(super) enum Phase {
+    /// Inlet: no lane yet.
+    Waiting,
+    /// Inlet: has a lane; its OPEN leaves in the next turn, with the first bytes if they came.
+    Fresh,
+    /// Outlet: the target is being dialed.
+    Connecting(Box<Connecting>),
+    /// Bytes flow.
+    Up,
+    /// The socket is closed or being closed; `clean` after both FINs, with everything delivered.
+    Over { clean: bool },
+}
+
+/// From the app towards the lane.
+#[derive(Debug)]
+pub(super) struct Rx {
+    /// Received and not yet sealed.
+    pub held: Option<(Buf, Range<usize>)>,
+    /// Where the bytes in `held` began when they came.
+    start: usize,
+    /// Inlet, before OPENED: the first bytes, sealed and kept, because a lane that retires may
+    /// refuse the stream before anybody was contacted.
+    first: Option<(Buf, Range<usize>)>,
+    /// The app sent FIN, and the lane was told unless the stream is not open yet.
+    pub ended: bool,
+    /// In the lane's queue.
+    pub queued: bool,
+    /// Waits for the lane to drain.
+    pub paused: bool,
+    /// Class of the next receive: grows when one is filled, shrinks when they stay small.
+    class: Class,
+    /// Small receives in a row.
+    small: u8,
+}
+
+/// One application connection at this end.
+#[derive(Debug)]
+pub(super) struct Stream {
+    pub portal: PortalNo,
+    pub role: Role,
+    /// The lane; `None` before it has one and after it left.
+    pub lane: Option<LaneIx>,
+    /// Its number there, once the lane knows it.
+    pub n: Option<StreamNo>,
+    /// The app's or target's address.
+    pub peer: SocketAddr,
+    /// The target's name.
+    pub target: Arc<str>,
+    pub began: Instant,
+    pub phase: Phase,
+    /// The target is connected.
+    opened: bool,
+    pub rx: Rx,
+    pub tx: Tx,
+    /// Why the worker itself ended it before the lane knew it.
+    pub why: Option<CloseReason>,
+}
+
+/// After so many receives that would have fitted a Small buffer, a Small one is used again.
+const SMALL_IN_A_ROW: u8 = 8;
+
+impl Rx {
+    fn new() -> Self {
+        Rx {
+            held: None,
+            start: 0,
+            first: None,
+            ended: false,
+            queued: false,
+            paused: false,
+            class: Class::Small,
+            small: 0,
+        }
+    }
+
+    /// Chooses the class of the next receive from the size of this one.
+    fn learn(&mut self, len: usize) {
+        if len == self.class.size() {
+            self.class = Class::Medium;
+            self.small = 0;
+        } else if len < Class::Small.size() && self.class != Class::Small {
+            self.small += 1;
+            if self.small == SMALL_IN_A_ROW {
+                self.class = Class::Small;
+                self.small = 0;
+            }
+        }
+    }
+}
+
+impl Stream {
+    pub fn new(
+        portal: PortalNo,
+        role: Role,
+        peer: SocketAddr,
+        target: Arc<str>,
+        now: Instant,
+        phase: Phase,
+    ) -> Self {
+        Stream {
+            portal,
+            role,
+            lane: None,
+            n: None,
+            peer,
+            target,
+            began: now,
+            phase,
+            opened: role == Role::Outlet,
+            rx: Rx::new(),
+            tx: Tx::new(),
+            why: None,
+        }
+    }
+
+    /// Its place on its lane, while it has one.
+    pub fn place(&self) -> Option<(LaneIx, StreamNo)> {
+        self.lane.zip(self.n)
+    }
+}
+
+impl<E: Engine> Worker<E> {
+    pub(super) fn stream(&self, key: SlotKey) -> Option<&Stream> {
+        match &self.net.slots.get(key)?.conn {
+            Conn::Stream(stream) => Some(stream),
+            Conn::Listener(_)
+            | Conn::Stranger(_)
+            | Conn::Link(_)
+            | Conn::Leg(_)
+            | Conn::Lane(_) => None,
+        }
+    }
+
+    pub(super) fn stream_mut(&mut self, key: SlotKey) -> Option<&mut Stream> {
+        match &mut self.net.slots.get_mut(key)?.conn {
+            Conn::Stream(stream) => Some(stream),
+            Conn::Listener(_)
+            | Conn::Stranger(_)
+            | Conn::Link(_)
+            | Conn::Leg(_)
+            | Conn::Lane(_) => None,
+        }
+    }
+
+    /// A completion of an app's or target's socket.
+    pub(super) fn stream_done(&mut self, key: SlotKey, code: u8, what: Outcome) {
+        match (code, what) {
+            (code::RECV, Outcome::Received { buf, at, len, .. }) => {
+                let Some(stream) = self.stream_mut(key) else {
+                    return self.net.free(buf);
+                };
+                stream.rx.learn(len);
+                debug_assert!(
+                    stream.rx.held.is_none(),
+                    "a receive was armed while one was held"
+                );
+                stream.rx.held = Some((buf, at..at + len));
+                stream.rx.start = at;
+                self.stream_queue(key);
+            }
+            (code::RECV, Outcome::Eof { buf }) => {
+                if let Some(buf) = buf {
+                    self.net.free(buf);
+                }
+                self.stream_ended(key);
+            }
+            (code::SEND, Outcome::SentNow { part, moved }) => {
+                self.stream_sent_now(key, &part, moved);
+                self.net.release(part);
+            }
+            (code::SEND, Outcome::Sent { buf }) => {
+                self.net.free(buf);
+                self.stream_sent(key);
+            }
+            (code::READY, Outcome::Ready(_)) => self.stream_hung_up(key),
+            (code::CONNECT, Outcome::Connected) => self.target_connected(key),
+            (code::CONNECT, Outcome::Failed { errno, .. }) => self.target_failed(key, errno),
+            (_, what) => {
+                self.net.reclaim(what);
+                self.stream_app_reset(key);
+            }
+        }
+    }
+
+    /// Puts the stream in line for its lane's batch, if it has something and may send.
+    pub(super) fn stream_queue(&mut self, key: SlotKey) {
+        let Some(stream) = self.stream(key) else {
+            return;
+        };
+        let Some((ix, n)) = stream.place() else {
+            return;
+        };
+        if stream.rx.held.is_none() || stream.rx.queued {
+            return;
+        }
+        let Some(lane) = self.lanes.get_mut(ix) else {
+            return;
+        };
+        if lane.proto.sendable(n) == 0 {
+            return self.net.watch(key);
+        }
+        lane.tx.turn.push_back(key);
+        self.lane_dirty(ix);
+        if let Some(stream) = self.stream_mut(key) {
+            stream.rx.queued = true;
+        }
+    }
+
+    /// Credit came: the stream goes on where it stopped.
+    pub(super) fn stream_credited(&mut self, key: SlotKey) {
+        self.stream_queue(key);
+        self.stream_arm(key);
+    }
+
+    /// Receives from the app, if there is room for what comes.
+    pub(super) fn stream_arm(&mut self, key: SlotKey) {
+        let Some(stream) = self.stream(key) else {
+            return;
+        };
+        let rx = &stream.rx;
+        if rx.first.is_some() {
+            // Nothing more is taken before the target answers: what was sent can be sent again.
+            return self.net.watch(key);
+        }
+        if rx.held.is_some() || rx.ended || rx.paused {
+            return;
+        }
+        match stream.phase {
+            Phase::Fresh | Phase::Up => {}
+            Phase::Waiting | Phase::Connecting(_) | Phase::Over { .. } => return,
+        }
+        let class = rx.class;
+        if let Some((ix, n)) = stream.place() {
+            let Some(lane) = self.lanes.get_mut(ix) else {
+                return;
+            };
+            if lane.proto.sendable(n) == 0 {
+                return self.net.watch(key);
+            }
+            if lane.tx.pending >= LANE_PENDING_MAX {
+                lane.tx.paused.push_back(key);
+                if let Some(stream) = self.stream_mut(key) {
+                    stream.rx.paused = true;
+                }
+                return self.net.watch(key);
+            }
+        }
+        self.net.recv_any(key, class);
+    }
+
+    /// Everything that was held is sealed: the app is read again, or its FIN passed on.
+    pub(super) fn stream_sealed(&mut self, key: SlotKey) {
+        let Some(stream) = self.stream_mut(key) else {
+            return;
+        };
+        let ended = stream.rx.ended;
+        match stream.rx.held.take() {
+            Some((buf, _)) if stream.opened => self.net.free(buf),
+            Some((buf, range)) => stream.rx.first = Some((buf, stream.rx.start..range.end)),
+            None => {}
+        }
+        if ended {
+            self.stream_tell_end(key);
+        } else {
+            self.stream_arm(key);
+        }
+    }
+
+    /// Inlet: the target is connected. The first bytes won't be needed again.
+    pub(super) fn stream_opened(&mut self, key: SlotKey) {
+        let Some(stream) = self.stream_mut(key) else {
+            return;
+        };
+        stream.opened = true;
+        if let Some((buf, _)) = stream.rx.first.take() {
+            self.net.free(buf);
+        }
+        self.stream_arm(key);
+    }
+
+    /// Inlet: the lane was retiring and nobody was contacted: the stream looks for another lane,
+    /// with all it has sent.
+    pub(super) fn stream_retry(&mut self, key: SlotKey) {
+        let Some(stream) = self.stream_mut(key) else {
+            return;
+        };
+        let Some((ix, _)) = stream.place() else {
+            return;
+        };
+        stream.lane = None;
+        stream.n = None;
+        stream.rx.queued = false;
+        let start = stream.rx.start;
+        if let Some(first) = stream.rx.first.take() {
+            stream.rx.held = Some(first);
+        } else if let Some((_, range)) = &mut stream.rx.held {
+            range.start = start;
+        }
+        stream.phase = Phase::Waiting;
+        self.counters.apps_waiting.add(1);
+        if let Some(lane) = self.lanes.get_mut(ix) {
+            lane.streams -= 1;
+        }
+        self.app_place(key);
+    }
+
+    /// The app sent FIN: END follows its data, and from now on it is watched for a hang-up.
+    fn stream_ended(&mut self, key: SlotKey) {
+        let Some(stream) = self.stream_mut(key) else {
+            return;
+        };
+        stream.rx.ended = true;
+        self.net.watch(key);
+        self.stream_tell_end(key);
+    }
+
+    /// Tells the lane of the FIN, once the lane knows the stream and nothing is held.
+    pub(super) fn stream_tell_end(&mut self, key: SlotKey) {
+        let Some(stream) = self.stream(key) else {
+            return;
+        };
+        let Some((ix, n)) = stream.place() else {
+            return;
+        };
+        if stream.rx.held.is_some() {
+            return;
+        }
+        if let Some(lane) = self.lanes.get_mut(ix) {
+            lane.proto.on_app_fin(n);
+            self.lane_react(ix);
+        }
+        self.stream_pump(key);
+    }
+
+    /// The watch fired: a reset, or an end of both directions that the receive reports as well.
+    fn stream_hung_up(&mut self, key: SlotKey) {
+        let Some(stream) = self.stream(key) else {
+            return;
+        };
+        match (stream.tx.fin, stream.rx.ended) {
+            (Fin::Sent, true) => {}
+            (Fin::Sent, false) => self.stream_arm(key),
+            (Fin::No | Fin::Wanted, _) => self.stream_app_reset(key),
+        }
+    }
+
+    /// The app or target reset its connection, or it is unusable.
+    pub(super) fn stream_app_reset(&mut self, key: SlotKey) {
+        let Some(stream) = self.stream(key) else {
+            return;
+        };
+        if matches!(stream.phase, Phase::Over { .. }) {
+            return;
+        }
+        match stream.place() {
+            Some((ix, n)) => {
+                self.stream_stop(key, Close::Reset);
+                if let Some(lane) = self.lanes.get_mut(ix) {
+                    lane.proto.on_app_reset(n, CloseReason::AppReset);
+                    self.lane_react(ix);
+                }
+            }
+            None => self.stream_refuse(key, CloseReason::AppReset),
+        }
+    }
+
+    /// Resets an app that has no number on a lane yet.
+    pub(super) fn stream_refuse(&mut self, key: SlotKey, why: CloseReason) {
+        if let Some(stream) = self.stream_mut(key) {
+            stream.why.get_or_insert(why);
+            stream.lane = None;
+        }
+        self.stream_stop(key, Close::Reset);
+    }
+
+    /// First step of closing the socket. What is held or spilled is dropped: the caller has
+    /// delivered it, or resets.
+    pub(super) fn stream_stop(&mut self, key: SlotKey, how: Close) {
+        let Some(stream) = self.stream_mut(key) else {
+            return;
+        };
+        if matches!(stream.phase, Phase::Waiting) {
+            self.counters.apps_waiting.sub(1);
+        }
+        let Some(stream) = self.stream_mut(key) else {
+            return;
+        };
+        stream.phase = Phase::Over {
+            clean: how == Close::Fin,
+        };
+        stream.tx.forget();
+        for (buf, _) in stream
+            .rx
+            .held
+            .take()
+            .into_iter()
+            .chain(stream.rx.first.take())
+        {
+            self.net.free(buf);
+        }
+        self.net.terminate(key, how);
+    }
+
+    /// The socket is closed: the slot is free once the lane has no use for it.
+    pub(super) fn stream_closed(&mut self, key: SlotKey) {
+        let Some(stream) = self.stream(key) else {
+            return;
+        };
+        if let Phase::Connecting(_) = stream.phase {
+            return self.target_next(key);
+        }
+        if let Some((ix, n)) = stream.place() {
+            if matches!(stream.phase, Phase::Over { clean: true })
+                && stream.role == Role::Outlet
+                && let Some(lane) = self.lanes.get_mut(ix)
+            {
+                lane.proto.on_app_closed(n);
+                self.lane_react(ix);
+            }
+            return;
+        }
+        self.stream_gone(key);
+    }
+
+    /// The lane has freed the number: one reason, one report.
+    pub(super) fn stream_freed(
+        &mut self,
+        key: SlotKey,
+        why: CloseReason,
+        sent: u64,
+        received: u64,
+    ) {
+        let now = self.now;
+        let Some(stream) = self.stream_mut(key) else {
+            debug_assert!(false, "a lane freed a stream that is gone");
+            return;
+        };
+        let Some((ix, n)) = stream.place() else {
+            return;
+        };
+        stream.lane = None;
+        stream.n = None;
+        stream.why = Some(why);
+        let (portal, role) = (stream.portal, stream.role);
+        let target = stream.target.to_string();
+        let duration = now.since(stream.began);
+        if let Some(lane) = self.lanes.get_mut(ix) {
+            lane.streams -= 1;
+            let report = StreamReport {
+                portal,
+                role,
+                peer: lane.permit.peer,
+                bundle: lane.bundle,
+                stream: n.0,
+                target,
+                bytes_sent: sent,
+                bytes_received: received,
+                duration,
+                why,
+            };
+            self.tell(crate::protocol::command::Event::Stream(Box::new(report)));
+        }
+        let over = self
+            .stream(key)
+            .is_some_and(|s| matches!(s.phase, Phase::Over { .. }));
+        if !over && why == CloseReason::Finished {
+            // The peer's END and CLOSED came in one receive: all is delivered, the FIN is not.
+            self.stream_close_in_order(key);
+        } else if !over {
+            // A socket that is still open here has not seen an orderly end.
+            self.stream_stop(key, Close::Reset);
+        } else if self.net.slots.get(key).is_some_and(Slot::is_closed) {
+            self.stream_gone(key);
+        }
+    }
+
+    /// Frees the slot.
+    fn stream_gone(&mut self, key: SlotKey) {
+        if let Some(Conn::Stream(stream)) = self.net.remove(key) {
+            let why = stream.why.unwrap_or(CloseReason::Finished);
+            self.counters.streams_open.sub(1);
+            self.counters.count_end(why);
+            self.inlets_resume();
+        }
+    }
+
+    /// Gets its turn after waiting for a buffer.
+    pub(super) fn stream_resume(&mut self, key: SlotKey) {
+        self.stream_pump(key);
+        self.stream_arm(key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_receive_that_fills_its_buffer_is_followed_by_a_larger_one() {
+        let mut rx = Rx::new();
+        rx.learn(Class::Small.size());
+        assert_eq!(rx.class, Class::Medium);
+        for _ in 1..SMALL_IN_A_ROW {
+            rx.learn(100);
+            assert_eq!(rx.class, Class::Medium);
+        }
+        rx.learn(100);
+        assert_eq!(rx.class, Class::Small);
+    }
+}

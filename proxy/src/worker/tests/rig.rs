@@ -1,0 +1,441 @@
+//! A portal in a simulated world: an inlet's and an outlet's worker, and the relay's between them
+//! or a direct connection. The test plays control: keys are made directly, without handshakes.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use crypto::Id;
+use crypto::record::{ChainSecret, Opener, Sealer};
+use crypto::suite::Suite;
+
+use super::app::App;
+use crate::engine::simulated::{
+    EngineId, Faults, SimCarry, SimEngine, SimListener, SimWaker, Step, World,
+};
+use crate::engine::{Engine, EngineConfig};
+use crate::error::CloseReason;
+use crate::ids::{BundleId, LinkId, PortalNo};
+use crate::mailbox::{ControlEnd, ToWorker, mailbox};
+use crate::protocol::command::{
+    Adopt, Command, Event, Expect, LaneEvent, Permit, Role, StreamReport,
+};
+use crate::protocol::preface::{Kind, Preface};
+use crate::time::{Duration, Instant};
+use crate::worker::counters::Counters;
+use crate::worker::{Worker, WorkerConfig};
+
+pub(super) const INLET: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
+pub(super) const RELAY: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2));
+pub(super) const OUTLET: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 3));
+pub(super) const PORTAL: PortalNo = PortalNo(1);
+pub(super) const TARGET: &str = "echo";
+
+/// One worker and the control that the test plays for it.
+pub(super) struct Node {
+    pub host: IpAddr,
+    pub engine: EngineId,
+    pub worker: Worker<SimEngine>,
+    pub control: ControlEnd<SimCarry, SimWaker>,
+    pub counters: Arc<Counters>,
+    /// Everything it told control.
+    pub events: Vec<Event>,
+    /// Whether control takes events at all.
+    pub listening: bool,
+    pub alive: bool,
+    /// Gets no time, as a process that is stopped.
+    pub rests: bool,
+}
+
+impl Node {
+    pub fn new(world: &World, host: IpAddr, buffers: [u32; 4]) -> Node {
+        let config = EngineConfig {
+            sockets: 4096,
+            buffers,
+        };
+        let engine = world.engine(host, &config).unwrap();
+        let id = engine.id();
+        let (control, end) = mailbox(engine.waker(), Arc::new(|| {}));
+        let counters = Arc::new(Counters::default());
+        let config = WorkerConfig {
+            place: 0,
+            slots: 4096,
+        };
+        let worker = Worker::new(engine, end, &config, Arc::clone(&counters));
+        Node {
+            host,
+            engine: id,
+            worker,
+            control,
+            counters,
+            events: Vec::new(),
+            listening: true,
+            alive: true,
+            rests: false,
+        }
+    }
+
+    pub fn tell(&self, command: Command) {
+        assert!(
+            self.control.send(ToWorker::Command(command)).is_ok(),
+            "the mailbox has room"
+        );
+    }
+
+    pub fn reports(&self) -> Vec<&StreamReport> {
+        self.events
+            .iter()
+            .filter_map(|event| {
+                if let Event::Stream(report) = event {
+                    Some(&**report)
+                } else {
+                    None
+                }
+            })
+            .collect()
+    }
+
+    pub fn has(&self, which: impl Fn(&Event) -> bool) -> bool {
+        self.events.iter().any(which)
+    }
+}
+
+/// Buffers that are enough for everything.
+pub(super) const PLENTY: [u32; 4] = [1024, 256, 64, 0];
+
+/// How inlet and outlet reach each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Via {
+    /// The inlet dials the outlet's public listener.
+    Direct,
+}
+
+impl Via {
+    pub const ALL: [Via; 1] = [Via::Direct];
+}
+
+/// The whole world of a test.
+pub(super) struct Rig {
+    pub world: World,
+    pub inlet: Node,
+    pub outlet: Node,
+    pub relay: Option<Node>,
+    /// Where apps connect.
+    pub door: SocketAddr,
+    pub service: Option<SimListener>,
+    /// What serves a new connection at the service.
+    pub serve: fn(crate::engine::simulated::SimSocket) -> App,
+    pub apps: Vec<App>,
+    pub served: Vec<App>,
+    /// Checked after every step.
+    pub steps: u64,
+    pub permit_ends: Instant,
+    bundles: u8,
+    /// Whether connections become lanes by themselves.
+    pub adopts: bool,
+}
+
+impl Rig {
+    /// A portal with its lane up, on a network with these faults.
+    pub fn up(seed: u64, via: Via, faults: Faults, buffers: [u32; 4]) -> Rig {
+        let mut rig = Rig::new(seed, via, faults, buffers);
+        rig.connect_lane();
+        assert!(
+            rig.until(|rig| rig.is_ready()),
+            "seed {seed}: no lane came up"
+        );
+        rig
+    }
+
+    /// The same, without a lane.
+    pub fn new(seed: u64, via: Via, faults: Faults, buffers: [u32; 4]) -> Rig {
+        let world = World::new(seed);
+        world.set_faults(faults);
+        let inlet = Node::new(&world, INLET, buffers);
+        let outlet = Node::new(&world, OUTLET, buffers);
+        let (carry, door) = world.listen(SocketAddr::new(INLET, 15432)).unwrap();
+        let heard = inlet.control.send(ToWorker::Listen {
+            portal: Some(PORTAL),
+            socket: carry,
+        });
+        assert!(heard.is_ok());
+        let service = world.app_listen(SocketAddr::new(OUTLET, 5432)).unwrap();
+        let to = vec![SocketAddr::new(OUTLET, 5432)];
+        outlet.tell(Command::Targets {
+            portal: PORTAL,
+            targets: vec![(TARGET.into(), to)],
+        });
+        for node in [&inlet, &outlet] {
+            node.tell(Command::AuthorityTime {
+                unix_millis: 1_000_000,
+                at: Instant::ZERO,
+            });
+        }
+        match via {
+            Via::Direct => {
+                let (carry, _) = world.listen(SocketAddr::new(OUTLET, 7348)).unwrap();
+                let heard = outlet.control.send(ToWorker::Listen {
+                    portal: None,
+                    socket: carry,
+                });
+                assert!(heard.is_ok());
+            }
+        }
+        Rig {
+            world,
+            inlet,
+            outlet,
+            relay: None,
+            door,
+            service: Some(service),
+            serve: App::echo,
+            apps: Vec::new(),
+            served: Vec::new(),
+            steps: 0,
+            permit_ends: Instant::FAR_FUTURE,
+            bundles: 0,
+            adopts: true,
+        }
+    }
+
+    /// Begins to connect a lane; the first of a rig has link 2, the next 4 and so on.
+    pub fn connect_lane(&mut self) -> LinkId {
+        self.bundles += 1;
+        let link = LinkId(u64::from(self.bundles) * 2);
+        self.inlet.tell(Command::Dial {
+            link,
+            to: vec![SocketAddr::new(OUTLET, 7348)],
+            hello: Preface::bytes(Kind::RelaySession).to_vec(),
+            expect: Expect::Nothing,
+            deadline: self.world.now() + Duration::from_secs(10),
+        });
+        link
+    }
+
+    pub fn is_ready(&self) -> bool {
+        let ready = |event: &Event| {
+            matches!(
+                event,
+                Event::Lane {
+                    what: LaneEvent::Ready,
+                    ..
+                }
+            )
+        };
+        self.inlet.has(ready)
+    }
+
+    pub fn adopt(&self, role: Role, link: LinkId, bundle: u8, last: Vec<u8>) -> Command {
+        let secret = |of: u8| ChainSecret::from_bytes(&[of.wrapping_add(bundle); 32]);
+        let (send, receive) = match role {
+            Role::Inlet => (100, 200),
+            Role::Outlet => (200, 100),
+        };
+        Command::Adopt(Box::new(Adopt {
+            link,
+            last,
+            role,
+            portal: PORTAL,
+            bundle: BundleId([bundle; 16]),
+            sealer: Sealer::new(Suite::AesGcm, secret(send)),
+            opener: Opener::new(Suite::AesGcm, secret(receive)),
+            permit: Permit {
+                peer: Id([7; 32]),
+                peer_name: "peer".into(),
+                serial: 1,
+                targets: Arc::from([TARGET.to_string()]),
+                policy_version: 1,
+                not_after: self.permit_ends,
+            },
+        }))
+    }
+
+    /// What control does by itself: lanes are adopted as soon as their connections are up.
+    fn play_control(&mut self) {
+        for of in [Role::Inlet, Role::Outlet] {
+            let node = if of == Role::Inlet {
+                &mut self.inlet
+            } else {
+                &mut self.outlet
+            };
+            if !node.listening {
+                continue;
+            }
+            let mut new = Vec::new();
+            node.control.receive(&mut new, 4096);
+            for event in &new {
+                match event {
+                    Event::Connected { link, .. } if of == Role::Inlet && self.adopts => {
+                        let bundle = u8::try_from(link.0 / 2).unwrap();
+                        let adopt = self.adopt(of, *link, bundle, Vec::new());
+                        self.inlet.tell(adopt);
+                    }
+                    Event::Accepted { link, .. } if of == Role::Outlet && self.adopts => {
+                        let adopt = self.adopt(of, *link, self.bundles, Vec::new());
+                        self.outlet.tell(adopt);
+                    }
+                    _ => {}
+                }
+            }
+            let node = if of == Role::Inlet {
+                &mut self.inlet
+            } else {
+                &mut self.outlet
+            };
+            node.events.extend(new);
+        }
+        if let Some(relay) = &mut self.relay {
+            relay.control.receive(&mut relay.events, 4096);
+        }
+    }
+
+    /// One step of the world; false when nothing will ever happen by itself, or not before `limit`.
+    pub fn step(&mut self, limit: Instant) -> bool {
+        self.steps += 1;
+        let Step::Run(engines) = self.world.advance(limit) else {
+            return false;
+        };
+        for engine in engines {
+            let nodes = [
+                Some(&mut self.inlet),
+                Some(&mut self.outlet),
+                self.relay.as_mut(),
+            ];
+            for node in nodes
+                .into_iter()
+                .flatten()
+                .filter(|node| node.engine == engine)
+            {
+                if node.alive && !node.rests {
+                    node.alive = node.worker.one_turn();
+                    node.worker.check();
+                }
+            }
+        }
+        self.play_control();
+        if let Some(service) = &mut self.service {
+            while let Some((sock, _)) = service.accept() {
+                self.served.push((self.serve)(sock));
+            }
+        }
+        self.apps
+            .iter_mut()
+            .chain(&mut self.served)
+            .for_each(App::pump);
+        true
+    }
+
+    /// Runs until that holds; false if it does not within a minute of simulated time.
+    pub fn until(&mut self, holds: impl FnMut(&mut Rig) -> bool) -> bool {
+        self.within(Duration::from_secs(60), holds)
+    }
+
+    /// The same within `span`.
+    pub fn within(&mut self, span: Duration, mut holds: impl FnMut(&mut Rig) -> bool) -> bool {
+        let limit = self.world.now() + span;
+        loop {
+            if holds(self) {
+                return true;
+            }
+            self.apps
+                .iter_mut()
+                .chain(&mut self.served)
+                .for_each(App::pump);
+            if !self.step(limit) {
+                return holds(self);
+            }
+        }
+    }
+
+    /// Lets the world run for so long.
+    pub fn pass(&mut self, span: Duration) {
+        self.world.alarm(self.world.now() + span);
+        let _ = self.within(span, |_| false);
+    }
+
+    /// A new app that says this.
+    pub fn app(&mut self, says: &[u8]) -> usize {
+        let mut app = App::new(self.world.app_connect(INLET, self.door));
+        app.say(says);
+        self.apps.push(app);
+        self.apps.len() - 1
+    }
+
+    /// The newest lane's link at that end.
+    pub fn link_of(&self, end: IpAddr) -> LinkId {
+        let node = if end == INLET { &self.inlet } else { &self.outlet };
+        let found = node.events.iter().rev().find_map(|event| match event {
+            Event::Lane { link, what: LaneEvent::Ready } => Some(*link),
+            _ => None,
+        });
+        found.unwrap()
+    }
+
+    /// Resets the tunnel's connections.
+    pub fn cut_tunnel(&self) {
+        self.world.reset_between(INLET, OUTLET);
+    }
+
+    /// Every stream has ended at both ends.
+    pub fn is_idle(&self) -> bool {
+        [&self.inlet, &self.outlet]
+            .iter()
+            .all(|node| node.counters.streams_open.get() == 0)
+    }
+
+    /// Stops everything and asserts that nothing is left.
+    pub fn close(mut self) {
+        let seed = self.world.seed();
+        self.apps.clear();
+        self.served.clear();
+        self.service = None;
+        for node in [Some(&self.inlet), Some(&self.outlet), self.relay.as_ref()]
+            .into_iter()
+            .flatten()
+        {
+            node.tell(Command::Stop);
+        }
+        let stopped = |rig: &mut Rig| {
+            !rig.inlet.alive
+                && !rig.outlet.alive
+                && rig.relay.as_ref().is_none_or(|relay| !relay.alive)
+        };
+        assert!(self.until(stopped), "seed {seed}: a worker did not stop");
+        for node in [Some(&self.inlet), Some(&self.outlet), self.relay.as_ref()]
+            .into_iter()
+            .flatten()
+        {
+            assert_eq!(node.worker.buffers_out(), 0, "seed {seed}: buffers are out");
+            assert_eq!(
+                node.worker.slots_in_use(),
+                0,
+                "seed {seed}: slots are in use"
+            );
+            assert_eq!(node.counters.streams_open.get(), 0, "seed {seed}");
+            assert_eq!(node.counters.lanes_open.get(), 0, "seed {seed}");
+        }
+        assert_eq!(self.world.violations(), Vec::<String>::new(), "seed {seed}");
+        assert_eq!(
+            self.world.census().sockets,
+            0,
+            "seed {seed}: sockets are open"
+        );
+    }
+
+    /// How many streams ended for this reason at the inlet.
+    pub fn ended(&self, why: CloseReason) -> u64 {
+        self.inlet.counters.ended(why)
+    }
+}
+
+/// Bytes that repeat after a long while only.
+pub(super) fn noise(len: usize, seed: u64) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    (0..len)
+        .map(|_| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state.to_le_bytes()[3]
+        })
+        .collect()
+}
