@@ -118,6 +118,10 @@ pub const LANES_MAX: usize = 256;
 pub const CONTROL_PAYLOAD_MAX: usize = FRAME_MAX;
 /// A sending key of a lane is used this long.
 pub const KEY_AGE_MAX: Duration = Duration::from_secs(600);
+/// A lane with streams on it that has brought no record for so long is pinged.
+pub const LANE_QUIET: Duration = Duration::from_secs(15);
+/// It is lost when nothing comes within this after the PING: longer than a process is stopped for.
+pub const LANE_SILENT: Duration = Duration::from_secs(15);
 /// Apps of one inlet that wait for a lane; the next ones wait in the backlog.
 pub const APPS_WAITING_MAX: usize = 1024;
 /// Slots that streams and strangers leave free, for links, lanes and listeners.

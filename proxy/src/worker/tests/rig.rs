@@ -44,8 +44,6 @@ pub(super) struct Node {
     /// Whether control takes events at all.
     pub listening: bool,
     pub alive: bool,
-    /// Gets no time, as a process that is stopped.
-    pub rests: bool,
 }
 
 impl Node {
@@ -72,7 +70,6 @@ impl Node {
             events: Vec::new(),
             listening: true,
             alive: true,
-            rests: false,
         }
     }
 
@@ -380,7 +377,7 @@ impl Rig {
                 .flatten()
                 .filter(|node| node.engine == engine)
             {
-                if node.alive && !node.rests {
+                if node.alive {
                     node.alive = node.worker.one_turn();
                     node.worker.check();
                 }
@@ -392,11 +389,13 @@ impl Rig {
                 self.served.push((self.serve)(sock));
             }
         }
-        self.apps
-            .iter_mut()
-            .chain(&mut self.served)
-            .for_each(App::pump);
+        self.pump_apps();
         true
+    }
+
+    /// Lets every app and service do what it can; whether that was anything.
+    fn pump_apps(&mut self) -> bool {
+        self.apps.iter_mut().chain(&mut self.served).fold(false, |any, app| app.pump() | any)
     }
 
     /// Runs until that holds; false if it does not within a minute of simulated time.
@@ -411,11 +410,8 @@ impl Rig {
             if holds(self) {
                 return true;
             }
-            self.apps
-                .iter_mut()
-                .chain(&mut self.served)
-                .for_each(App::pump);
-            if !self.step(limit) {
+            let apps = self.pump_apps();
+            if !self.step(limit) && !apps {
                 return holds(self);
             }
         }
