@@ -331,21 +331,18 @@ impl<C: Core> Driver<C> {
         let ready = status.ready() && !self.is_stopping();
         let before = self.progress.send_replace(Progress { ready, enrolled });
         if ready != before.ready && !self.is_stopping() {
-            log::emit(&LogRecord::new(
-                Level::Info,
-                if ready { "ready" } else { "not ready" },
-            ));
+            log::emit(&match (ready, report::why_not(&status)) {
+                (true, _) => LogRecord::new(Level::Info, "ready"),
+                (false, None) => LogRecord::new(Level::Info, "not ready"),
+                (false, Some(why)) => LogRecord::new(Level::Info, "not ready").with("why", why),
+            });
         }
         if let MembershipStatus::NotEnrolled { code, why } = status.membership
             && self.parts.exit_if_not_enrolled
             && self.failed.is_none()
         {
-            self.failed = Some(Failure::new(
-                code,
-                Exit::Denied,
-                "this node is not a member",
-                why,
-            ));
+            let what = "this node is not a member";
+            self.failed = Some(Failure::of_core(code, Exit::Denied, what, &why));
             self.close();
         }
     }

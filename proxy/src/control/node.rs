@@ -8,6 +8,7 @@ use crypto::names::{HostPort, Name, RelayAddress};
 use crypto::suite::local_mask;
 use crypto::ticket::Ticket;
 
+use super::admin::show;
 use super::failure::{Exit, Failure, codes};
 use super::files::{DirKind, Home, StateDir, corrupt};
 use super::keys::{self, IDENTITY_FILE};
@@ -15,7 +16,9 @@ use super::process::{Launch, Running};
 use super::ticket_file::{TicketFile, TicketSource};
 use super::worker_thread::{EngineDecision, Listener};
 use super::{clock, driver, log};
+use crate::error::Problem;
 use crate::ids::PortalNo;
+use crate::protocol::command::Role;
 use crate::protocol::core::{
     InletConfig, Level, LogRecord, MemberConfig, MemberCore, Membership, OutletConfig, RelayConfig,
     ServerConfig, ServerCore, TargetConfig,
@@ -102,11 +105,13 @@ impl Node {
         }
         if ticket.is_none() && membership.is_none() && plan.exit_if_not_enrolled {
             let what = "this node is not a member";
-            return Err(
-                Failure::new(codes::NO_TICKET, Exit::Denied, what, "it has no ticket").fix(
-                    "adit ticket create …, on the administrator's machine; then --ticket FILE",
-                ),
-            );
+            return Err(Failure::new(
+                Problem::NoTicket.code(),
+                Exit::Denied,
+                what,
+                "it has no ticket",
+            )
+            .fix("adit ticket create …, on the administrator's machine; then --ticket FILE"));
         }
         Ok(Node {
             plan,
@@ -145,6 +150,7 @@ impl Node {
         let mut inlets = Vec::new();
         for (place, inlet) in (0..).zip(plan.inlets) {
             let portal = PortalNo(place);
+            warn_without_rules(Role::Inlet, &inlet.via, &inlet.allow);
             listeners.push(Listener::bind(Some(portal), inlet.from)?);
             inlets.push(InletConfig {
                 portal,
@@ -156,6 +162,7 @@ impl Node {
         let first_outlet = u16::try_from(inlets.len()).unwrap_or(u16::MAX);
         let mut outlets = Vec::new();
         for (place, outlet) in (first_outlet..).zip(plan.outlets) {
+            warn_without_rules(Role::Outlet, &outlet.at, &outlet.allow);
             outlets.push(OutletConfig {
                 portal: PortalNo(place),
                 targets: vec![TargetConfig {
@@ -249,6 +256,15 @@ impl Node {
     }
 }
 
+/// No rule allows nobody: better said at the start than found out by a denial.
+fn warn_without_rules(role: Role, address: &RelayAddress, allow: &Policy) {
+    if allow.rules().is_empty() {
+        let what = "no rule is set, so nobody is allowed";
+        let record = LogRecord::new(Level::Warn, what).with("portal", show::role(role));
+        log::emit(&record.with("address", address).with("mend", "--allow RULE"));
+    }
+}
+
 /// The target's name in OPEN: the relay address's. Every relay address but a reserved one is a
 /// name.
 fn target_name(at: &RelayAddress) -> Result<Name, Failure> {
@@ -318,8 +334,11 @@ fn which_project(
                 "{} does not hold it, and there is no ticket",
                 plan.home.path().display()
             );
-            Err(Failure::new(codes::NO_TICKET, Exit::Denied, what, why)
-                .fix("adit ticket create …, on the administrator's machine; then --ticket FILE"))
+            Err(
+                Failure::new(Problem::NoTicket.code(), Exit::Denied, what, why).fix(
+                    "adit ticket create …, on the administrator's machine; then --ticket FILE",
+                ),
+            )
         }
         (several, _) => {
             let names: Vec<&str> = several.iter().map(Name::as_str).collect();

@@ -24,7 +24,9 @@ impl<E: Engine> Worker<E> {
                     let lane = self.lanes.get(*ix).expect("a lane's slot has a lane");
                     assert_eq!(lane.key, key, "a lane has one slot");
                     lane.proto.check();
-                    lane.tx.check();
+                    if lane.end.is_none() {
+                        lane.tx.check();
+                    }
                     count.lanes += 1;
                 }
                 Conn::Stream(stream) => {

@@ -502,10 +502,9 @@ impl<E: Engine> Worker<E> {
             .stream(key)
             .is_some_and(|s| matches!(s.phase, Phase::Over { .. }));
         if !over && why == CloseReason::Finished {
-            // The peer's END and CLOSED came in one receive: all is delivered, the FIN is not.
-            self.stream_close_in_order(key);
+            // CLOSED came with the last bytes: the app's FIN is still owed.
+            self.touched.push(key);
         } else if !over {
-            // A socket that is still open here has not seen an orderly end.
             self.stream_stop(key, Close::Reset);
         } else if self.net.slots.get(key).is_some_and(Slot::is_closed) {
             self.stream_gone(key);

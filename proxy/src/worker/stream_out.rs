@@ -179,28 +179,9 @@ impl<E: Engine> Worker<E> {
         let Some(stream) = self.stream(key) else {
             return;
         };
-        if stream.tx.fin == Fin::Sent && stream.rx.ended && stream.place().is_some() {
+        if stream.tx.fin == Fin::Sent && stream.rx.ended {
             self.stream_stop(key, Close::Fin);
         }
-    }
-
-    /// The stream is over at both ends and everything is delivered: FIN, if it has not been sent,
-    /// and close.
-    pub(super) fn stream_close_in_order(&mut self, key: SlotKey) {
-        let Some(stream) = self.stream_mut(key) else {
-            return;
-        };
-        debug_assert!(
-            stream.tx.spill.is_empty(),
-            "CLOSED counts what is delivered"
-        );
-        let unsent = std::mem::replace(&mut stream.tx.fin, Fin::Sent) != Fin::Sent;
-        let how = if unsent && !self.net.finish(key) {
-            Close::Reset
-        } else {
-            Close::Fin
-        };
-        self.stream_stop(key, how);
     }
 
     fn stream_send_spill(&mut self, key: SlotKey) {

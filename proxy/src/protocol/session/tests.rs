@@ -114,7 +114,7 @@ fn a_relay_that_answers_enrollment_itself_gets_no_message_3() {
     let Err(SessionError::Denied(denial)) = result else {
         unreachable!("believed");
     };
-    assert_eq!(denial.code(), 2110, "another identity than the project's");
+    assert_eq!(denial.code(), 3210, "another identity than the project's");
     assert_eq!(asked, 1, "it was judged, and no frame 3 exists");
 }
 
@@ -229,16 +229,19 @@ fn a_hello_of_other_versions_or_suites_is_refused() {
 
 #[test]
 fn a_message_of_the_other_kind_is_a_violation() {
-    let (mut node, _) = World::new(8).open();
-    let (_, mut other) = World::new(8).open();
-    // Same seed, same keys: but sealed by a session of the same kind only, so forge the kind.
-    let envelope = Envelope {
-        request: RequestNo(1),
-        message: Message::GoingAway,
-    };
-    assert!(!envelope.message.belongs_to(Kind::Authority));
-    let frame = node.seal(RequestNo(1), Message::Renew).unwrap();
-    assert!(other.open(&frame).is_ok());
+    let chain = |byte| crypto::record::ChainSecret::from_bytes(&[byte; 32]);
+    let suite = crypto::suite::Suite::ChaChaPoly;
+    let mut relay = Sealed::new(Kind::Relay, suite, chain(1), chain(2));
+    let mut authority = Sealed::new(Kind::Authority, suite, chain(2), chain(1));
+    let frame = relay.seal(RequestNo(1), Message::Ping).unwrap();
+    assert!(authority.open(&frame).is_ok(), "both kinds ping");
+    let frame = relay.seal(RequestNo(2), Message::GoingAway).unwrap();
+    assert!(matches!(
+        authority.open(&frame),
+        Err(SessionError::Violation)
+    ));
+    let frame = authority.seal(RequestNo(3), Message::Renew).unwrap();
+    assert!(matches!(relay.open(&frame), Err(SessionError::Violation)));
 }
 
 #[test]
