@@ -184,7 +184,10 @@ impl Rig {
         let relay = (via == Via::Relay).then(|| Node::new(&world, RELAY, buffers));
         let public = relay.as_ref().unwrap_or(&outlet);
         let (socket, _) = world.listen(SocketAddr::new(public.host, 7348)).unwrap();
-        let heard = public.control.send(ToWorker::Listen { portal: None, socket });
+        let heard = public.control.send(ToWorker::Listen {
+            portal: None,
+            socket,
+        });
         assert!(heard.is_ok());
         if let Some(relay) = &relay {
             for role in [Role::Inlet, Role::Outlet] {
@@ -193,7 +196,11 @@ impl Rig {
                     session,
                     key,
                     member: Id([session.0[0]; 32]),
-                    serve: if role == Role::Outlet { vec![ADDRESS] } else { vec![] },
+                    serve: if role == Role::Outlet {
+                        vec![ADDRESS]
+                    } else {
+                        vec![]
+                    },
                     connect: ConnectSet::All,
                     not_after: Instant::FAR_FUTURE,
                 })));
@@ -231,23 +238,41 @@ impl Rig {
     }
 
     fn dial(&self, role: Role, link: LinkId, to: IpAddr, hello: Vec<u8>, expect: Expect) {
-        let node = if role == Role::Inlet { &self.inlet } else { &self.outlet };
+        let node = if role == Role::Inlet {
+            &self.inlet
+        } else {
+            &self.outlet
+        };
         let to = vec![SocketAddr::new(to, 7348)];
         let deadline = self.world.now() + Duration::from_secs(10);
-        node.tell(Command::Dial { link, to, hello, expect, deadline });
+        node.tell(Command::Dial {
+            link,
+            to,
+            hello,
+            expect,
+            deadline,
+        });
     }
 
     /// Dials the relay with a leg of that end.
     pub fn dial_leg(&self, role: Role, link: LinkId) {
         let (session, key) = session(role);
-        let request = Request { role, suites: SuiteMask(1), address: ADDRESS };
+        let request = Request {
+            role,
+            suites: SuiteMask(1),
+            address: ADDRESS,
+        };
         let hello = leg::preface(&key, session, link.0, &request).to_vec();
         self.dial(role, link, RELAY, hello, Expect::Exact(48));
     }
 
     /// What the relay answered to a leg.
     pub fn answer_to(&self, role: Role, link: LinkId) -> Option<Answer> {
-        let node = if role == Role::Inlet { &self.inlet } else { &self.outlet };
+        let node = if role == Role::Inlet {
+            &self.inlet
+        } else {
+            &self.outlet
+        };
         let (_, key) = session(role);
         node.events.iter().find_map(|event| match event {
             Event::Frame { link: of, bytes } if *of == link => {
@@ -330,32 +355,41 @@ impl Rig {
         let relayed = self.relay.is_some();
         match (of, event) {
             (Role::Inlet, Event::Connected { link, .. }) if !relayed => {
-                self.inlet.tell(self.adopt(of, *link, bundle_of(*link), Vec::new()));
+                self.inlet
+                    .tell(self.adopt(of, *link, bundle_of(*link), Vec::new()));
             }
             (Role::Outlet, Event::Accepted { link, .. }) => {
-                self.outlet.tell(self.adopt(of, *link, self.bundles, Vec::new()));
+                self.outlet
+                    .tell(self.adopt(of, *link, self.bundles, Vec::new()));
             }
-            (Role::Inlet, Event::Frame { link, .. })
-                if self.answer_is_paired(of, *link, event) =>
-            {
+            (Role::Inlet, Event::Frame { link, .. }) if self.answer_is_paired(of, *link, event) => {
                 let last = MESSAGE_3.to_vec();
-                self.inlet.tell(self.adopt(of, *link, bundle_of(*link), last));
+                self.inlet
+                    .tell(self.adopt(of, *link, bundle_of(*link), last));
             }
             (Role::Outlet, Event::Frame { link, bytes }) if bytes == MESSAGE_3 => {
-                self.outlet.tell(self.adopt(of, *link, bundle_of(*link), Vec::new()));
+                self.outlet
+                    .tell(self.adopt(of, *link, bundle_of(*link), Vec::new()));
             }
             (Role::Outlet, Event::Frame { link, .. })
                 if self.answer_is_paired(of, *link, event) =>
             {
                 let then = Expect::Frame;
-                self.outlet.tell(Command::Send { link: *link, bytes: vec![], framed: true, then });
+                self.outlet.tell(Command::Send {
+                    link: *link,
+                    bytes: vec![],
+                    framed: true,
+                    then,
+                });
             }
             _ => {}
         }
     }
 
     fn answer_is_paired(&self, of: Role, link: LinkId, event: &Event) -> bool {
-        let Event::Frame { bytes, .. } = event else { return false };
+        let Event::Frame { bytes, .. } = event else {
+            return false;
+        };
         let answer = leg::read_answer(&session(of).1, link.0, bytes);
         matches!(answer, Ok(Answer::Paired { .. }))
     }
