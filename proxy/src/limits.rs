@@ -209,9 +209,9 @@ pub const STORE_PAGE_MAX: usize = 1000;
 /// Requests to the store that a core has under way; beyond it the answer is "busy".
 pub const STORE_REQUESTS_MAX: usize = 1024;
 /// Connections that have not shown who they are, in total …
-pub const STRANGERS_MAX: usize = 256;
+pub const GUESTS_MAX: usize = 256;
 /// … and from one source prefix (/24 of IPv4, /48 of IPv6).
-pub const STRANGERS_PER_PREFIX_MAX: usize = 32;
+pub const GUESTS_PER_PREFIX_MAX: usize = 32;
 /// An identity that has an authority session must show to be a member by then.
 pub const GUEST_TIME: Duration = Duration::from_secs(10);
 /// Sessions of one kind that a server keeps.
@@ -234,7 +234,6 @@ pub const RULE_TERMS_MAX: usize = 33;
 pub const RULES_MAX: usize = 64;
 /// Longest text of a refusal or of an error from outside that is kept or logged.
 pub const REASON_TEXT_MAX: usize = 256;
-
 
 // ---- control: drivers -----------------------------------------------------------------------
 
@@ -334,6 +333,20 @@ pub const TUNNEL_KEEPALIVE_PROBE: (Duration, u32) = (Duration::from_secs(5), 3);
 pub const SLEEP_MAX: Duration = Duration::from_secs(3600);
 /// Readiness events read by one epoll_wait.
 pub const EPOLL_EVENTS: usize = 512;
+/// io_uring: submissions that fit between two entries of the kernel; more enter it once more.
+pub const URING_SQ: u32 = 1024;
+/// io_uring: completions that fit before the kernel keeps them in a list of its own (which loses
+/// none either): two per socket, within these.
+pub const URING_CQ_MIN: u32 = 2048;
+/// See [`URING_CQ_MIN`].
+pub const URING_CQ_MAX: u32 = 16 * 1024;
+/// io_uring: most provided buffers of one group; the fewest that are worth one are 64 in the long
+/// run (8 cost 9 %), but small pools get by with less.
+pub const URING_GROUP_MAX: u32 = 256;
+/// See [`URING_GROUP_MAX`].
+pub const URING_GROUP_MIN: u32 = 8;
+/// io_uring: how often the end of an engine waits a millisecond for the kernel to let go of its
+/// buffers; after that their memory is kept for ever.
+pub const URING_DRAIN_TURNS: u32 = 1000;
 /// Simulation: an engine that takes so many turns at one instant of the clock spins.
 pub const SIM_TURNS_MAX: u32 = 100_000;
-

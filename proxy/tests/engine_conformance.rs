@@ -18,6 +18,7 @@ use conformance::{connections, ending, receiving, sending, turns};
 macro_rules! suite {
     ($($module:ident :: $behaviour:ident),* $(,)?) => {
         suite!(@ epoll EpollHarness $($module::$behaviour)*);
+        suite!(@ uring UringHarness $($module::$behaviour)*);
         suite!(@ simulated SimHarness $($module::$behaviour)*);
         suite!(@ simulated_rough RoughSimHarness $($module::$behaviour)*);
     };

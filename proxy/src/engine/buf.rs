@@ -120,11 +120,6 @@ impl Buf {
         self.class
     }
 
-    /// Its number within its class.
-    pub(super) fn index(&self) -> u32 {
-        self.index
-    }
-
     /// Where it starts, for the kernel: it may write there while the engine holds this `Buf`.
     pub(super) fn start(&self) -> NonNull<u8> {
         self.start
@@ -308,11 +303,6 @@ impl Pool {
         }
     }
 
-    /// How many of the class `alloc` could give out now.
-    pub(super) fn available(&self, class: Class) -> usize {
-        self.mapping.classes[class.index()].free.borrow().len()
-    }
-
     /// How many of the class there are.
     pub(super) fn made(&self, class: Class) -> u32 {
         self.mapping.classes[class.index()].made
@@ -466,11 +456,11 @@ mod tests {
         let mut pool = pool();
         let mut buf = pool.alloc(Class::Large).unwrap();
         buf.fill(9);
-        let index = buf.index();
+        let start = buf.start();
         pool.free(buf);
         pool.trim();
         let mut buf = pool.alloc(Class::Large).unwrap();
-        assert_eq!(buf.index(), index);
+        assert_eq!(buf.start(), start);
         assert!(buf.iter().all(|&b| b == 0));
         buf.fill(1);
         pool.free(buf);

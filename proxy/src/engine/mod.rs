@@ -42,11 +42,13 @@ mod config;
 mod epoll;
 mod leak;
 mod op;
+mod open;
 mod os;
 #[cfg(feature = "sim")]
 pub mod simulated;
 mod slots;
 mod table;
+mod uring;
 mod wake;
 
 pub use buf::{Buf, Class, ClassStats, PoolStats};
@@ -56,7 +58,9 @@ pub use config::{
 pub use epoll::Epoll;
 pub use leak::{leaks, tear_down};
 pub use op::{Done, DoneList, Errno, Interest, Op, Outcome, Part, Sock, SockRef, Token};
+pub use open::{Choice, UnknownEngine, decide};
 pub use os::listener;
+pub use uring::Uring;
 pub use wake::EventWaker;
 
 /// A proactor. See the module's contract.

@@ -29,7 +29,7 @@ use crate::time::{Duration, Instant};
 
 /// The worker's name for a leg's socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct LegHandle(pub u32);
+pub struct LegHandle(pub u64);
 
 /// What becomes of a leg.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

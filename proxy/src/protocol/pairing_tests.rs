@@ -25,7 +25,7 @@ fn info(member: u8, role: Role) -> LegInfo {
 #[derive(Default)]
 struct Relay {
     pairing: Pairing,
-    next: u32,
+    next: u64,
 }
 
 impl Relay {

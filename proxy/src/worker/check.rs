@@ -44,6 +44,7 @@ impl<E: Engine> Worker<E> {
                 }
             }
         }
+        self.check_relay();
         let placed: usize = self.lanes.iter().map(|(_, lane)| lane.streams).sum();
         assert_eq!(
             count.placed, placed,

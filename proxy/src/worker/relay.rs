@@ -20,8 +20,11 @@ use super::relay_flow::Flow;
 use super::slab::SlotKey;
 use crate::engine::{Class, Close, Engine, Outcome};
 use crate::error::CloseReason;
-use crate::limits::{LEG_ANSWER, LINK_LINGER};
-use crate::protocol::command::Event;
+use crate::ids::SessionId;
+use crate::limits::{LEG_ANSWER, LEG_PREFACE, LINK_LINGER};
+use crate::protocol::command::{Event, LegEntry};
+use crate::protocol::leg::{Answer, LegInfo, LegTable};
+use crate::protocol::pairing::{LegHandle, Pairing, Verdict, Want};
 use crate::time::Instant;
 
 /// How far a leg is.
@@ -43,18 +46,45 @@ pub(super) struct Leg {
     pub state: State,
     /// From this leg to its counterpart.
     pub flow: Flow,
-    /// The sealed answer, until it is handed to the engine.
+    /// The sealed answer, until it is handed to the engine. Nothing is sent to the leg before it.
     pub answer: Option<[u8; LEG_ANSWER]>,
+    /// What its preface said; `None` if that was refused.
+    info: Option<LegInfo>,
 }
 
 /// The relay's tables.
-#[derive(Debug, Default)]
-pub(super) struct Relay {}
-impl Relay {
-    pub fn next_deadline(&self) -> Instant {
-        Instant::FAR_FUTURE
+#[derive(Debug)]
+pub(super) struct Relay {
+    table: LegTable,
+    pairing: Pairing,
+    /// `table.next_deadline()`, which costs a walk, as of the table's last change.
+    sweep_at: Instant,
+}
+
+impl Default for Relay {
+    fn default() -> Self {
+        Relay {
+            table: LegTable::default(),
+            pairing: Pairing::default(),
+            sweep_at: Instant::FAR_FUTURE,
+        }
     }
 }
+
+impl Relay {
+    pub fn next_deadline(&self) -> Instant {
+        self.sweep_at.min(self.pairing.next_deadline())
+    }
+}
+
+fn handle_of(key: SlotKey) -> LegHandle {
+    LegHandle(key.pack())
+}
+
+fn key_of(handle: LegHandle) -> SlotKey {
+    SlotKey::unpack(handle.0)
+}
+
 impl<E: Engine> Worker<E> {
     pub(super) fn leg_mut(&mut self, key: SlotKey) -> Option<&mut Leg> {
         match &mut self.net.slots.get_mut(key)?.conn {
@@ -66,15 +96,318 @@ impl<E: Engine> Worker<E> {
             | Conn::Stream(_) => None,
         }
     }
-    pub(super) fn leg_key(&mut self, _: crate::protocol::command::LegEntry) {}
-    pub(super) fn leg_key_gone(&mut self, _: crate::ids::SessionId) {}
-    pub(super) fn leg_arrived(&mut self, _: SlotKey, _: SocketAddr, _: &[u8], _: Vec<u8>) {}
-    pub(super) fn leg_done(&mut self, _: SlotKey, _: u8, _: Outcome) {}
-    pub(super) fn leg_closed(&mut self, _: SlotKey) {}
-    pub(super) fn leg_due(&mut self, _: SlotKey) {}
-    pub(super) fn leg_resume(&mut self, _: SlotKey) {}
-    pub(super) fn leg_stop(&mut self, _: SlotKey, _: Close) {}
-    pub(super) fn relay_due(&mut self) {}
-    pub(super) fn legs_leave(&mut self) {}
-    pub(super) fn check_leg(&self, _: SlotKey, _: &Leg, _: &mut super::check::Count) {}
+
+    /// `Command::LegKey`.
+    pub(super) fn leg_key(&mut self, entry: LegEntry) {
+        self.relay.table.publish(entry);
+        self.relay.sweep_at = self.relay.table.next_deadline();
+    }
+
+    /// `Command::LegKeyGone`.
+    pub(super) fn leg_key_gone(&mut self, session: SessionId) {
+        self.relay.table.end_session(self.now, session);
+        self.relay.sweep_at = self.relay.table.next_deadline();
+    }
+
+    /// A stranger sent a whole leg preface; `first` came behind it.
+    pub(super) fn leg_arrived(
+        &mut self,
+        key: SlotKey,
+        peer: SocketAddr,
+        preface: &[u8],
+        first: Vec<u8>,
+    ) {
+        let Some(slot) = self.net.slots.get_mut(key) else {
+            return;
+        };
+        slot.conn = Conn::Leg(Box::new(Leg {
+            state: State::Closing,
+            flow: Flow::new(first),
+            answer: None,
+            info: None,
+        }));
+        let checked = match preface.first_chunk::<LEG_PREFACE>() {
+            Some(preface) => self
+                .relay
+                .table
+                .check(self.now, preface)
+                .map_err(|why| why.reason()),
+            None => Err(CloseReason::Malformed),
+        };
+        let info = match checked {
+            Ok(info) => info,
+            Err(why) => {
+                self.counters.legs_refused.add(1);
+                self.hint(Event::LegRefused {
+                    member: None,
+                    peer,
+                    why,
+                });
+                return self.net.terminate(key, Close::Reset);
+            }
+        };
+        let is_served = self.relay.table.is_served(&info.request.address);
+        let verdict = self
+            .relay
+            .pairing
+            .on_leg(self.now, handle_of(key), &info, is_served);
+        self.counters.legs_waiting.add(1);
+        if let Some(leg) = self.leg_mut(key) {
+            leg.state = State::Waiting;
+            leg.info = Some(info);
+        }
+        match verdict {
+            Verdict::Wait => self.net.recv_any(key, Class::Small),
+            Verdict::Pair(other) => self.leg_pair(key, key_of(other)),
+            Verdict::Refuse(answer) => {
+                if let Some(why) = answer.reason() {
+                    self.hint(Event::LegRefused {
+                        member: Some(info.member),
+                        peer,
+                        why,
+                    });
+                }
+                self.leg_refuse(key, answer);
+            }
+        }
+        self.legs_want();
+    }
+
+    /// Joins two waiting legs: each gets its answer, then bytes flow.
+    fn leg_pair(&mut self, one: SlotKey, two: SlotKey) {
+        let suites = |leg: &mut Leg| leg.info.map(|info| info.request.suites);
+        let masks = self
+            .leg_mut(one)
+            .and_then(suites)
+            .zip(self.leg_mut(two).and_then(suites));
+        let Some((of_one, of_two)) = masks else {
+            return;
+        };
+        for (key, to, suites) in [(one, two, of_two), (two, one, of_one)] {
+            self.leg_seal(key, Answer::Paired { suites });
+            if let Some(leg) = self.leg_mut(key) {
+                leg.state = State::Paired(to);
+            }
+        }
+        self.counters.legs_waiting.sub(2);
+        self.counters.legs_paired.add(2);
+        self.counters.pairs_total.add(1);
+        for key in [one, two] {
+            self.leg_put_answer(key);
+        }
+        for key in [one, two] {
+            self.flow_start(key);
+        }
+    }
+
+    /// Answers a waiting leg with a refusal, then FIN.
+    fn leg_refuse(&mut self, key: SlotKey, answer: Answer) {
+        self.leg_seal(key, answer);
+        let Some(leg) = self.leg_mut(key) else { return };
+        leg.state = State::Refused;
+        self.counters.legs_waiting.sub(1);
+        self.counters.legs_refused.add(1);
+        self.net.set_deadline(key, self.now + LINK_LINGER);
+        self.leg_put_answer(key);
+    }
+
+    /// A session that is forgotten can't be answered: its legs are about to be swept.
+    fn leg_seal(&mut self, key: SlotKey, answer: Answer) {
+        let Some(info) = self.leg_mut(key).and_then(|leg| leg.info) else {
+            return;
+        };
+        let sealed = self.relay.table.answer(&info, answer);
+        if let Some(leg) = self.leg_mut(key) {
+            leg.answer = sealed;
+        }
+    }
+
+    /// Hands the sealed answer to the engine, once there is a buffer for it.
+    fn leg_put_answer(&mut self, key: SlotKey) {
+        if self.leg_mut(key).is_none_or(|leg| leg.answer.is_none()) {
+            return;
+        }
+        let Some(mut buf) = self.net.engine.alloc(Class::Small) else {
+            self.counters.starved.add(1);
+            return self.net.starve(key);
+        };
+        match self.leg_mut(key).and_then(|leg| leg.answer.take()) {
+            Some(answer) => {
+                buf[..LEG_ANSWER].copy_from_slice(&answer);
+                self.net.send(key, buf, 0..LEG_ANSWER);
+            }
+            None => self.net.free(buf),
+        }
+    }
+
+    /// A completion of a leg.
+    pub(super) fn leg_done(&mut self, key: SlotKey, code: u8, what: Outcome) {
+        let Some(leg) = self.leg_mut(key) else {
+            return self.net.reclaim(what);
+        };
+        match leg.state {
+            State::Paired(to) => self.flow_done(key, to, code, what),
+            State::Waiting => self.leg_waiting_done(key, code, what),
+            State::Refused => self.leg_refused_done(key, code, what),
+            State::Closing => self.net.reclaim(what),
+        }
+    }
+
+    fn leg_waiting_done(&mut self, key: SlotKey, code: u8, what: Outcome) {
+        match (code, what) {
+            (code::RECV, Outcome::Received { buf, at, len, .. }) => {
+                if let Some(leg) = self.leg_mut(key) {
+                    leg.flow.early(&buf[at..at + len]);
+                }
+                self.net.free(buf);
+                // One receive of early bytes is kept; what else comes stays in the kernel.
+                self.net.watch(key);
+            }
+            (_, what) => {
+                self.net.reclaim(what);
+                self.leg_stop(key, Close::Reset);
+            }
+        }
+    }
+
+    fn leg_refused_done(&mut self, key: SlotKey, code: u8, what: Outcome) {
+        match (code, what) {
+            (code::SEND, Outcome::Sent { buf }) => {
+                self.net.free(buf);
+                if self.net.finish(key) {
+                    self.net.recv_any(key, Class::Small);
+                } else {
+                    self.leg_stop(key, Close::Reset);
+                }
+            }
+            (code::RECV, Outcome::Received { buf, .. }) => {
+                self.net.free(buf);
+                self.net.recv_any(key, Class::Small);
+            }
+            (_, what) => {
+                self.net.reclaim(what);
+                self.leg_stop(key, Close::Fin);
+            }
+        }
+    }
+
+    /// The first step of closing one leg.
+    pub(super) fn leg_stop(&mut self, key: SlotKey, how: Close) {
+        let Some(leg) = self.leg_mut(key) else { return };
+        let held = leg.flow.take_held();
+        leg.answer = None;
+        match std::mem::replace(&mut leg.state, State::Closing) {
+            State::Waiting => self.counters.legs_waiting.sub(1),
+            State::Paired(_) => self.counters.legs_paired.sub(1),
+            State::Refused | State::Closing => {}
+        }
+        if let Some(buf) = held {
+            self.net.free(buf);
+        }
+        self.relay.pairing.on_gone(self.now, handle_of(key));
+        self.net.terminate(key, how);
+        self.legs_want();
+    }
+
+    /// The leg's socket is closed.
+    pub(super) fn leg_closed(&mut self, key: SlotKey) {
+        self.net.remove(key);
+    }
+
+    /// A refused leg did not close in time.
+    pub(super) fn leg_due(&mut self, key: SlotKey) {
+        self.leg_stop(key, Close::Reset);
+    }
+
+    /// Gets its turn after waiting for a buffer.
+    pub(super) fn leg_resume(&mut self, key: SlotKey) {
+        self.leg_put_answer(key);
+        let Some(leg) = self.leg_mut(key) else { return };
+        match leg.state {
+            State::Waiting => self.net.recv_any(key, Class::Small),
+            State::Paired(to) => {
+                self.flow_start(key);
+                // Its counterpart may have waited for this leg's answer to leave.
+                self.flow_pump(to);
+            }
+            State::Refused => {
+                if !self.net.is_flying(key, code::SEND) {
+                    self.net.recv_any(key, Class::Small);
+                }
+            }
+            State::Closing => {}
+        }
+    }
+
+    /// What the clock does to legs.
+    pub(super) fn relay_due(&mut self) {
+        if self.now < self.relay.next_deadline() {
+            return;
+        }
+        if self.now >= self.relay.sweep_at {
+            for member in self.relay.table.sweep(self.now) {
+                for handle in self.relay.pairing.legs_of(&member) {
+                    self.leg_cut(key_of(handle));
+                }
+            }
+            self.relay.sweep_at = self.relay.table.next_deadline();
+        }
+        for handle in self.relay.pairing.on_timer(self.now) {
+            self.relay.pairing.on_gone(self.now, handle);
+            self.leg_refuse(key_of(handle), Answer::NoOutlet);
+        }
+        self.legs_want();
+    }
+
+    /// Ends a leg, and with it the pair it is in.
+    fn leg_cut(&mut self, key: SlotKey) {
+        match self.leg_mut(key).map(|leg| leg.state) {
+            Some(State::Paired(_)) => self.pair_close(key, Close::Reset),
+            Some(_) | None => self.leg_stop(key, Close::Reset),
+        }
+    }
+
+    /// The relay goes away: legs that wait for somebody are told.
+    pub(super) fn legs_leave(&mut self) {
+        for handle in self.relay.pairing.unpaired() {
+            self.relay.pairing.on_gone(self.now, handle);
+            self.leg_refuse(key_of(handle), Answer::GoingAway);
+        }
+    }
+
+    /// Passes on which outlets are short of parked legs.
+    fn legs_want(&mut self) {
+        while let Some(Want {
+            session,
+            address,
+            want,
+        }) = self.relay.pairing.poll_want()
+        {
+            self.hint(Event::ParkLow {
+                session,
+                address,
+                want,
+            });
+        }
+    }
+
+    /// The invariants of one leg.
+    pub(super) fn check_leg(&self, key: SlotKey, leg: &Leg, count: &mut super::check::Count) {
+        match leg.state {
+            State::Waiting => count.legs_waiting += 1,
+            State::Paired(to) => {
+                count.legs_paired += 1;
+                let other = self.net.slots.get(to).map(|slot| &slot.conn);
+                let back =
+                    matches!(other, Some(Conn::Leg(other)) if other.state == State::Paired(key));
+                assert!(back, "paired legs name each other");
+            }
+            State::Refused | State::Closing => {}
+        }
+    }
+
+    /// The relay's own books.
+    pub(super) fn check_relay(&self) {
+        self.relay.pairing.check();
+    }
 }

@@ -80,6 +80,11 @@ impl Flow {
         }
     }
 
+    /// Keeps bytes that came before the leg was paired: at most one receive of them.
+    pub fn early(&mut self, bytes: &[u8]) {
+        self.first.extend_from_slice(bytes);
+    }
+
     /// Takes what is held, to free it.
     pub fn take_held(&mut self) -> Option<Buf> {
         self.held.take().map(|(buf, _)| buf)
@@ -149,6 +154,9 @@ impl<E: Engine> Worker<E> {
         let Some(leg) = self.leg_mut(key) else { return };
         let State::Paired(to) = leg.state else { return };
         if self.net.is_flying(to, code::SEND) {
+            return;
+        }
+        if self.leg_mut(to).is_some_and(|other| other.answer.is_some()) {
             return;
         }
         let Some(leg) = self.leg_mut(key) else { return };

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 
 use proxy::engine::simulated::{Faults, SimCarry, SimEngine, Step, World};
-use proxy::engine::{DoneList, Engine, EngineConfig, Epoll, Wait, listener};
+use proxy::engine::{DoneList, Engine, EngineConfig, Epoll, Uring, Wait, listener};
 use proxy::time::{Duration, Instant};
 
 /// One or more engines that reach each other.
@@ -40,6 +40,13 @@ impl Open for Epoll {
     }
 }
 
+impl Open for Uring {
+    fn open_one(cfg: &EngineConfig) -> Self {
+        Uring::open(cfg).unwrap()
+    }
+}
+
+pub type UringHarness = Kernel<Uring>;
 pub type EpollHarness = Kernel<Epoll>;
 
 impl<E: Open> Harness for Kernel<E> {

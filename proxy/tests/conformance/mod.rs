@@ -7,7 +7,7 @@ pub mod receiving;
 pub mod sending;
 pub mod turns;
 
-pub use harness::{EpollHarness, Harness, RoughSimHarness, SimHarness};
+pub use harness::{EpollHarness, Harness, RoughSimHarness, SimHarness, UringHarness};
 
 use std::net::SocketAddr;
 

@@ -247,6 +247,7 @@ impl Uplink {
             Event::Accepted { .. }
             | Event::Lane { .. }
             | Event::LaneWanted { .. }
+            | Event::AppRefused { .. }
             | Event::Stream(_)
             | Event::TargetFailed { .. }
             | Event::ParkLow { .. }

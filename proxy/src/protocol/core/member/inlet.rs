@@ -158,6 +158,7 @@ impl Inlet {
             | Event::LaneWanted { .. }
             | Event::Stream(_)
             | Event::TargetFailed { .. }
+            | Event::AppRefused { .. }
             | Event::ParkLow { .. }
             | Event::LegRefused { .. }
             | Event::Drained => {}

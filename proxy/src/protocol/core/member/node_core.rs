@@ -110,6 +110,14 @@ impl MemberCore {
                 }
                 return;
             }
+            Event::AppRefused { portal, app, why } => {
+                let record = LogRecord::new(Level::Warn, "an application was reset")
+                    .code(why.code())
+                    .with("portal", portal.0)
+                    .with("app", app)
+                    .with("why", why);
+                return self.node.out.log(record);
+            }
             // The others are a server's, or ask for nothing that is not under way already.
             Event::Accepted { .. }
             | Event::LaneWanted { .. }

@@ -203,6 +203,7 @@ impl Outlet {
             Event::Lane { what, .. } => self.on_lane(node, now, link, what),
             Event::Accepted { .. }
             | Event::LaneWanted { .. }
+            | Event::AppRefused { .. }
             | Event::Stream(_)
             | Event::TargetFailed { .. }
             | Event::ParkLow { .. }

@@ -169,6 +169,7 @@ impl ServerCore {
             // A server has no inlets, outlets or lanes.
             Event::Lane { .. }
             | Event::LaneWanted { .. }
+            | Event::AppRefused { .. }
             | Event::Stream(_)
             | Event::TargetFailed { .. }
             | Event::Drained => {}

@@ -3,7 +3,7 @@
 use super::super::world::{HostNo, Portal, World};
 use super::super::{Input, MembershipStatus};
 use crate::ids::LinkId;
-use crate::limits::{GUEST_TIME, PREFACE, STRANGERS_MAX, STRANGERS_PER_PREFIX_MAX};
+use crate::limits::{GUEST_TIME, GUESTS_MAX, GUESTS_PER_PREFIX_MAX, PREFACE};
 use crate::protocol::command::Event;
 use crate::protocol::session::Kind;
 use crate::time::Duration;
@@ -40,7 +40,7 @@ fn a_flood_from_one_prefix_leaves_places_for_others() {
         );
     }
     world.settle();
-    assert_eq!(strangers(&world, server), STRANGERS_PER_PREFIX_MAX);
+    assert_eq!(strangers(&world, server), GUESTS_PER_PREFIX_MAX);
     assert_eq!(
         world.host(server).said("turned away"),
         1,
@@ -72,7 +72,7 @@ fn strangers_from_everywhere_are_bounded_and_members_are_not_disturbed() {
         );
     }
     world.settle();
-    assert_eq!(strangers(&world, server), STRANGERS_MAX);
+    assert_eq!(strangers(&world, server), GUESTS_MAX);
     world.run(Duration::from_secs(30));
     assert_eq!(world.lanes().len(), 1);
     assert!(world.status(outlet).ready() && world.status(inlet).ready());
