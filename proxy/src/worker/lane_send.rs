@@ -32,6 +32,8 @@ impl<E: Engine> Worker<E> {
             return;
         }
         let key = lane.key;
+        // What sealing itself marks is done below.
+        lane.dirty = true;
         match self.lane_seal(ix) {
             Ok(()) => {}
             Err(Stop::NoBuffer) => {
@@ -42,7 +44,6 @@ impl<E: Engine> Worker<E> {
         }
         self.lane_send(ix);
         self.lane_set_deadline(ix);
-        // Only now: what sealing itself has marked is done.
         let Some(lane) = self.lanes.get_mut(ix) else {
             return;
         };

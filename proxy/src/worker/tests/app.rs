@@ -117,6 +117,10 @@ impl App {
                 SimRead::Nothing => break,
             }
         }
+        if self.eof && let Some(sock) = &mut self.sock {
+            // A reset may still come.
+            sock.read(&mut [0])?;
+        }
         let Some(sock) = &mut self.sock else {
             return Ok(());
         };

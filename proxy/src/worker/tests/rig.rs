@@ -32,6 +32,7 @@ pub(super) const TARGET: &str = "echo";
 
 /// One worker and the control that the test plays for it.
 pub(super) struct Node {
+    pub host: IpAddr,
     pub engine: EngineId,
     pub worker: Worker<SimEngine>,
     pub control: ControlEnd<SimCarry, SimWaker>,
@@ -41,6 +42,8 @@ pub(super) struct Node {
     /// Whether control takes events at all.
     pub listening: bool,
     pub alive: bool,
+    /// Gets no time, as a process that is stopped.
+    pub rests: bool,
 }
 
 impl Node {
@@ -59,6 +62,7 @@ impl Node {
         };
         let worker = Worker::new(engine, end, &config, Arc::clone(&counters));
         Node {
+            host,
             engine: id,
             worker,
             control,
@@ -66,6 +70,7 @@ impl Node {
             events: Vec::new(),
             listening: true,
             alive: true,
+            rests: false,
         }
     }
 
@@ -300,7 +305,7 @@ impl Rig {
                 .flatten()
                 .filter(|node| node.engine == engine)
             {
-                if node.alive {
+                if node.alive && !node.rests {
                     node.alive = node.worker.one_turn();
                     node.worker.check();
                 }
@@ -353,6 +358,21 @@ impl Rig {
         app.say(says);
         self.apps.push(app);
         self.apps.len() - 1
+    }
+
+    /// The newest lane's link at that end.
+    pub fn link_of(&self, end: IpAddr) -> LinkId {
+        let node = if end == INLET { &self.inlet } else { &self.outlet };
+        let found = node.events.iter().rev().find_map(|event| match event {
+            Event::Lane { link, what: LaneEvent::Ready } => Some(*link),
+            _ => None,
+        });
+        found.unwrap()
+    }
+
+    /// Resets the tunnel's connections.
+    pub fn cut_tunnel(&self) {
+        self.world.reset_between(INLET, OUTLET);
     }
 
     /// Every stream has ended at both ends.
