@@ -502,8 +502,14 @@ impl<E: Engine> Worker<E> {
             .stream(key)
             .is_some_and(|s| matches!(s.phase, Phase::Over { .. }));
         if !over {
-            // A socket that is still open here has not seen an orderly end.
-            self.stream_stop(key, Close::Reset);
+            // An inlet's stream may finish with its last delivery, before the FIN that follows
+            // it. Every other socket that is still open here has not seen an orderly end.
+            let how = if why == CloseReason::Finished {
+                Close::Fin
+            } else {
+                Close::Reset
+            };
+            self.stream_stop(key, how);
         } else if self.net.slots.get(key).is_some_and(Slot::is_closed) {
             self.stream_gone(key);
         }

@@ -1,0 +1,1 @@
+//! What a hostile relay does to the bytes it carries.
