@@ -47,8 +47,9 @@ pub const LANE_PENDING_MAX: usize = 512 * 1024;
 pub const TURN_BYTES_MAX: usize = 256 * 1024;
 /// Streams of one lane. Numbers are u16 and 0 is the lane itself.
 pub const LANE_STREAMS_MAX: usize = 32 * 1024;
-/// Longest CREDENTIAL: as long as a frame, so that control can carry it.
-pub const LANE_CREDENTIAL_MAX: usize = FRAME_MAX;
+/// Longest CREDENTIAL; every evidence fits.
+pub const LANE_CREDENTIAL_MAX: usize = LANE_PAYLOAD_MAX;
+const _: () = assert!(crypto::limits::EVIDENCE_MAX <= LANE_CREDENTIAL_MAX);
 
 // ---- legs at the relay --------------------------------------------------------------------
 
@@ -208,10 +209,10 @@ pub const REDEEM_REPEAT: Duration = Duration::from_secs(24 * 3600);
 pub const STORE_PAGE_MAX: usize = 1000;
 /// Requests to the store that a core has under way; beyond it the answer is "busy".
 pub const STORE_REQUESTS_MAX: usize = 1024;
-/// Connections that have not shown who they are, in total …
-pub const GUESTS_MAX: usize = 256;
+/// Sessions in their handshake, and guests, in total …
+pub const SESSION_STRANGERS_MAX: usize = 256;
 /// … and from one source prefix (/24 of IPv4, /48 of IPv6).
-pub const GUESTS_PER_PREFIX_MAX: usize = 32;
+pub const SESSION_STRANGERS_PER_PREFIX_MAX: usize = 64;
 /// An identity that has an authority session must show to be a member by then.
 pub const GUEST_TIME: Duration = Duration::from_secs(10);
 /// Sessions of one kind that a server keeps.

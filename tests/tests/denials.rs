@@ -31,7 +31,7 @@ tests::on_both_engines!(
 const AT_ONCE: Duration = Duration::from_secs(3);
 
 const NOT_AUTHORIZED: &str = "ADIT-3001";
-const POLICY: &str = "ADIT-2160";
+const POLICY: &str = "ADIT-3260";
 
 /// Connects to the inlet, which must listen by now or soon, sends a byte and expects a reset.
 fn expect_reset(entry: SocketAddr, within: Duration) {

@@ -47,8 +47,8 @@ impl EvidenceError {
     /// The number in `ADIT-…`.
     pub fn code(&self) -> u16 {
         match self {
-            EvidenceError::Decode(_) => 2101,
-            EvidenceError::Identity(_) => 2102,
+            EvidenceError::Decode(_) => 3201,
+            EvidenceError::Identity(_) => 3202,
         }
     }
 }

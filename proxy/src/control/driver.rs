@@ -340,12 +340,8 @@ impl<C: Core> Driver<C> {
             && self.parts.exit_if_not_enrolled
             && self.failed.is_none()
         {
-            self.failed = Some(Failure::new(
-                code,
-                Exit::Denied,
-                "this node is not a member",
-                why,
-            ));
+            let what = "this node is not a member";
+            self.failed = Some(Failure::of_core(code, Exit::Denied, what, &why));
             self.close();
         }
     }

@@ -12,7 +12,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::Code;
+use crate::error::{Code, Problem};
 
 /// How the process ends. The numbers are part of the command line's contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,7 +44,7 @@ impl Exit {
 }
 
 /// The codes of the 1xxx range (what was typed, configuration, state directory), and those that
-/// only a whole process can meet.
+/// only a whole process can meet. Those of the cores are in [`crate::error`].
 pub mod codes {
     use crate::error::Code;
 
@@ -74,8 +74,6 @@ pub mod codes {
     pub const STATE_CORRUPT: Code = Code(1205);
     /// A ticket can't be read or is malformed.
     pub const TICKET_UNREADABLE: Code = Code(1301);
-    /// A node that is not a member has no ticket.
-    pub const NO_TICKET: Code = Code(1302);
     /// No process answers on the state directory's socket.
     pub const NOT_RUNNING: Code = Code(1401);
     /// The process on the other end of the socket refused or broke the conversation.
@@ -91,9 +89,9 @@ pub mod codes {
     /// A thread or the runtime can't be started.
     pub const THREAD: Code = Code(6103);
     /// The authority's store failed.
-    pub const STORE: Code = Code(7001);
+    pub const STORE: Code = Code(7101);
     /// The authority's store was written by a newer adit.
-    pub const STORE_NEWER: Code = Code(7002);
+    pub const STORE_NEWER: Code = Code(7102);
 }
 
 /// Why a command ends. Holds no secrets: it is printed, logged and sent over the admin socket.
@@ -128,6 +126,19 @@ impl Failure {
     pub fn fix(mut self, fix: impl Into<String>) -> Failure {
         self.fix = Some(fix.into());
         self
+    }
+
+    /// A core's problem: its words end with what mends it, which becomes the fix.
+    pub fn of_core(code: Code, exit: Exit, what: impl Into<String>, words: &str) -> Failure {
+        let mend = Problem::from_code(code.0).map(Problem::mend);
+        let apart = mend.and_then(|mend| {
+            let why = words.strip_suffix(mend)?.strip_suffix("; to mend it: ")?;
+            Some((why, mend))
+        });
+        match apart {
+            Some((why, mend)) => Failure::new(code, exit, what, why).fix(mend),
+            None => Failure::new(code, exit, what, words),
+        }
     }
 
     /// What was typed is wrong.
@@ -182,5 +193,16 @@ mod tests {
             "error[ADIT-1203]: can't use it: it is used\nfix: adit status"
         );
         assert_eq!(failure.to_json()["code"], "ADIT-1203");
+    }
+
+    #[test]
+    fn a_cores_words_come_apart_into_reason_and_fix() {
+        let problem = Problem::TicketUsed;
+        let words = format!("{problem} by somebody; to mend it: {}", problem.mend());
+        let failure = Failure::of_core(problem.code(), Exit::Denied, "no", &words);
+        assert_eq!(failure.why, format!("{problem} by somebody"));
+        assert_eq!(failure.fix.as_deref(), Some(problem.mend()));
+        let failure = Failure::of_core(Code(1), Exit::Denied, "no", "other words");
+        assert_eq!((failure.why.as_str(), failure.fix), ("other words", None));
     }
 }

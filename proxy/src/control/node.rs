@@ -15,6 +15,7 @@ use super::process::{Launch, Running};
 use super::ticket_file::{TicketFile, TicketSource};
 use super::worker_thread::{EngineDecision, Listener};
 use super::{clock, driver, log};
+use crate::error::Problem;
 use crate::ids::PortalNo;
 use crate::protocol::core::{
     InletConfig, Level, LogRecord, MemberConfig, MemberCore, Membership, OutletConfig, RelayConfig,
@@ -102,11 +103,13 @@ impl Node {
         }
         if ticket.is_none() && membership.is_none() && plan.exit_if_not_enrolled {
             let what = "this node is not a member";
-            return Err(
-                Failure::new(codes::NO_TICKET, Exit::Denied, what, "it has no ticket").fix(
-                    "adit ticket create …, on the administrator's machine; then --ticket FILE",
-                ),
-            );
+            return Err(Failure::new(
+                Problem::NoTicket.code(),
+                Exit::Denied,
+                what,
+                "it has no ticket",
+            )
+            .fix("adit ticket create …, on the administrator's machine; then --ticket FILE"));
         }
         Ok(Node {
             plan,
@@ -318,8 +321,11 @@ fn which_project(
                 "{} does not hold it, and there is no ticket",
                 plan.home.path().display()
             );
-            Err(Failure::new(codes::NO_TICKET, Exit::Denied, what, why)
-                .fix("adit ticket create …, on the administrator's machine; then --ticket FILE"))
+            Err(
+                Failure::new(Problem::NoTicket.code(), Exit::Denied, what, why).fix(
+                    "adit ticket create …, on the administrator's machine; then --ticket FILE",
+                ),
+            )
         }
         (several, _) => {
             let names: Vec<&str> = several.iter().map(Name::as_str).collect();

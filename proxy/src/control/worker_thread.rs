@@ -7,8 +7,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::thread::{self, JoinHandle};
+use std::thread;
 
 use super::failure::{Exit, Failure, codes};
 use crate::engine::{self, Caps, Engine, EngineConfig, EventWaker, Kind, OpenError};
@@ -60,7 +61,8 @@ pub struct WorkerThread {
     caps: Caps,
     counters: Arc<Counters>,
     slots: u32,
-    thread: JoinHandle<()>,
+    /// Set before control is woken by the end.
+    ended: Arc<AtomicBool>,
 }
 
 impl WorkerThread {
@@ -74,11 +76,12 @@ impl WorkerThread {
         let (opened_tx, opened) = sync_channel(1);
         let (mailbox_tx, mailbox_rx) = sync_channel(1);
         let worker_counters = Arc::clone(&counters);
-        let ended = Arc::clone(&wake_control);
-        let thread = thread::Builder::new()
+        let ended = Arc::new(AtomicBool::new(false));
+        let guard = EndGuard(Arc::clone(&wake_control), Arc::clone(&ended));
+        thread::Builder::new()
             .name("adit-worker".into())
             .spawn(move || {
-                let _guard = EndGuard(ended);
+                let _guard = guard;
                 let setup = Setup {
                     opened: opened_tx,
                     mailbox: mailbox_rx,
@@ -104,7 +107,7 @@ impl WorkerThread {
             caps,
             counters,
             slots,
-            thread,
+            ended,
         })
     }
 
@@ -130,18 +133,19 @@ impl WorkerThread {
 
     /// Whether it has ended.
     pub fn has_ended(&self) -> bool {
-        self.thread.is_finished()
+        self.ended.load(Ordering::Acquire)
     }
 }
 
 /// Wakes control when the worker ends; ends the process when it panicked.
-struct EndGuard(WakeControl);
+struct EndGuard(WakeControl, Arc<AtomicBool>);
 
 impl Drop for EndGuard {
     fn drop(&mut self) {
         if thread::panicking() {
             std::process::abort();
         }
+        self.1.store(true, Ordering::Release);
         (self.0)();
     }
 }

@@ -110,3 +110,67 @@ impl Keyring {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crypto::SeededRandom;
+
+    const NOW: UnixTime = UnixTime(1_800_000_000);
+
+    fn keyring() -> Keyring {
+        let mut random = SeededRandom::new(1);
+        let identity = IdentitySecret::create(&mut random);
+        Keyring::new(identity, &mut random)
+    }
+
+    fn attested(keyring: &mut Keyring, purpose: Purpose, now: UnixTime) -> Attestation {
+        keyring
+            .evidence(&Id([1; 32]), purpose, now, Grant::Nothing)
+            .attestation
+    }
+
+    #[test]
+    fn each_purpose_has_a_key_of_its_own() {
+        let mut keyring = keyring();
+        let purposes = [
+            Purpose::AuthoritySession,
+            Purpose::RelaySession,
+            Purpose::Circuit,
+        ];
+        let keys = purposes.map(|purpose| {
+            let attestation = attested(&mut keyring, purpose, NOW);
+            assert_eq!(attestation.body().purpose, purpose);
+            assert_eq!(
+                attestation.body().static_key,
+                keyring.pair(purpose).public()
+            );
+            attestation.body().static_key
+        });
+        assert!(keys[0] != keys[1] && keys[1] != keys[2] && keys[0] != keys[2]);
+    }
+
+    #[test]
+    fn an_attestation_is_used_again_until_it_is_half_over() {
+        let mut keyring = keyring();
+        let first = attested(&mut keyring, Purpose::Circuit, NOW);
+        assert_eq!(
+            attested(&mut keyring, Purpose::Circuit, NOW.plus(10 * 3600)),
+            first
+        );
+        let second = attested(&mut keyring, Purpose::Circuit, NOW.plus(11 * 3600));
+        assert_ne!(second, first);
+        assert_eq!(second.body().static_key, first.body().static_key);
+    }
+
+    #[test]
+    fn one_made_by_a_wrong_clock_or_for_another_project_is_replaced() {
+        let mut keyring = keyring();
+        let ahead = attested(&mut keyring, Purpose::Circuit, NOW.plus(7 * 24 * 3600));
+        let right = attested(&mut keyring, Purpose::Circuit, NOW);
+        assert_ne!(ahead, right);
+        assert!(right.body().not_before < NOW && right.body().not_after > NOW.plus(20 * 3600));
+        let other = keyring.evidence(&Id([2; 32]), Purpose::Circuit, NOW, Grant::Nothing);
+        assert_eq!(other.attestation.body().project, Id([2; 32]));
+    }
+}

@@ -239,3 +239,114 @@ impl ParkPool {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crypto::SeededRandom;
+
+    const fn at(millis: u64) -> Instant {
+        Instant::from_nanos(millis * 1_000_000)
+    }
+
+    fn wait(backoff: &Backoff, now: Instant) -> Duration {
+        backoff.not_before().since(now)
+    }
+
+    #[test]
+    fn waits_double_up_to_a_second_and_a_half_and_are_drawn() {
+        let mut random = SeededRandom::new(1);
+        let mut backoff = Backoff::default();
+        let mut now = at(0);
+        for most in [50, 100, 200, 400, 800, 1500, 1500, 1500] {
+            backoff.failed(now, Failure::Lost, &mut random);
+            let drawn = wait(&backoff, now);
+            let most = Duration::from_millis(most);
+            assert!(drawn >= most / 2 && drawn <= most, "{drawn:?} of {most:?}");
+            now = backoff.not_before();
+        }
+        backoff.failed(now, Failure::Refused, &mut random);
+        assert!(wait(&backoff, now) >= Duration::from_secs(5));
+        assert!(wait(&backoff, now) <= BACKOFF_REFUSED);
+    }
+
+    #[test]
+    fn a_burst_counts_once_and_a_quiet_time_is_forgiven() {
+        let mut random = SeededRandom::new(2);
+        let mut backoff = Backoff::default();
+        for _ in 0..100 {
+            backoff.failed(at(0), Failure::Lost, &mut random);
+        }
+        assert_eq!(backoff.failures(), 1);
+        let later = backoff.not_before() + BACKOFF_FORGET + Duration::from_millis(1);
+        backoff.failed(later, Failure::Lost, &mut random);
+        assert!(wait(&backoff, later) <= BACKOFF_FIRST);
+        backoff.reset();
+        assert_eq!(backoff.not_before(), Instant::ZERO);
+    }
+
+    #[test]
+    fn a_peer_that_lets_us_in_and_drops_us_is_not_dialed_in_a_loop() {
+        let mut random = SeededRandom::new(3);
+        let mut pool = ParkPool::default();
+        let (mut now, mut dials) = (at(0), 0);
+        while now < at(60_000) {
+            for _ in 0..pool.begin(now) {
+                dials += 1;
+                pool.on_parked();
+                pool.on_lost(now, Failure::Lost, &mut random);
+            }
+            now = pool.next_timer().max(now + Duration::from_millis(1));
+        }
+        assert!((40..=120).contains(&dials), "{dials} dials in a minute");
+    }
+
+    #[test]
+    fn one_lane_is_built_at_a_time_and_replaced_before_its_hour() {
+        let mut random = SeededRandom::new(4);
+        let mut pool = LanePool::default();
+        assert!(pool.begin(at(0)));
+        assert!(!pool.begin(at(0)));
+        assert_eq!(pool.next_timer(), Instant::FAR_FUTURE);
+        pool.on_ready(at(10), &mut random);
+        let replace = pool.next_timer().since(at(10));
+        assert!(
+            replace >= LANE_LIFE / 2 && replace <= LANE_LIFE * 3 / 4,
+            "{replace:?}"
+        );
+        assert!(!pool.begin(at(20)));
+        assert!(pool.begin(pool.next_timer()));
+        pool.on_failed(at(5_000_000), Failure::Lost, &mut random);
+        assert!(pool.next_timer() > at(5_000_000));
+        pool.on_ready(at(6_000_000), &mut random);
+        pool.replace(at(6_000_001));
+        assert!(pool.begin(at(6_000_001)));
+    }
+
+    #[test]
+    fn parked_legs_are_four_and_as_many_as_asked_up_to_the_limit() {
+        let mut pool = ParkPool::default();
+        assert_eq!(pool.begin(at(0)), PARKED_FIRST);
+        assert_eq!(pool.begin(at(0)), 0);
+        for _ in 0..PARKED_FIRST {
+            pool.on_parked();
+        }
+        assert_eq!((pool.parked(), pool.next_timer()), (4, Instant::FAR_FUTURE));
+        pool.on_paired();
+        assert_eq!(pool.begin(at(1)), 1);
+        pool.on_parked();
+        pool.raise(6);
+        assert_eq!(pool.begin(at(2)), 6);
+        (0..6).for_each(|_| pool.on_parked());
+        pool.raise(usize::MAX);
+        let mut total = pool.parked();
+        while let more @ 1.. = pool.begin(at(3)) {
+            assert!(more <= LEGS_DIALING_MAX);
+            (0..more).for_each(|_| pool.on_parked());
+            total += more;
+        }
+        assert_eq!(total, PARKED_MAX);
+        pool.start_over();
+        assert_eq!(pool.parked(), 0);
+    }
+}

@@ -103,7 +103,7 @@ impl Member {
     }
 
     /// What it shows to relays.
-    pub fn to_relay(&mut self) -> Evidence {
+    pub fn for_relay(&mut self) -> Evidence {
         let project = self.credential.body().project;
         let grant = Grant::Pass(Box::new(self.pass.clone()));
         self.keys
@@ -111,7 +111,7 @@ impl Member {
     }
 
     /// What it shows to the authority.
-    pub fn to_authority(&mut self) -> Evidence {
+    pub fn for_authority(&mut self) -> Evidence {
         let project = self.credential.body().project;
         self.keys
             .evidence(&project, Purpose::AuthoritySession, NOW, Grant::Nothing)

@@ -501,15 +501,11 @@ impl<E: Engine> Worker<E> {
         let over = self
             .stream(key)
             .is_some_and(|s| matches!(s.phase, Phase::Over { .. }));
-        if !over {
-            // An inlet's stream may finish with its last delivery, before the FIN that follows
-            // it. Every other socket that is still open here has not seen an orderly end.
-            let how = if why == CloseReason::Finished {
-                Close::Fin
-            } else {
-                Close::Reset
-            };
-            self.stream_stop(key, how);
+        if !over && why == CloseReason::Finished {
+            // CLOSED came with the last bytes: the app's FIN is still owed.
+            self.touched.push(key);
+        } else if !over {
+            self.stream_stop(key, Close::Reset);
         } else if self.net.slots.get(key).is_some_and(Slot::is_closed) {
             self.stream_gone(key);
         }

@@ -179,7 +179,7 @@ impl<E: Engine> Worker<E> {
         let Some(stream) = self.stream(key) else {
             return;
         };
-        if stream.tx.fin == Fin::Sent && stream.rx.ended && stream.place().is_some() {
+        if stream.tx.fin == Fin::Sent && stream.rx.ended {
             self.stream_stop(key, Close::Fin);
         }
     }

@@ -471,6 +471,11 @@ impl Process {
         Some(life.core.status(self.now(mono)))
     }
 
+    /// Its engine, while it runs.
+    pub fn engine(&self) -> Option<EngineId> {
+        self.life.as_ref().map(|life| life.engine)
+    }
+
     /// Its worker's counters.
     pub fn counters(&self) -> Option<&Counters> {
         self.life.as_ref().map(|life| &*life.counters)

@@ -45,7 +45,7 @@ fn a_broken_history_inside_is_refused_as_such() {
     evidence[7..39].fill(0);
     let error = Evidence::decode(&evidence).expect_err("a key of small order");
     assert_eq!(error, EvidenceError::Identity(IdentityError::Key(0)));
-    assert_eq!(error.code(), 2102);
+    assert_eq!(error.code(), 3202);
 }
 
 #[test]
@@ -57,7 +57,7 @@ fn bytes_beyond_the_bound_are_refused_unread() {
         error,
         EvidenceError::Decode(DecodeError::Length("evidence"))
     );
-    assert_eq!(error.code(), 2101);
+    assert_eq!(error.code(), 3201);
 }
 
 #[test]

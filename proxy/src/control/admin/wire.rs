@@ -140,12 +140,8 @@ pub fn answer(reply: AdminReply, now_s: u64) -> Result<Value, Failure> {
         AdminReply::Member(row) => row.as_deref().map_or(Value::Null, show::member),
         AdminReply::Audit(rows) => rows.iter().map(show::audit).collect(),
         AdminReply::Refused { code, why } => {
-            return Err(Failure::new(
-                code,
-                Exit::Runtime,
-                "the authority refused",
-                why,
-            ));
+            let what = "the authority refused";
+            return Err(Failure::of_core(code, Exit::Runtime, what, &why));
         }
     })
 }

@@ -47,7 +47,7 @@ impl Uring {
                 }
                 return;
             }
-            issue::ENGINE_CANCEL | issue::POLL_END => return,
+            issue::ENGINE_CANCEL | issue::STEP_END => return,
             _ => {}
         }
         let name = SockRef(u32::try_from(data & 0xffff_ffff).unwrap_or(0));
@@ -177,6 +177,7 @@ impl Uring {
                 if let Some((t, op)) = e.slots.inward.take() {
                     self.finish(name, Done::last(t, op.eof()), out);
                 }
+                self.recall_send(name);
             }
             Ok(len) => self.received(name, buf, len as usize, out),
             Err(Errno::CANCELED) => {
@@ -490,7 +491,8 @@ impl Uring {
                     partly => {
                         // Resumed here: the worker sees one `Done`.
                         let n = partly.unwrap_or(0);
-                        let short = n > 0 && !e.ended;
+                        // What waited inside came back early: that alone is no want of room.
+                        let short = n > 0 && e.waits_inside;
                         let op = Outward::All {
                             buf,
                             range: range.start + n..range.end,

@@ -4,11 +4,13 @@
 //! user data   | 0 .. | code 8 bits | name of the socket 32 bits |
 //! ```
 //!
-//! # Why sends to a half-closed peer poll for themselves
-//! The kernel's own waiting inside a send treats RDHUP, the peer's FIN, as readiness: a send that
-//! blocks on such a socket is retried in vain and then handed to a kernel thread that blocks. So
-//! once the FIN was read, sends are MSG_DONTWAIT and wait with a multishot poll, whose
-//! completions count only when they say that there is room.
+//! # Where a send waits for room
+//! Best inside the kernel (MSG_WAITALL): the rest of a short send goes on without a completion.
+//! But its waiting treats RDHUP, the peer's FIN, as readiness: a send that blocks on a half-closed
+//! socket is retried in vain and then handed to a kernel thread that blocks, one per socket (seen
+//! on 6.18). So a send waits inside only while a receive is armed, which is how the engine learns
+//! of a FIN; when one comes, the send is recalled. Otherwise sends are MSG_DONTWAIT and wait
+//! outside, with a multishot poll whose completions count only when they say that there is room.
 
 #![expect(
     unsafe_code,
@@ -55,8 +57,8 @@ pub(super) enum Code {
 pub(super) const WAKER: u64 = 1 << 40;
 /// The cancel at the end of an engine.
 pub(super) const ENGINE_CANCEL: u64 = 2 << 40;
-/// The end of a multishot poll.
-pub(super) const POLL_END: u64 = 3 << 40;
+/// The end of a multishot poll, or a recalled send.
+pub(super) const STEP_END: u64 = 3 << 40;
 
 pub(super) fn user_data(name: SockRef, code: Code) -> u64 {
     u64::from(name.0) | (code as u64) << 32
@@ -148,13 +150,25 @@ impl Uring {
         self.put(name, side, Step::Poll, sqe);
     }
 
+    /// The peer has sent its FIN: a send that waits in the kernel is to wait outside.
+    pub(super) fn recall_send(&mut self, name: SockRef) {
+        let Some(e) = self.table.get_mut(name) else {
+            return;
+        };
+        if e.steps[1] == Some(Step::Main) && e.waits_inside && !e.recalled {
+            e.recalled = true;
+            let send = CancelBuilder::user_data(user_data(name, Code::Out));
+            self.push(opcode::AsyncCancel2::new(send).build().user_data(STEP_END));
+        }
+    }
+
     /// Ends a multishot poll; its last completion is yet to come.
     pub(super) fn end_poll(&mut self, name: SockRef, side: Side) {
         if let Some(e) = self.table.get_mut(name) {
             e.steps[place(side)] = Some(Step::Found);
         }
         let poll = CancelBuilder::user_data(user_data(name, code_of(side)));
-        self.push(opcode::AsyncCancel2::new(poll).build().user_data(POLL_END));
+        self.push(opcode::AsyncCancel2::new(poll).build().user_data(STEP_END));
     }
 
     fn put(&mut self, name: SockRef, side: Side, step: Step, sqe: squeue::Entry) {
@@ -249,10 +263,11 @@ impl Uring {
                 // towards its end since.
                 let start = unsafe { buf.start().as_ptr().add(range.start) };
                 let len = u32::try_from(range.len()).unwrap_or(u32::MAX);
-                let waits = if e.ended {
-                    SendFlags::DONTWAIT.bits()
-                } else {
+                e.waits_inside = !e.ended && e.slots.inward.is_some();
+                let waits = if e.waits_inside {
                     WAITALL
+                } else {
+                    SendFlags::DONTWAIT.bits()
                 };
                 opcode::Send::new(fd, start, len)
                     .flags(no_signal(waits))

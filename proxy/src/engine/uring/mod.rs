@@ -68,6 +68,10 @@ struct Entry {
     nonempty: bool,
     /// The peer's FIN was read. See `issue` for what that does to sends.
     ended: bool,
+    /// The send in the kernel waits there for room.
+    waits_inside: bool,
+    /// That send was asked to come back, to go on outside.
+    recalled: bool,
     /// The buffer that a `RecvAny` took because no provided one was left.
     own: Option<Buf>,
     /// The group that a `RecvAny` was given.
@@ -90,6 +94,8 @@ impl Entry {
             cancelling: false,
             nonempty: false,
             ended: false,
+            waits_inside: false,
+            recalled: false,
             own: None,
             group: 0,
             address: None,

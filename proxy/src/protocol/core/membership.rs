@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use crypto::check::{Histories, TrustedAuthority};
 use crypto::credential::{Credential, Pass};
-use crypto::identity::HistoryMark;
+use crypto::identity::{HistoryMark, Identity};
 use crypto::names::Name;
 use crypto::project::ProjectNote;
 use crypto::{Id, UnixTime};
@@ -91,7 +91,8 @@ impl Membership {
         let stored = Stored {
             format: FORMAT,
             project: self.project(),
-            mark: self.authority.mark(),
+            note_mark: self.note.body().authority.mark(),
+            authority: self.authority.identity().encode(),
             previous_until: self.authority.previous_until(),
             note: self.note.encode(),
             credential: self.credential.encode(),
@@ -115,15 +116,18 @@ impl Membership {
         }
         let stored: Stored = canonical::from_bytes(bytes).map_err(|_| MembershipError::Damaged)?;
         let damaged = MembershipError::Damaged;
-        let note = ProjectNote::verify(&stored.note, &stored.project, &stored.mark);
+        let note = ProjectNote::verify(&stored.note, &stored.project, &stored.note_mark);
         let note = note.map_err(|_| damaged)?;
+        let authority = Identity::decode(&stored.authority).map_err(|_| damaged)?;
+        if !authority.extends(&note.body().authority) {
+            return Err(damaged);
+        }
         let credential = Credential::decode(&stored.credential).map_err(|_| damaged)?;
         let pass = Pass::decode(&stored.pass).map_err(|_| damaged)?;
         if credential.body().project != stored.project || pass.body().subject != *id {
             return Err(MembershipError::OtherIdentity);
         }
-        let identity = note.body().authority.clone();
-        let authority = TrustedAuthority::new(identity, stored.previous_until);
+        let authority = TrustedAuthority::new(authority, stored.previous_until);
         Ok(Membership {
             note,
             credential,
@@ -138,7 +142,10 @@ impl Membership {
 struct Stored {
     format: u64,
     project: Id,
-    mark: HistoryMark,
+    /// Of the authority as the note has it …
+    note_mark: HistoryMark,
+    /// … and the longest history seen: it may have changed its key since the note.
+    authority: Vec<u8>,
     previous_until: UnixTime,
     note: Vec<u8>,
     credential: Vec<u8>,
@@ -148,10 +155,9 @@ struct Stored {
 
 impl Canonical for Stored {
     fn write(&self, to: &mut Encoder<Vec<u8>>) -> Written {
-        to.array(9)?.u64(self.format)?.bytes(&self.project.0)?;
-        to.bytes(&self.mark.head)?
-            .u16(self.mark.len)?
-            .u64(self.previous_until.0)?;
+        to.array(10)?.u64(self.format)?.bytes(&self.project.0)?;
+        to.bytes(&self.note_mark.head)?.u16(self.note_mark.len)?;
+        to.bytes(&self.authority)?.u64(self.previous_until.0)?;
         to.bytes(&self.note)?
             .bytes(&self.credential)?
             .bytes(&self.pass)?;
@@ -166,13 +172,14 @@ impl Canonical for Stored {
     }
 
     fn read(from: &mut Decoder<'_>) -> Result<Self, NotCanonical> {
-        canonical::array(from, 9)?;
+        canonical::array(from, 10)?;
         let format = from.u64()?;
         let project = Id(canonical::fixed(from)?);
-        let mark = HistoryMark {
+        let note_mark = HistoryMark {
             head: canonical::fixed(from)?,
             len: from.u16()?,
         };
+        let authority = from.bytes()?.to_vec();
         let previous_until = UnixTime(from.u64()?);
         let note = from.bytes()?.to_vec();
         let credential = from.bytes()?.to_vec();
@@ -192,12 +199,120 @@ impl Canonical for Stored {
         Ok(Stored {
             format,
             project,
-            mark,
+            note_mark,
+            authority,
             previous_until,
             note,
             credential,
             pass,
             pinned,
         })
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+    use crate::protocol::testkit::{NOW, Project};
+    use crypto::credential::Roles;
+    use crypto::suite::SuiteMask;
+
+    fn membership(project: &mut Project, number: u64) -> Membership {
+        let member = project.member("bank", Roles::MEMBER);
+        let note = note(project, number);
+        let authority = project.trusted();
+        let pinned = Pinned::default();
+        Membership {
+            note,
+            credential: member.credential,
+            pass: member.pass,
+            authority,
+            pinned,
+        }
+    }
+
+    fn note(project: &Project, number: u64) -> ProjectNote {
+        let relays = vec!["relay.example.com:7348".parse().unwrap()];
+        let name = "acme".parse().unwrap();
+        ProjectNote::issue(&project.authority, name, number, relays, SuiteMask(0b11)).unwrap()
+    }
+
+    #[test]
+    fn what_is_written_is_read_back_by_the_same_identity_only() {
+        let mut project = Project::new(1);
+        let mut held = membership(&mut project, 1);
+        held.pinned.remember(Id([7; 32]), held.authority.mark());
+        let id = held.pass.body().subject;
+        let bytes = held.encode();
+        let read = Membership::decode(&bytes, &id).unwrap();
+        assert_eq!(read.encode(), bytes);
+        assert_eq!(read.pinned, held.pinned);
+        let other = Membership::decode(&bytes, &Id([9; 32]));
+        assert_eq!(other.err(), Some(MembershipError::OtherIdentity));
+    }
+
+    #[test]
+    fn damage_and_newer_formats_are_told_apart() {
+        let mut project = Project::new(2);
+        let held = membership(&mut project, 1);
+        let id = held.pass.body().subject;
+        let bytes = held.encode();
+        for at in 0..bytes.len() {
+            let mut damaged = bytes.to_vec();
+            damaged[at] ^= 1;
+            let read = Membership::decode(&damaged, &id);
+            assert!(read.is_err() || read.unwrap().encode().as_slice() == damaged);
+        }
+        assert_eq!(
+            Membership::decode(&[], &id).err(),
+            Some(MembershipError::Damaged)
+        );
+        let mut newer = bytes.to_vec();
+        newer[1] = 2;
+        assert_eq!(
+            Membership::decode(&newer, &id).err(),
+            Some(MembershipError::Version(2))
+        );
+    }
+
+    #[test]
+    fn only_a_newer_note_and_a_longer_history_are_taken_over() {
+        let mut project = Project::new(3);
+        let mut held = membership(&mut project, 5);
+        assert!(!held.adopt_note(note(&project, 4), NOW));
+        assert!(!held.adopt_note(note(&project, 5), NOW));
+        assert!(held.adopt_note(note(&project, 6), NOW));
+        project.authority.rotate(&mut project.random).unwrap();
+        assert!(
+            held.adopt_note(note(&project, 6), NOW),
+            "the same number by a new key"
+        );
+        assert_eq!(held.authority.mark(), project.authority.identity().mark());
+        assert_eq!(held.authority.previous_until(), NOW.plus(3600));
+    }
+
+    #[test]
+    fn a_history_that_is_longer_than_the_notes_survives_a_restart() {
+        let mut project = Project::new(5);
+        let mut held = membership(&mut project, 1);
+        project.authority.rotate(&mut project.random).unwrap();
+        held.authority
+            .adopt(project.authority.identity(), NOW)
+            .unwrap();
+        let read = Membership::decode(&held.encode(), &held.pass.body().subject).unwrap();
+        assert_eq!(read.authority, held.authority);
+        assert_eq!(read.note, held.note);
+    }
+
+    #[test]
+    fn a_pinned_history_is_news_once() {
+        let project = Project::new(4);
+        let mark = project.authority.identity().mark();
+        let mut pinned = Pinned::default();
+        assert!(pinned.remember(Id([1; 32]), mark));
+        assert!(!pinned.remember(Id([1; 32]), mark));
+        assert_eq!(pinned.held(&Id([1; 32])), Some(mark));
+        assert_eq!(pinned.held(&Id([2; 32])), None);
     }
 }

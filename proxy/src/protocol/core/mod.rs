@@ -21,6 +21,7 @@ mod clock;
 pub mod config;
 mod enrollment;
 pub mod io;
+mod link_event;
 pub mod member;
 pub mod membership;
 mod node;
@@ -36,6 +37,7 @@ mod uplink;
 #[expect(
     clippy::unwrap_used,
     clippy::panic,
+    clippy::wildcard_enum_match_arm,
     reason = "a test fails by panicking"
 )]
 mod tests;
@@ -43,6 +45,7 @@ mod tests;
 #[expect(
     clippy::unwrap_used,
     clippy::panic,
+    clippy::wildcard_enum_match_arm,
     reason = "a test fails by panicking"
 )]
 mod world;

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use crypto::attestation::Purpose;
 use crypto::check::{Denial, Evidence, Grant, Revocation, Standing};
 use crypto::identity::IdentitySecret;
+use crypto::suite::SuiteMask;
 use crypto::{Id, Random, UnixTime};
 
 use super::clock::AuthorityClock;
@@ -68,6 +69,15 @@ impl Node {
             self.keyring
                 .evidence(&project, Purpose::Circuit, time, grant),
         )
+    }
+
+    /// What it offers on circuits: what it can and the project allows.
+    pub fn suites(&self, local: SuiteMask) -> SuiteMask {
+        let allowed = self
+            .membership
+            .as_ref()
+            .map(|membership| membership.note.body().suites);
+        allowed.map_or(SuiteMask::NONE, |allowed| local.and(allowed))
     }
 
     /// Writes the membership's file.

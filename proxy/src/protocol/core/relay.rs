@@ -141,7 +141,7 @@ impl RelayCore {
         let time = clock.now(now);
         let member = match check_node(grant, &evidence, &remote_static, time) {
             Ok(member) => member,
-            Err(denial) => return Err(NotAdmitted::Denied(denial, sealed)),
+            Err(denial) => return Err(NotAdmitted::Denied(Box::new((denial, sealed)))),
         };
         if self.sessions.len() >= SESSIONS_MAX {
             return Err(NotAdmitted::Full);
@@ -204,6 +204,10 @@ impl RelayCore {
     }
 
     /// A frame of a session.
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "whatever else comes is out of turn"
+    )]
     pub fn on_frame(
         &mut self,
         out: &mut Outbox,

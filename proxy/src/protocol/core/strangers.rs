@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
-use crate::limits::{GUESTS_MAX, GUESTS_PER_PREFIX_MAX};
+use crate::limits::{SESSION_STRANGERS_MAX, SESSION_STRANGERS_PER_PREFIX_MAX};
 
 /// A source prefix: /24 of IPv4 (also where it is mapped into IPv6), /48 of IPv6.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -43,7 +43,7 @@ impl Strangers {
     pub fn admit(&mut self, peer: SocketAddr) -> Option<Prefix> {
         let prefix = Prefix::of(peer);
         let here = self.by_prefix.get(&prefix).copied().unwrap_or(0);
-        if self.total >= GUESTS_MAX || here >= GUESTS_PER_PREFIX_MAX {
+        if self.total >= SESSION_STRANGERS_MAX || here >= SESSION_STRANGERS_PER_PREFIX_MAX {
             return None;
         }
         self.total += 1;
@@ -84,7 +84,7 @@ mod tests {
         while let Some(prefix) = strangers.admit(peer("192.0.2.7:1")) {
             taken.push(prefix);
         }
-        assert_eq!(taken.len(), GUESTS_PER_PREFIX_MAX);
+        assert_eq!(taken.len(), SESSION_STRANGERS_PER_PREFIX_MAX);
         assert_eq!(strangers.admit(peer("192.0.2.200:1")), None);
         assert_eq!(strangers.admit(peer("[::ffff:192.0.2.1]:1")), None);
         let other = strangers.admit(peer("192.0.3.7:1")).unwrap();
@@ -101,7 +101,7 @@ mod tests {
             let ip = std::net::Ipv6Addr::new(0x2001, 0xdb8, (n % 50) as u16, 0, 0, 0, 0, n as u16);
             taken.extend(strangers.admit(SocketAddr::new(ip.into(), 1)));
         }
-        assert_eq!(taken.len(), GUESTS_MAX);
+        assert_eq!(taken.len(), SESSION_STRANGERS_MAX);
         taken.drain(..).for_each(|prefix| strangers.leave(prefix));
         assert_eq!(strangers.count(), 0);
         assert!(strangers.by_prefix.is_empty());

@@ -19,6 +19,7 @@ use crypto::names::HostPort;
 use crypto::statics::StaticPublic;
 
 use super::io::{Level, LogRecord, Now, ResolveNo};
+use super::link_event::LinkEvent;
 use super::node::Node;
 use super::status::Reach;
 use super::text::clean;
@@ -28,7 +29,7 @@ use crate::limits::{
     DIAL_ADDRESSES_MAX, DIAL_TIMEOUT, SESSION_DEAD, SESSION_PING, SESSION_REQUESTS_MAX,
     SHAKE_TIMEOUT,
 };
-use crate::protocol::command::{Command, Event, Expect};
+use crate::protocol::command::{Command, Expect};
 use crate::protocol::pool::{Backoff, Failure};
 use crate::protocol::session::{Dialing, Kind, Message, RequestNo, Sealed, SessionError};
 use crate::time::Instant;
@@ -46,10 +47,10 @@ enum State {
     Resolving(ResolveNo),
     Dialing {
         link: LinkId,
-        dialing: Dialing,
+        dialing: Box<Dialing>,
         at: Option<SocketAddr>,
     },
-    Open(Open),
+    Open(Box<Open>),
 }
 
 /// An open session.
@@ -212,7 +213,7 @@ impl Uplink {
                 });
                 self.state = State::Dialing {
                     link,
-                    dialing,
+                    dialing: Box::new(dialing),
                     at: None,
                 };
             }
@@ -227,11 +228,12 @@ impl Uplink {
         node: &mut Node,
         now: Now,
         target: &Target,
-        event: Event,
+        link: LinkId,
+        event: LinkEvent,
         check: impl FnOnce(&mut Node, &Evidence, &StaticPublic) -> Result<(), Denial>,
     ) -> UplinkNews {
         match event {
-            Event::Connected { link, peer } => {
+            LinkEvent::Connected(peer) => {
                 if let State::Dialing { at, .. } = &mut self.state {
                     *at = Some(peer);
                 }
@@ -239,20 +241,12 @@ impl Uplink {
                     .deadline(link, now.mono, SHAKE_TIMEOUT, CloseReason::ShakeTimeout);
                 UplinkNews::None
             }
-            Event::Frame { bytes, .. } => self.on_frame(node, now, target, &bytes, check),
-            Event::Closed { why, .. } => {
+            LinkEvent::Frame(bytes) => self.on_frame(node, now, target, &bytes, check),
+            LinkEvent::Closed(why) => {
                 self.fail(node, now, why.code(), why.to_string(), Failure::Lost);
                 UplinkNews::Down
             }
-            Event::Accepted { .. }
-            | Event::Lane { .. }
-            | Event::LaneWanted { .. }
-            | Event::AppRefused { .. }
-            | Event::Stream(_)
-            | Event::TargetFailed { .. }
-            | Event::ParkLow { .. }
-            | Event::LegRefused { .. }
-            | Event::Drained => UplinkNews::None,
+            LinkEvent::Lane(_) => UplinkNews::None,
         }
     }
 
@@ -325,7 +319,7 @@ impl Uplink {
         self.failures = 0;
         self.why = None;
         self.logged = false;
-        self.state = State::Open(Open {
+        self.state = State::Open(Box::new(Open {
             link,
             sealed,
             at,
@@ -333,7 +327,7 @@ impl Uplink {
             next_ping: now.mono + SESSION_PING,
             next_request: 1,
             asked: BTreeMap::new(),
-        });
+        }));
     }
 
     fn on_message(
@@ -354,9 +348,10 @@ impl Uplink {
         node.out.expect_frame(link);
         node.out
             .deadline(link, now.mono, SESSION_DEAD, CloseReason::SessionDead);
-        match message {
-            Message::Pong => UplinkNews::None,
-            message => UplinkNews::Message(request, message),
+        if matches!(message, Message::Pong) {
+            UplinkNews::None
+        } else {
+            UplinkNews::Message(request, message)
         }
     }
 

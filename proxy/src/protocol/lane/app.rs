@@ -217,10 +217,9 @@ impl Lane {
     pub fn on_lost(&mut self, why: CloseReason) {
         for n in 1..=u16::try_from(self.slots.len()).unwrap_or(u16::MAX) {
             let n = StreamNo(n);
-            let Some(slot) = self.slot_mut(n).filter(|slot| slot.state != State::Free) else {
+            if self.slot(n).is_none_or(|slot| slot.state == State::Free) {
                 continue;
-            };
-            slot.window.discard();
+            }
             if self.local(n, Input::LaneLost) == Some(Action::Reset)
                 && let Some(key) = self.key(n)
             {
@@ -258,6 +257,11 @@ impl Lane {
         if let Some(slot) = self.slot_mut(n) {
             slot.why = why;
             slot.queued.remove(Queued::Credit);
+            if slot.queued.has(Queued::Opened) {
+                // The inlet has heard nothing of the stream yet; ABORT alone says it all.
+                slot.queued.remove(Queued::Opened);
+                slot.queued.remove(Queued::End);
+            }
         }
         self.enqueue(n, record);
         self.release_key(n, why);

@@ -1,15 +1,16 @@
 //! Control records that wait to be sent: one per kind and stream.
 //!
-//! They leave in this order: the lane's own first (READY before all others, RETIRE before a
-//! REFUSED that follows from it), then the streams' in the order in which they came to the queue,
-//! all records of a stream together. What a record says is put in when it leaves: a CREDIT grants
+//! They leave in this order: the lane's own first (READY before all others), then the streams' in
+//! the order in which they came to the queue, all records of a stream together. An outlet's RETIRE
+//! so precedes each REFUSED that follows from it; an inlet's waits until the queue is empty, for
+//! no OPEN may come behind it. What a record says is put in when it leaves: a CREDIT grants
 //! everything that was returned until then.
 
 use super::slot::Queued;
 use super::{Lane, Phase};
 use crate::ids::StreamNo;
 use crate::protocol::command::Role;
-use crate::protocol::record::{Body, Header};
+use crate::protocol::record::{Body, Header, Kind};
 use crate::time::{Duration, Instant};
 
 /// The lane's own records.
@@ -53,10 +54,11 @@ impl LaneControl {
         *self = LaneControl::default();
     }
 
-    fn first(&self) -> Option<Body<'_>> {
+    /// The record that leaves first; RETIRE only if it may leave now.
+    fn first(&self, may_retire: bool) -> Option<Body<'_>> {
         if self.ready {
             Some(Body::Ready)
-        } else if self.retire {
+        } else if self.retire && may_retire {
             Some(Body::Retire)
         } else if let Some(bytes) = &self.credential {
             Some(Body::Credential(bytes))
@@ -69,9 +71,14 @@ impl LaneControl {
 }
 
 impl Lane {
-    /// Whether [`Lane::next_control`] has something, given room.
+    /// Whether something is queued. Then [`Lane::next_control`] gives it, if there is room for it.
     pub fn has_control(&self) -> bool {
-        self.may_send() && (self.control.first().is_some() || !self.queue.is_empty())
+        self.may_send() && (self.own_record().is_some() || !self.queue.is_empty())
+    }
+
+    fn own_record(&self) -> Option<Body<'_>> {
+        self.control
+            .first(self.role == Role::Outlet || self.queue.is_empty())
     }
 
     /// An inlet says nothing before READY.
@@ -91,10 +98,10 @@ impl Lane {
         if !self.may_send() {
             return None;
         }
-        if let Some(body) = self.control.first() {
+        if let Some(body) = self.own_record() {
             let header = Header::new(body.kind(), StreamNo::LANE);
             let len = body.encode(payload).ok()?;
-            self.lane_record_left();
+            self.own_record_left(header.kind);
             return Some((header, len));
         }
         let n = StreamNo(*self.queue.front()?);
@@ -102,15 +109,19 @@ impl Lane {
         self.stream_record(n, record, payload)
     }
 
-    /// The lane's first own record has left.
-    fn lane_record_left(&mut self) {
+    /// One of the lane's own records has left.
+    fn own_record_left(&mut self, kind: Kind) {
         let control = &mut self.control;
-        if control.ready {
+        if kind == Kind::Ready {
             control.ready = false;
             self.phase = Phase::Up;
-        } else if control.retire {
+        } else if kind == Kind::Retire {
             control.retire = false;
-        } else if control.credential.take().is_none() && control.pong.take().is_none() {
+        } else if kind == Kind::Credential {
+            control.credential = None;
+        } else if kind == Kind::Pong {
+            control.pong = None;
+        } else {
             control.ping = false;
         }
     }
@@ -145,13 +156,32 @@ impl Lane {
             }
             return None;
         };
+        self.stream_record_left(n, record);
+        Some((header, len))
+    }
+
+    /// The first record of the queue's first stream is gone.
+    fn stream_record_left(&mut self, n: StreamNo, record: Queued) {
+        let Some(slot) = self.slot_mut(n) else { return };
         slot.queued.remove(record);
         if slot.queued.is_empty() {
             slot.in_queue = false;
             self.queue.pop_front();
             self.settle(n);
         }
-        Some((header, len))
+    }
+
+    /// Takes a queued record back. The queue is walked if the stream has nothing else in it, which
+    /// happens once in a stream's life at most.
+    pub(super) fn unqueue(&mut self, n: StreamNo, record: Queued) {
+        let Some(slot) = self.slot_mut(n).filter(|slot| slot.queued.has(record)) else {
+            return;
+        };
+        slot.queued.remove(record);
+        if slot.queued.is_empty() {
+            slot.in_queue = false;
+            self.queue.retain(|&queued| queued != n.0);
+        }
     }
 
     /// Queues a record of a stream.

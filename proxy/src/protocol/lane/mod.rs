@@ -40,9 +40,11 @@
 mod app;
 mod check;
 mod control;
+mod reaction;
 mod receive;
 mod shared;
 mod slot;
+mod violation;
 mod waits;
 mod window;
 
@@ -52,212 +54,20 @@ mod tests;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
-use super::codec::CodecError;
 use super::command::Role;
-use super::record::{Kind, Open};
 use super::stream::{Action, Input, State, Visits, step};
 use crate::error::CloseReason;
 use crate::ids::StreamNo;
 use crate::limits::LANE_STREAMS_MAX;
-use crate::time::Duration;
 
+pub use self::reaction::{Reaction, StreamKey};
 pub use self::shared::LaneShared;
+pub use self::violation::{OpenRefused, Violation};
 
 use self::control::LaneControl;
 use self::shared::Grants;
 use self::slot::Slot;
 use self::waits::Waits;
-
-/// The worker's name for what is behind a stream: the place of its socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct StreamKey(pub u32);
-
-/// What the owner of the sockets has to do.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Reaction {
-    /// Outlet: connect to this target.
-    Connect {
-        /// The new stream.
-        n: StreamNo,
-        /// What the inlet asks for.
-        open: Box<Open>,
-    },
-    /// Outlet: an OPEN was refused before anybody was contacted. Nothing to do; for the report.
-    Refused {
-        /// The stream.
-        n: StreamNo,
-        /// Why.
-        why: CloseReason,
-        /// What the inlet asked for.
-        open: Box<Open>,
-    },
-    /// Inlet: the target is connected.
-    Opened {
-        /// The stream.
-        n: StreamNo,
-        /// Its app.
-        key: StreamKey,
-    },
-    /// The record's payload is for this app.
-    Deliver {
-        /// The stream.
-        n: StreamNo,
-        /// Its app.
-        key: StreamKey,
-    },
-    /// The record's payload is for this target once it is connected.
-    Hold {
-        /// The stream.
-        n: StreamNo,
-        /// Its target.
-        key: StreamKey,
-    },
-    /// Behind everything delivered: FIN to the app.
-    FinToApp {
-        /// The stream.
-        n: StreamNo,
-        /// Its app.
-        key: StreamKey,
-    },
-    /// Credit came for a stream that had none: read the app again.
-    Resume {
-        /// The stream.
-        n: StreamNo,
-        /// Its app.
-        key: StreamKey,
-    },
-    /// Reset the app's connection (or give up connecting). `Freed` follows.
-    ResetApp {
-        /// The stream.
-        n: StreamNo,
-        /// Its app.
-        key: StreamKey,
-        /// Why.
-        why: CloseReason,
-    },
-    /// Inlet: the outlet's lane was retiring and nothing was contacted: the app's stream and its
-    /// first bytes may be opened on another lane. This lane has forgotten the key.
-    Retry {
-        /// The stream.
-        n: StreamNo,
-        /// Its app.
-        key: StreamKey,
-    },
-    /// The stream is over and the key forgotten. With `Finished`, all bytes were delivered.
-    Freed {
-        /// The stream.
-        n: StreamNo,
-        /// Its app.
-        key: StreamKey,
-        /// Why it ended.
-        why: CloseReason,
-        /// Bytes from the app into the lane.
-        sent: u64,
-        /// Bytes from the lane delivered to the app.
-        received: u64,
-    },
-    /// Inlet: READY was read, streams may open. Outlet: said at once; READY is queued.
-    Ready,
-    /// Inlet: the outlet refused us.
-    Denied(CloseReason),
-    /// The other end opens (or takes) no new streams here.
-    Retiring,
-    /// The peer's records are sealed under its next key from now on.
-    KeyUpdate,
-    /// The peer's renewed credential, at most `limits::LANE_CREDENTIAL_MAX` bytes.
-    Credential(Vec<u8>),
-    /// The answer to our PING.
-    Pong {
-        /// How long it took.
-        rtt: Duration,
-    },
-}
-
-/// Why a stream could not be opened on this lane.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum OpenRefused {
-    /// READY has not come yet.
-    #[error("the lane is not ready")]
-    NotReady,
-    /// The lane takes no new streams.
-    #[error("the lane is retiring")]
-    Retiring,
-    /// All numbers are in use.
-    #[error("the lane is full")]
-    Full,
-    /// The target's name is none.
-    #[error("the target's name is not valid")]
-    BadTarget,
-}
-
-/// What the peer did that it may not do. The lane ends by it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Violation {
-    /// A payload that is none.
-    #[error("malformed {kind:?}: {error}")]
-    Malformed {
-        /// The record.
-        kind: Kind,
-        /// What is wrong.
-        error: CodecError,
-    },
-    /// A record that the state of its stream has no cell for.
-    #[error("{input:?} in state {state:?}")]
-    OutOfTurn {
-        /// What came.
-        input: Input,
-        /// The stream's state.
-        state: State,
-    },
-    /// A record that only the other end sends.
-    #[error("{0:?} came from the wrong end")]
-    WrongEnd(Kind),
-    /// A record at a time when the lane doesn't take it.
-    #[error("{0:?} is out of turn on this lane")]
-    Untimely(Kind),
-    /// A record that this version doesn't use yet.
-    #[error("{0:?} is not in use in this version")]
-    NotInUse(Kind),
-    /// A stream number that is out of bounds or leaves a gap.
-    #[error("stream number {0} is out of bounds")]
-    Number(u16),
-    /// More bytes than were granted.
-    #[error("{got} bytes came where {granted} were granted")]
-    Overrun {
-        /// Bytes of the record.
-        got: usize,
-        /// What was left.
-        granted: u32,
-    },
-    /// More credit than a stream may have.
-    #[error("credit above the bound")]
-    TooMuchCredit,
-    /// END counts other bytes than came.
-    #[error("END says {said} bytes and {counted} came")]
-    Count {
-        /// What END says.
-        said: u64,
-        /// What came.
-        counted: u64,
-    },
-}
-
-impl Violation {
-    /// The reason under which the lane ends.
-    pub fn reason(self) -> CloseReason {
-        match self {
-            Violation::Malformed { .. } => CloseReason::Malformed,
-            Violation::OutOfTurn { .. }
-            | Violation::WrongEnd(_)
-            | Violation::Untimely(_)
-            | Violation::NotInUse(_)
-            | Violation::Number(_)
-            | Violation::Overrun { .. }
-            | Violation::TooMuchCredit
-            | Violation::Count { .. } => CloseReason::Violation,
-        }
-    }
-}
 
 /// How far the lane itself is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

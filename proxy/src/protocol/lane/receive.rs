@@ -237,6 +237,8 @@ impl Lane {
 
     fn end(&mut self, n: StreamNo, said: u64) -> Result<(), Violation> {
         let action = self.peer(n, Input::End)?;
+        // Nobody needs it any more, and it must not take from the budget.
+        self.unqueue(n, Queued::Credit);
         let Some(slot) = self.slot(n) else {
             return Ok(());
         };

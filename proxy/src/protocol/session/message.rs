@@ -128,6 +128,12 @@ pub enum Message {
 }
 
 impl Message {
+    /// The plain bytes of the frame that makes (or answers) request `request` with this message.
+    pub fn into_plain(self, request: RequestNo) -> Zeroizing<Vec<u8>> {
+        let message = self;
+        Zeroizing::new(canonical::to_bytes(&Envelope { request, message }, 512))
+    }
+
     /// Whether it may be sent in a session of this kind.
     pub fn belongs_to(&self, kind: Kind) -> bool {
         match self.number() {

@@ -32,8 +32,7 @@ impl Sealed {
     /// [`SessionError::Limit`] when it is longer than a frame, or the key is worn out.
     pub fn seal(&mut self, request: RequestNo, message: Message) -> Result<Vec<u8>, SessionError> {
         debug_assert!(message.belongs_to(self.kind));
-        let envelope = Envelope { request, message };
-        let plain = Zeroizing::new(canonical::to_bytes(&envelope, 512));
+        let plain = message.into_plain(request);
         let frame = self.sealer.seal(&plain).map_err(|_| SessionError::Limit)?;
         if frame.len() > FRAME_MAX {
             Err(SessionError::Limit)

@@ -60,7 +60,7 @@ impl World {
     fn open(&mut self) -> (Sealed, Sealed) {
         let (dialing, hello) = self.dial(Kind::Authority);
         let (accepting, frame_2) = self.accept(&hello);
-        let shown = self.node.to_authority();
+        let shown = self.node.for_authority();
         let check = |shown: &Evidence, key: &StaticPublic| self.require(shown, key);
         let (verified, frame_3, near) = dialing.on_frame_2(&frame_2, &shown, check).unwrap();
         assert_eq!(verified.id(), self.project.id());
@@ -100,12 +100,12 @@ fn a_relay_that_answers_enrollment_itself_gets_no_message_3() {
     let mut relay = world.project.member("relay", Roles::RELAY);
     let (dialing, hello) = world.dial(Kind::Authority);
     let id = world.project.id();
-    let shown = relay.to_authority();
+    let shown = relay.for_authority();
     let pair = relay.keys.pair(Kind::Authority.purpose());
     let random = &mut world.project.random;
     let answer = Accepting::on_frame_1(Kind::Authority, &id, pair, &shown, frame_1(&hello), random);
     let (_, frame_2) = answer.unwrap();
-    let own = world.node.to_authority();
+    let own = world.node.for_authority();
     let mut asked = 0;
     let result = dialing.on_frame_2(&frame_2, &own, |shown, key| {
         asked += 1;
@@ -114,7 +114,7 @@ fn a_relay_that_answers_enrollment_itself_gets_no_message_3() {
     let Err(SessionError::Denied(denial)) = result else {
         unreachable!("believed");
     };
-    assert_eq!(denial.code(), 2110, "another identity than the project's");
+    assert_eq!(denial.code(), 3210, "another identity than the project's");
     assert_eq!(asked, 1, "it was judged, and no frame 3 exists");
 }
 
@@ -132,7 +132,7 @@ fn a_relay_that_shows_the_authoritys_evidence_lacks_its_key() {
     let answer =
         Accepting::on_frame_1(Kind::Authority, &id, pair, &copied, frame_1(&hello), random);
     let (_, frame_2) = answer.unwrap();
-    let own = world.node.to_authority();
+    let own = world.node.for_authority();
     let result = dialing.on_frame_2(&frame_2, &own, |shown, key| world.require(shown, key));
     let Err(SessionError::Denied(denial)) = result else {
         unreachable!("believed");
@@ -146,14 +146,14 @@ fn kinds_projects_and_bytes_can_not_be_swapped() {
     // A relay session's first frame, answered as an authority session.
     let (dialing, hello) = world.dial(Kind::Relay);
     let (_, frame_2) = world.accept(&hello);
-    let own = world.node.to_relay();
+    let own = world.node.for_relay();
     let result = dialing.on_frame_2(&frame_2, &own, |shown, key| world.require(shown, key));
     assert!(matches!(result, Err(SessionError::Noise(_))));
     // Another project's authority.
     let mut other = World::new(5);
     let (dialing, hello) = world.dial(Kind::Authority);
     let (_, frame_2) = other.accept(&hello);
-    let own = world.node.to_authority();
+    let own = world.node.for_authority();
     let result = dialing.on_frame_2(&frame_2, &own, |shown, key| world.require(shown, key));
     assert!(matches!(result, Err(SessionError::Noise(_))));
     // Any one byte of frame 2 changed.
@@ -185,7 +185,7 @@ fn only_the_sessions_suite_is_spoken() {
 #[test]
 fn a_hello_of_other_versions_or_suites_is_refused() {
     let mut world = World::new(7);
-    let shown = world.node.to_authority();
+    let shown = world.node.for_authority();
     let suite = crypto::suite::Suite::ChaChaPoly;
     let hello = Hello::new(SESSION_SUITES, &shown);
     assert!(hello.judge(SESSION_SUITES, suite).is_ok());
@@ -229,16 +229,19 @@ fn a_hello_of_other_versions_or_suites_is_refused() {
 
 #[test]
 fn a_message_of_the_other_kind_is_a_violation() {
-    let (mut node, _) = World::new(8).open();
-    let (_, mut other) = World::new(8).open();
-    // Same seed, same keys: but sealed by a session of the same kind only, so forge the kind.
-    let envelope = Envelope {
-        request: RequestNo(1),
-        message: Message::GoingAway,
-    };
-    assert!(!envelope.message.belongs_to(Kind::Authority));
-    let frame = node.seal(RequestNo(1), Message::Renew).unwrap();
-    assert!(other.open(&frame).is_ok());
+    let chain = |byte| crypto::record::ChainSecret::from_bytes(&[byte; 32]);
+    let suite = crypto::suite::Suite::ChaChaPoly;
+    let mut relay = Sealed::new(Kind::Relay, suite, chain(1), chain(2));
+    let mut authority = Sealed::new(Kind::Authority, suite, chain(2), chain(1));
+    let frame = relay.seal(RequestNo(1), Message::Ping).unwrap();
+    assert!(authority.open(&frame).is_ok(), "both kinds ping");
+    let frame = relay.seal(RequestNo(2), Message::GoingAway).unwrap();
+    assert!(matches!(
+        authority.open(&frame),
+        Err(SessionError::Violation)
+    ));
+    let frame = authority.seal(RequestNo(3), Message::Renew).unwrap();
+    assert!(matches!(relay.open(&frame), Err(SessionError::Violation)));
 }
 
 #[test]
@@ -407,7 +410,7 @@ proptest! {
     fn arbitrary_frames_never_end_in_a_session(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
         let mut world = World::new(11);
         let (dialing, _) = world.dial(Kind::Authority);
-        let own = world.node.to_authority();
+        let own = world.node.for_authority();
         prop_assert!(dialing.on_frame_2(&bytes, &own, |s, k| world.require(s, k)).is_err());
         let (_, hello) = world.dial(Kind::Authority);
         let (accepting, _) = world.accept(&hello);

@@ -177,7 +177,7 @@ fn a_denied_inlet_gets_one_record_that_only_it_can_read() {
     let mut world = World::new(2);
     world.outlet.policy = Policy::parse(&["gold=true"]).unwrap();
     let (mut inlet, proposal) = world.propose().unwrap();
-    assert_eq!(world.judge(&proposal).unwrap_err().code(), 2160);
+    assert_eq!(world.judge(&proposal).unwrap_err().code(), 3260);
     let mut record = proposal.deny(CloseReason::NotAuthorized).unwrap();
     let inner = inlet.opener.open(&mut record).unwrap();
     let (head, payload) = inner.split_first_chunk::<RECORD_INNER>().unwrap();
@@ -281,31 +281,31 @@ fn each_end_checks_the_other_before_it_counts() {
     // The outlet lacks the attribute.
     let mut world = World::new(10);
     world.inlet.policy = Policy::parse(&["gold=true"]).unwrap();
-    assert_eq!(denied(world.refused()), 2160);
+    assert_eq!(denied(world.refused()), 3260);
     // It may not serve the address.
     let mut world = World::new(11);
     world.outlet.address = "redis".parse().unwrap();
     world.inlet.address = "redis".parse().unwrap();
-    assert_eq!(denied(world.refused()), 2150);
+    assert_eq!(denied(world.refused()), 3250);
     // Its credential is over.
     let mut world = World::new(12);
     world.inlet.now = NOW.plus(3600 + 31);
-    assert_eq!(denied(world.refused()), 2147);
+    assert_eq!(denied(world.refused()), 3247);
     // Its attestation is over.
     let mut world = World::new(13);
     world.inlet.now = NOW.plus(21 * 3600 + 31);
-    assert_eq!(denied(world.refused()), 2126);
+    assert_eq!(denied(world.refused()), 3226);
     // It shows somebody else's evidence.
     let mut world = World::new(14);
     let mut other = world.project.member("outlet", Roles::MEMBER);
     world.outlet.evidence = other.circuit();
-    assert_eq!(denied(world.refused()), 2130);
+    assert_eq!(denied(world.refused()), 3230);
     // It shows a relay's credential.
     let mut world = World::new(15);
     let mut relay = world.project.member("outlet", Roles::RELAY);
     world.outlet.evidence = relay.circuit();
     world.outlet.member = relay;
-    assert_eq!(denied(world.refused()), 2148);
+    assert_eq!(denied(world.refused()), 3248);
 }
 
 #[test]
@@ -313,7 +313,7 @@ fn the_outlet_checks_the_inlet_likewise() {
     let mut world = World::new(16);
     let (_, proposal) = world.propose().unwrap();
     world.outlet.now = NOW.plus(3600 + 31);
-    assert_eq!(world.judge(&proposal).unwrap_err().code(), 2147);
+    assert_eq!(world.judge(&proposal).unwrap_err().code(), 3247);
     world.outlet.now = NOW;
     assert!(world.judge(&proposal).is_ok());
     let other = World::new(17);
@@ -322,7 +322,7 @@ fn the_outlet_checks_the_inlet_likewise() {
         .judge(&other.project, &proposal.evidence, &proposal.remote_static);
     assert_eq!(
         foreign.unwrap_err().code(),
-        2122,
+        3222,
         "another project's attestation"
     );
 }

@@ -16,12 +16,15 @@ use crate::time::Duration;
 const T0: UnixTime = UnixTime(1_800_000_000);
 const LIFE: Duration = Duration::from_secs(3600);
 
+/// A check and what it shows.
+type Check = (&'static str, fn(&mut dyn Store));
+
 /// Runs the whole suite; `make` gives an empty store each time it is called.
 ///
 /// # Panics
 /// When the store does not conform.
 pub fn conformance(make: &mut dyn FnMut() -> Box<dyn Store>) {
-    let checks: &[(&str, fn(&mut dyn Store))] = &[
+    let checks: &[Check] = &[
         ("a project is created once", a_project_is_created_once),
         ("a ticket is redeemed once", a_ticket_is_redeemed_once),
         (

@@ -72,6 +72,10 @@ pub struct Renew {
 
 /// What came of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one at a time, and boxed where it travels"
+)]
 pub enum RenewAnswer {
     /// Sign this credential.
     Renewed(Issue),

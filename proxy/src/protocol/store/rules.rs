@@ -32,6 +32,7 @@ pub enum RedeemPlan {
 ///
 /// # Errors
 /// The refusing answer. A [`RedeemAnswer::Used`] has to be audited as `ticket.reused`.
+#[expect(clippy::result_large_err, reason = "the answer goes out as it is")]
 pub fn judge_redeem(
     ticket: Option<&TicketRow>,
     member: Option<&MemberRow>,
@@ -93,6 +94,7 @@ pub fn judge_redeem(
 ///
 /// # Errors
 /// The refusing answer.
+#[expect(clippy::result_large_err, reason = "the answer goes out as it is")]
 pub fn judge_renew(member: Option<&MemberRow>, renew: &Renew) -> Result<(), RenewAnswer> {
     let member = member.ok_or(RenewAnswer::Unknown)?;
     if member.revoked.is_some() {

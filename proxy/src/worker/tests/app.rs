@@ -117,7 +117,9 @@ impl App {
                 SimRead::Nothing => break,
             }
         }
-        if self.eof && let Some(sock) = &mut self.sock {
+        if self.eof
+            && let Some(sock) = &mut self.sock
+        {
             // A reset may still come.
             sock.read(&mut [0])?;
         }

@@ -18,9 +18,7 @@ fn good(seed: u64, via: Via) -> Rig {
 }
 
 fn lane_closed(why: CloseReason) -> impl Fn(&Event) -> bool {
-    move |event| {
-        matches!(event, Event::Lane { what: LaneEvent::Closed(w), .. } if *w == why)
-    }
+    move |event| matches!(event, Event::Lane { what: LaneEvent::Closed(w), .. } if *w == why)
 }
 
 /// Whether these bytes travel on the tunnel, not between an app and its worker.
@@ -70,9 +68,20 @@ fn an_app_without_a_lane_is_reset_after_its_wait() {
     let app = rig.app(b"hello");
     assert!(rig.until(|rig| rig.apps[app].failed.is_some()));
     let took = rig.world.now().since(from);
-    assert!(took >= LANE_WAIT && took < LANE_WAIT + Duration::from_millis(100), "{took:?}");
+    assert!(
+        took >= LANE_WAIT && took < LANE_WAIT + Duration::from_millis(100),
+        "{took:?}"
+    );
     assert_eq!(rig.ended(CloseReason::NoLane), 1);
-    let told = |e: &Event| matches!(e, Event::AppRefused { why: CloseReason::NoLane, .. });
+    let told = |e: &Event| {
+        matches!(
+            e,
+            Event::AppRefused {
+                why: CloseReason::NoLane,
+                ..
+            }
+        )
+    };
     assert!(rig.until(|rig| rig.inlet.has(told)));
     rig.close();
 }
@@ -83,10 +92,17 @@ fn a_closed_gate_resets_apps_at_once() {
     let waiting = rig.app(b"hello");
     rig.pass(Duration::from_secs(1));
     let gate = Gate::Reset(CloseReason::NotAuthorized);
-    rig.inlet.tell(Command::Gate { portal: PORTAL, gate });
+    rig.inlet.tell(Command::Gate {
+        portal: PORTAL,
+        gate,
+    });
     let late = rig.app(b"hello");
     let soon = Duration::from_millis(100);
-    let both = |rig: &mut Rig| [waiting, late].iter().all(|&app| rig.apps[app].failed.is_some());
+    let both = |rig: &mut Rig| {
+        [waiting, late]
+            .iter()
+            .all(|&app| rig.apps[app].failed.is_some())
+    };
     assert!(rig.within(soon, both));
     assert_eq!(rig.ended(CloseReason::NotAuthorized), 2);
     rig.close();
@@ -150,11 +166,17 @@ fn harm_at_any_byte_of_a_record_is_a_reset_at_the_app() {
                 assert!(rig.until(ended), "{case}: the app hangs");
                 let app = &rig.apps[app];
                 if app.failed.is_none() {
-                    assert!(app.is_finished() && app.got == bytes, "{case}: a clean end too early");
+                    assert!(
+                        app.is_finished() && app.got == bytes,
+                        "{case}: a clean end too early"
+                    );
                 }
                 assert!(bytes.starts_with(&app.got), "{case}: wrong bytes");
                 for served in &rig.served {
-                    assert!(bytes.starts_with(&served.got), "{case}: wrong bytes at the service");
+                    assert!(
+                        bytes.starts_with(&served.got),
+                        "{case}: wrong bytes at the service"
+                    );
                     assert!(!served.eof || served.got == bytes, "{case}: FIN for a cut");
                 }
                 if app.failed.is_some() {
@@ -175,11 +197,21 @@ fn an_altered_lane_ends_by_its_tag_and_delivers_no_wrong_byte() {
         harm_at(&rig, Harm::Flip, seed % 2 == 0, 5_000 + seed * 7_919);
         let app = rig.app(&bytes);
         rig.apps[app].fin = true;
-        assert!(rig.until(|rig| rig.apps[app].is_over() && rig.is_idle()), "seed {seed}");
-        assert!(rig.apps[app].failed.is_some() && !rig.apps[app].eof, "seed {seed}");
+        assert!(
+            rig.until(|rig| rig.apps[app].is_over() && rig.is_idle()),
+            "seed {seed}"
+        );
+        assert!(
+            rig.apps[app].failed.is_some() && !rig.apps[app].eof,
+            "seed {seed}"
+        );
         assert!(bytes.starts_with(&rig.apps[app].got), "seed {seed}");
         let violations = [&rig.inlet, &rig.outlet].map(|n| n.counters.lane_violations.get());
-        assert_eq!(violations.iter().sum::<u64>(), 1, "seed {seed}: {violations:?}");
+        assert_eq!(
+            violations.iter().sum::<u64>(),
+            1,
+            "seed {seed}: {violations:?}"
+        );
         rig.world.tap(None);
         rig.close();
     }
@@ -196,12 +228,31 @@ fn an_expired_permit_ends_the_lane_and_an_extended_one_does_not() {
         rig.pass(Duration::from_secs(5));
         let later = rig.world.now() + Duration::from_secs(60);
         let link = rig.link_of(end);
-        let other = if end == INLET { &rig.outlet } else { &rig.inlet };
-        let what = LaneCommand::Extend { serial: 2, not_after: later };
-        other.tell(Command::Lane { link: rig.link_of(other.host), what });
-        assert!(rig.within(Duration::from_millis(5_100), |rig| rig.apps[app].failed.is_some()));
-        let node = if end == INLET { &rig.inlet } else { &rig.outlet };
-        assert!(node.has(lane_closed(CloseReason::PermitExpired)), "{link:?}");
+        let other = if end == INLET {
+            &rig.outlet
+        } else {
+            &rig.inlet
+        };
+        let what = LaneCommand::Extend {
+            serial: 2,
+            not_after: later,
+        };
+        other.tell(Command::Lane {
+            link: rig.link_of(other.host),
+            what,
+        });
+        assert!(rig.within(Duration::from_millis(5_100), |rig| {
+            rig.apps[app].failed.is_some()
+        }));
+        let node = if end == INLET {
+            &rig.inlet
+        } else {
+            &rig.outlet
+        };
+        assert!(
+            node.has(lane_closed(CloseReason::PermitExpired)),
+            "{link:?}"
+        );
         rig.close();
     }
 }
@@ -213,8 +264,14 @@ fn both_extended_permits_keep_the_lane() {
     rig.connect_lane();
     assert!(rig.until(|rig| rig.is_ready()));
     for node in [&rig.inlet, &rig.outlet] {
-        let what = LaneCommand::Extend { serial: 2, not_after: Instant::FAR_FUTURE };
-        node.tell(Command::Lane { link: rig.link_of(node.host), what });
+        let what = LaneCommand::Extend {
+            serial: 2,
+            not_after: Instant::FAR_FUTURE,
+        };
+        node.tell(Command::Lane {
+            link: rig.link_of(node.host),
+            what,
+        });
     }
     rig.pass(Duration::from_secs(20));
     let app = rig.app(b"hello");
@@ -228,7 +285,10 @@ fn a_cut_ends_streams_at_both_ends_with_its_reason() {
     let app = rig.app(b"hello");
     assert!(rig.until(|rig| rig.apps[app].got == b"hello"));
     let what = LaneCommand::Cut(CloseReason::NotAuthorized);
-    rig.outlet.tell(Command::Lane { link: rig.link_of(OUTLET), what });
+    rig.outlet.tell(Command::Lane {
+        link: rig.link_of(OUTLET),
+        what,
+    });
     assert!(rig.within(Duration::from_secs(1), |rig| rig.apps[app].failed.is_some()));
     assert_eq!(rig.outlet.counters.ended(CloseReason::NotAuthorized), 1);
     assert!(rig.until(|rig| rig.served[0].failed.is_some()));
@@ -241,9 +301,16 @@ fn a_retired_lane_keeps_its_streams_and_new_ones_go_to_the_next() {
         let mut rig = good(1, Via::Direct);
         let old = rig.app(b"old");
         assert!(rig.until(|rig| rig.apps[old].got == b"old"));
-        let node = if end == INLET { &rig.inlet } else { &rig.outlet };
+        let node = if end == INLET {
+            &rig.inlet
+        } else {
+            &rig.outlet
+        };
         let link = rig.link_of(end);
-        node.tell(Command::Lane { link, what: LaneCommand::Retire });
+        node.tell(Command::Lane {
+            link,
+            what: LaneCommand::Retire,
+        });
         rig.pass(Duration::from_secs(1));
         let second = rig.connect_lane();
         let new = rig.app(b"new");
@@ -254,7 +321,10 @@ fn a_retired_lane_keeps_its_streams_and_new_ones_go_to_the_next() {
         // The inlet closes the spent lane.
         let spent = |rig: &mut Rig| rig.inlet.has(lane_closed(CloseReason::Replaced));
         assert!(rig.until(spent), "{end}");
-        assert!(rig.until(|rig| rig.outlet.counters.lanes_open.get() == 1), "{end}");
+        assert!(
+            rig.until(|rig| rig.outlet.counters.lanes_open.get() == 1),
+            "{end}"
+        );
         assert_eq!(rig.inlet.counters.lanes_open.get(), 1, "{end} {second:?}");
         rig.close();
     }
@@ -270,10 +340,14 @@ fn an_open_that_crosses_a_retire_goes_to_the_next_lane_with_its_first_bytes() {
             rig.apps[app].fin = app % 2 == 0;
         }
         rig.pass(Duration::from_millis(seed));
-        rig.outlet.tell(Command::Lane { link, what: LaneCommand::Retire });
+        rig.outlet.tell(Command::Lane {
+            link,
+            what: LaneCommand::Retire,
+        });
         rig.connect_lane();
         let whole = |rig: &mut Rig| {
-            apps.iter().all(|&app| rig.apps[app].got == noise(3_000 + app, seed))
+            apps.iter()
+                .all(|&app| rig.apps[app].got == noise(3_000 + app, seed))
         };
         assert!(rig.until(whole), "seed {seed}");
         let served: usize = rig.served.iter().map(|s| s.got.len()).sum();
@@ -304,25 +378,43 @@ fn a_drain_cuts_nobody_before_its_deadline() {
         let mut rig = good(1, Via::Direct);
         let app = rig.app(b"hello");
         assert!(rig.until(|rig| rig.apps[app].got == b"hello"));
-        let node = if end == INLET { &rig.inlet } else { &rig.outlet };
+        let node = if end == INLET {
+            &rig.inlet
+        } else {
+            &rig.outlet
+        };
         node.tell(Command::Drain {
             idle: Duration::from_secs(2),
             deadline: rig.world.now() + Duration::from_secs(30),
         });
         rig.pass(Duration::from_secs(1));
         let late = rig.app(b"late");
-        assert!(rig.until(|rig| rig.apps[late].got == b"late"), "{end}: arrivals are served");
+        assert!(
+            rig.until(|rig| rig.apps[late].got == b"late"),
+            "{end}: arrivals are served"
+        );
         rig.pass(Duration::from_secs(10));
         rig.apps[app].say(b" again");
-        assert!(rig.until(|rig| rig.apps[app].got == b"hello again"), "{end}");
+        assert!(
+            rig.until(|rig| rig.apps[app].got == b"hello again"),
+            "{end}"
+        );
         let drained = |e: &Event| matches!(e, Event::Drained);
-        let node = if end == INLET { &rig.inlet } else { &rig.outlet };
+        let node = if end == INLET {
+            &rig.inlet
+        } else {
+            &rig.outlet
+        };
         assert!(!node.has(drained));
         for app in &mut rig.apps {
             app.fin = true;
         }
         let is_drained = |rig: &mut Rig| {
-            let node = if end == INLET { &rig.inlet } else { &rig.outlet };
+            let node = if end == INLET {
+                &rig.inlet
+            } else {
+                &rig.outlet
+            };
             node.has(drained)
         };
         assert!(rig.within(Duration::from_secs(1), is_drained), "{end}");
@@ -337,7 +429,10 @@ fn a_drain_cuts_what_is_left_at_its_deadline() {
     let app = rig.app(b"hello");
     assert!(rig.until(|rig| rig.apps[app].got == b"hello"));
     let deadline = rig.world.now() + Duration::from_secs(5);
-    rig.inlet.tell(Command::Drain { idle: Duration::from_secs(2), deadline });
+    rig.inlet.tell(Command::Drain {
+        idle: Duration::from_secs(2),
+        deadline,
+    });
     assert!(rig.until(|rig| rig.inlet.has(|e| matches!(e, Event::Drained))));
     assert!(rig.world.now() >= deadline);
     assert!(rig.until(|rig| rig.apps[app].failed.is_some()));
@@ -356,7 +451,10 @@ fn hostile_networks_end_streams_and_never_lie() {
                 lanes += 1;
                 rig.connect_lane();
             }
-            let bytes = noise(usize::try_from(rig.world.random() % 20_000).unwrap(), seed + n);
+            let bytes = noise(
+                usize::try_from(rig.world.random() % 20_000).unwrap(),
+                seed + n,
+            );
             let app = rig.app(&bytes);
             rig.apps[app].fin = true;
             said.push(bytes);
@@ -366,7 +464,10 @@ fn hostile_networks_end_streams_and_never_lie() {
         assert!(rig.until(over), "seed {seed}: something hangs");
         for (app, bytes) in rig.apps.iter().zip(&said) {
             assert!(bytes.starts_with(&app.got), "seed {seed}: wrong bytes");
-            assert!(!app.is_finished() || app.got == *bytes, "seed {seed}: a clean end too early");
+            assert!(
+                !app.is_finished() || app.got == *bytes,
+                "seed {seed}: a clean end too early"
+            );
         }
         let _ = LinkId(lanes);
         rig.close();

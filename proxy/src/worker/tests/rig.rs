@@ -5,8 +5,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use crypto::Id;
+use crypto::leg::LegKey;
 use crypto::record::{ChainSecret, Opener, Sealer};
-use crypto::suite::Suite;
+use crypto::suite::{Suite, SuiteMask};
 
 use super::app::App;
 use crate::engine::simulated::{
@@ -14,11 +15,12 @@ use crate::engine::simulated::{
 };
 use crate::engine::{Engine, EngineConfig};
 use crate::error::CloseReason;
-use crate::ids::{BundleId, LinkId, PortalNo};
+use crate::ids::{AddressHash, BundleId, LinkId, PortalNo, SessionId};
 use crate::mailbox::{ControlEnd, ToWorker, mailbox};
 use crate::protocol::command::{
-    Adopt, Command, Event, Expect, LaneEvent, Permit, Role, StreamReport,
+    Adopt, Command, ConnectSet, Event, Expect, LaneEvent, LegEntry, Permit, Role, StreamReport,
 };
+use crate::protocol::leg::{self, Answer, Request};
 use crate::protocol::preface::{Kind, Preface};
 use crate::time::{Duration, Instant};
 use crate::worker::counters::Counters;
@@ -107,11 +109,23 @@ pub(super) const PLENTY: [u32; 4] = [1024, 256, 64, 0];
 pub(super) enum Via {
     /// The inlet dials the outlet's public listener.
     Direct,
+    /// Both dial the relay, which pairs their legs.
+    Relay,
 }
 
 impl Via {
-    pub const ALL: [Via; 1] = [Via::Direct];
+    pub const ALL: [Via; 2] = [Via::Direct, Via::Relay];
 }
+
+/// The relay session of an end, as its leg prefaces name it; its key.
+fn session(of: Role) -> (SessionId, LegKey) {
+    let byte = if of == Role::Inlet { 1 } else { 2 };
+    (SessionId([byte; 16]), LegKey::from_secret(&[byte; 32]))
+}
+
+const ADDRESS: AddressHash = AddressHash([5; 32]);
+/// What the inlet sends last before the first record.
+const MESSAGE_3: &[u8] = b"message 3";
 
 /// The whole world of a test.
 pub(super) struct Rig {
@@ -170,21 +184,29 @@ impl Rig {
                 at: Instant::ZERO,
             });
         }
-        match via {
-            Via::Direct => {
-                let (carry, _) = world.listen(SocketAddr::new(OUTLET, 7348)).unwrap();
-                let heard = outlet.control.send(ToWorker::Listen {
-                    portal: None,
-                    socket: carry,
-                });
-                assert!(heard.is_ok());
+        let relay = (via == Via::Relay).then(|| Node::new(&world, RELAY, buffers));
+        let public = relay.as_ref().unwrap_or(&outlet);
+        let (socket, _) = world.listen(SocketAddr::new(public.host, 7348)).unwrap();
+        let heard = public.control.send(ToWorker::Listen { portal: None, socket });
+        assert!(heard.is_ok());
+        if let Some(relay) = &relay {
+            for role in [Role::Inlet, Role::Outlet] {
+                let (session, key) = session(role);
+                relay.tell(Command::LegKey(Box::new(LegEntry {
+                    session,
+                    key,
+                    member: Id([session.0[0]; 32]),
+                    serve: if role == Role::Outlet { vec![ADDRESS] } else { vec![] },
+                    connect: ConnectSet::All,
+                    not_after: Instant::FAR_FUTURE,
+                })));
             }
         }
         Rig {
             world,
             inlet,
             outlet,
-            relay: None,
+            relay,
             door,
             service: Some(service),
             serve: App::echo,
@@ -201,14 +223,41 @@ impl Rig {
     pub fn connect_lane(&mut self) -> LinkId {
         self.bundles += 1;
         let link = LinkId(u64::from(self.bundles) * 2);
-        self.inlet.tell(Command::Dial {
-            link,
-            to: vec![SocketAddr::new(OUTLET, 7348)],
-            hello: Preface::bytes(Kind::RelaySession).to_vec(),
-            expect: Expect::Nothing,
-            deadline: self.world.now() + Duration::from_secs(10),
-        });
+        if self.relay.is_some() {
+            self.dial_leg(Role::Outlet, link);
+            self.dial_leg(Role::Inlet, link);
+        } else {
+            let hello = Preface::bytes(Kind::RelaySession).to_vec();
+            self.dial(Role::Inlet, link, OUTLET, hello, Expect::Nothing);
+        }
         link
+    }
+
+    fn dial(&self, role: Role, link: LinkId, to: IpAddr, hello: Vec<u8>, expect: Expect) {
+        let node = if role == Role::Inlet { &self.inlet } else { &self.outlet };
+        let to = vec![SocketAddr::new(to, 7348)];
+        let deadline = self.world.now() + Duration::from_secs(10);
+        node.tell(Command::Dial { link, to, hello, expect, deadline });
+    }
+
+    /// Dials the relay with a leg of that end.
+    pub fn dial_leg(&self, role: Role, link: LinkId) {
+        let (session, key) = session(role);
+        let request = Request { role, suites: SuiteMask(1), address: ADDRESS };
+        let hello = leg::preface(&key, session, link.0, &request).to_vec();
+        self.dial(role, link, RELAY, hello, Expect::Exact(48));
+    }
+
+    /// What the relay answered to a leg.
+    pub fn answer_to(&self, role: Role, link: LinkId) -> Option<Answer> {
+        let node = if role == Role::Inlet { &self.inlet } else { &self.outlet };
+        let (_, key) = session(role);
+        node.events.iter().find_map(|event| match event {
+            Event::Frame { link: of, bytes } if *of == link => {
+                leg::read_answer(&key, link.0, bytes).ok()
+            }
+            _ => None,
+        })
     }
 
     pub fn is_ready(&self) -> bool {
@@ -263,17 +312,8 @@ impl Rig {
             let mut new = Vec::new();
             node.control.receive(&mut new, 4096);
             for event in &new {
-                match event {
-                    Event::Connected { link, .. } if of == Role::Inlet && self.adopts => {
-                        let bundle = u8::try_from(link.0 / 2).unwrap();
-                        let adopt = self.adopt(of, *link, bundle, Vec::new());
-                        self.inlet.tell(adopt);
-                    }
-                    Event::Accepted { link, .. } if of == Role::Outlet && self.adopts => {
-                        let adopt = self.adopt(of, *link, self.bundles, Vec::new());
-                        self.outlet.tell(adopt);
-                    }
-                    _ => {}
+                if self.adopts {
+                    self.play_handshake(of, event);
                 }
             }
             let node = if of == Role::Inlet {
@@ -286,6 +326,41 @@ impl Rig {
         if let Some(relay) = &mut self.relay {
             relay.control.receive(&mut relay.events, 4096);
         }
+    }
+
+    /// What control would do with a new connection: the lane's keys are known at both ends.
+    fn play_handshake(&self, of: Role, event: &Event) {
+        let relayed = self.relay.is_some();
+        match (of, event) {
+            (Role::Inlet, Event::Connected { link, .. }) if !relayed => {
+                self.inlet.tell(self.adopt(of, *link, bundle_of(*link), Vec::new()));
+            }
+            (Role::Outlet, Event::Accepted { link, .. }) => {
+                self.outlet.tell(self.adopt(of, *link, self.bundles, Vec::new()));
+            }
+            (Role::Inlet, Event::Frame { link, .. })
+                if self.answer_is_paired(of, *link, event) =>
+            {
+                let last = MESSAGE_3.to_vec();
+                self.inlet.tell(self.adopt(of, *link, bundle_of(*link), last));
+            }
+            (Role::Outlet, Event::Frame { link, bytes }) if bytes == MESSAGE_3 => {
+                self.outlet.tell(self.adopt(of, *link, bundle_of(*link), Vec::new()));
+            }
+            (Role::Outlet, Event::Frame { link, .. })
+                if self.answer_is_paired(of, *link, event) =>
+            {
+                let then = Expect::Frame;
+                self.outlet.tell(Command::Send { link: *link, bytes: vec![], framed: true, then });
+            }
+            _ => {}
+        }
+    }
+
+    fn answer_is_paired(&self, of: Role, link: LinkId, event: &Event) -> bool {
+        let Event::Frame { bytes, .. } = event else { return false };
+        let answer = leg::read_answer(&session(of).1, link.0, bytes);
+        matches!(answer, Ok(Answer::Paired { .. }))
     }
 
     /// One step of the world; false when nothing will ever happen by itself, or not before `limit`.
@@ -362,9 +437,16 @@ impl Rig {
 
     /// The newest lane's link at that end.
     pub fn link_of(&self, end: IpAddr) -> LinkId {
-        let node = if end == INLET { &self.inlet } else { &self.outlet };
+        let node = if end == INLET {
+            &self.inlet
+        } else {
+            &self.outlet
+        };
         let found = node.events.iter().rev().find_map(|event| match event {
-            Event::Lane { link, what: LaneEvent::Ready } => Some(*link),
+            Event::Lane {
+                link,
+                what: LaneEvent::Ready,
+            } => Some(*link),
             _ => None,
         });
         found.unwrap()
@@ -373,6 +455,7 @@ impl Rig {
     /// Resets the tunnel's connections.
     pub fn cut_tunnel(&self) {
         self.world.reset_between(INLET, OUTLET);
+        self.world.reset_between(INLET, RELAY);
     }
 
     /// Every stream has ended at both ends.
@@ -425,6 +508,10 @@ impl Rig {
     pub fn ended(&self, why: CloseReason) -> u64 {
         self.inlet.counters.ended(why)
     }
+}
+
+fn bundle_of(link: LinkId) -> u8 {
+    u8::try_from(link.0 / 2).unwrap()
 }
 
 /// Bytes that repeat after a long while only.

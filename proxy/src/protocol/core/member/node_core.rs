@@ -20,6 +20,7 @@ use crate::protocol::core::admin::{AdminCall, AdminReply};
 use crate::protocol::core::config::MemberConfig;
 use crate::protocol::core::enrollment::{Enrollment, EnrollmentNews};
 use crate::protocol::core::io::{AdminNo, Core, Input, Level, LogRecord, Now, Output, ResolveNo};
+use crate::protocol::core::link_event::{self, LinkEvent};
 use crate::protocol::core::node::Node;
 use crate::protocol::core::status::Status;
 use crate::time::Instant;
@@ -98,35 +99,12 @@ impl MemberCore {
     }
 
     fn on_event(&mut self, now: Now, event: Event) {
-        let link = match &event {
-            Event::Connected { link, .. }
-            | Event::Frame { link, .. }
-            | Event::Closed { link, .. }
-            | Event::Lane { link, .. } => *link,
-            Event::Stream(report) => return self.on_stream(report),
-            Event::TargetFailed { target, .. } => {
-                for outlet in &mut self.outlets {
-                    outlet.targets.on_failed(now, target);
-                }
-                return;
-            }
-            Event::AppRefused { portal, app, why } => {
-                let record = LogRecord::new(Level::Warn, "an application was reset")
-                    .code(why.code())
-                    .with("portal", portal.0)
-                    .with("app", app)
-                    .with("why", why);
-                return self.node.out.log(record);
-            }
-            // The others are a server's, or ask for nothing that is not under way already.
-            Event::Accepted { .. }
-            | Event::LaneWanted { .. }
-            | Event::ParkLow { .. }
-            | Event::LegRefused { .. }
-            | Event::Drained => return,
+        let (link, event) = match link_event::of(event) {
+            Ok(of_link) => of_link,
+            Err(other) => return self.on_other(now, other),
         };
         if self.enrollment.owns(link) {
-            let news = self.enrollment.on_event(&mut self.node, now, event);
+            let news = self.enrollment.on_event(&mut self.node, now, link, event);
             return self.on_enrollment(now, news);
         }
         if self.relay.owns(link) {
@@ -140,10 +118,43 @@ impl MemberCore {
             return;
         };
         match event {
-            Event::Frame { bytes, .. } if outlet.awaits_stranger(link) => {
+            LinkEvent::Frame(bytes) if outlet.awaits_stranger(link) => {
                 self.put_off(now, link, bytes);
             }
-            event => outlet.on_event(&mut self.node, now, link, event),
+            event @ (LinkEvent::Connected(_)
+            | LinkEvent::Frame(_)
+            | LinkEvent::Closed(_)
+            | LinkEvent::Lane(_)) => outlet.on_event(&mut self.node, now, link, event),
+        }
+    }
+
+    fn on_other(&mut self, now: Now, event: Event) {
+        match event {
+            Event::Stream(report) => self.on_stream(&report),
+            Event::AppRefused { portal, app, why } => {
+                let inlet = self
+                    .inlets
+                    .iter_mut()
+                    .find(|inlet| inlet.portal() == portal);
+                if let Some(inlet) = inlet {
+                    inlet.on_app_refused(&mut self.node, app, why);
+                }
+            }
+            Event::TargetFailed { target, .. } => {
+                for outlet in &mut self.outlets {
+                    outlet.targets.on_failed(now, &target);
+                }
+            }
+            // A lane is being made whenever one is wanted; the others are a server's.
+            Event::LaneWanted { .. }
+            | Event::Accepted { .. }
+            | Event::Connected { .. }
+            | Event::Frame { .. }
+            | Event::Closed { .. }
+            | Event::Lane { .. }
+            | Event::ParkLow { .. }
+            | Event::LegRefused { .. }
+            | Event::Drained => {}
         }
     }
 
@@ -161,7 +172,7 @@ impl MemberCore {
 
     fn forget(&mut self, now: Now, link: LinkId, why: CloseReason) {
         if let Some(outlet) = self.outlets.iter_mut().find(|outlet| outlet.owns(link)) {
-            outlet.on_event(&mut self.node, now, link, Event::Closed { link, why });
+            outlet.on_event(&mut self.node, now, link, LinkEvent::Closed(why));
         }
     }
 
@@ -178,7 +189,7 @@ impl MemberCore {
                 continue;
             }
             if let Some(outlet) = self.outlets.iter_mut().find(|outlet| outlet.owns(link)) {
-                outlet.on_event(&mut self.node, now, link, Event::Frame { link, bytes });
+                outlet.on_event(&mut self.node, now, link, LinkEvent::Frame(bytes));
             }
         }
     }

@@ -18,8 +18,8 @@ use super::legs::LegGrant;
 use crate::error::{CloseReason, Code, Problem};
 use crate::ids::{AddressHash, LinkId, SessionId};
 use crate::limits::{RELAY_SESSION_LIFE, RELAY_SESSION_LINGER};
-use crate::protocol::command::Event;
 use crate::protocol::core::io::{Level, LogRecord, Now, ResolveNo};
+use crate::protocol::core::link_event::LinkEvent;
 use crate::protocol::core::membership::Pinned;
 use crate::protocol::core::node::{NoRevocations, Node};
 use crate::protocol::core::status::Reach;
@@ -196,12 +196,19 @@ impl RelayLink {
     }
 
     /// An event of a link that is [owned](Self::owns).
-    pub fn on_event(&mut self, node: &mut Node, now: Now, link: LinkId, event: Event) -> RelayNews {
+    pub fn on_event(
+        &mut self,
+        node: &mut Node,
+        now: Now,
+        link: LinkId,
+        event: LinkEvent,
+    ) -> RelayNews {
         if let Some(place) = self.old.iter().position(|(old, _)| *old == link) {
             match event {
-                Event::Closed { .. } => drop(self.old.remove(place)),
+                LinkEvent::Closed(_) => drop(self.old.remove(place)),
                 // Whatever a replaced session still says, the new one has said better.
-                _ => node.out.expect_frame(link),
+                LinkEvent::Frame(_) => node.out.expect_frame(link),
+                LinkEvent::Connected(_) | LinkEvent::Lane(_) => {}
             }
             return RelayNews::None;
         }
@@ -221,7 +228,7 @@ impl RelayLink {
             |_: &mut Node, shown: &Evidence, key: &StaticPublic| relays.check(time, shown, key);
         let news = session
             .uplink
-            .on_event(node, now, &relays.target(), event, check);
+            .on_event(node, now, &relays.target(), link, event, check);
         match news {
             UplinkNews::None => RelayNews::None,
             UplinkNews::Up => {
@@ -254,6 +261,10 @@ impl RelayLink {
         }
     }
 
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "whatever else comes is out of turn"
+    )]
     fn on_message(
         &mut self,
         node: &mut Node,

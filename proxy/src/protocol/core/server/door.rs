@@ -36,7 +36,7 @@ enum Step {
     /// Frame 1 is due.
     First,
     /// Frame 3 is due.
-    Third(Accepting),
+    Third(Box<Accepting>),
     /// Its frame waits for its turn.
     Busy,
 }
@@ -142,7 +142,7 @@ impl Door {
             }
             match std::mem::replace(&mut stranger.step, Step::Busy) {
                 Step::First => self.on_frame_1(parts, now, link, &bytes),
-                Step::Third(accepting) => self.on_frame_3(parts, now, link, accepting, &bytes),
+                Step::Third(accepting) => self.on_frame_3(parts, now, link, *accepting, &bytes),
                 Step::Busy => self.turn_away(&mut parts.out, link, CloseReason::Violation),
             }
         }
@@ -185,7 +185,7 @@ impl Door {
         match accepting {
             Ok((accepting, frame_2)) => {
                 if let Some(stranger) = self.shaking.get_mut(&link) {
-                    stranger.step = Step::Third(accepting);
+                    stranger.step = Step::Third(Box::new(accepting));
                     parts.out.send_frame(link, frame_2);
                     expect_by(&mut parts.out, link, stranger.until);
                 }
@@ -254,7 +254,8 @@ impl Door {
         }
         match refusal {
             NotAdmitted::Full => parts.out.close(link, false, CloseReason::Overloaded),
-            NotAdmitted::Denied(denial, mut sealed) => {
+            NotAdmitted::Denied(denied) => {
+                let (denial, mut sealed) = *denied;
                 let what = match kind {
                     Kind::Authority => "an authority session was denied",
                     Kind::Relay => "a relay session was denied",

@@ -19,6 +19,7 @@ use super::authority::AuthorityCore;
 use super::config::ServerConfig;
 use super::enrollment::EnrollmentNews;
 use super::io::{AdminNo, Core, Input, Level, LogRecord, Now, Output, StoreNo};
+use super::link_event::{self, LinkEvent};
 use super::outbox::{Outbox, SharedRandom};
 use super::status::{MembershipStatus, Reach, ServerStatus, Status};
 use crate::error::{CloseReason, Problem};
@@ -46,7 +47,7 @@ impl Parts {
     }
 
     /// Events of links that the relay's own enrollment made.
-    fn to_enrollment(&mut self, now: Now, link: LinkId, event: Event) {
+    fn enrollment_event(&mut self, now: Now, link: LinkId, event: LinkEvent) {
         let Some(relay) = &mut self.relay else {
             return;
         };
@@ -56,7 +57,7 @@ impl Parts {
         if !enrollment.owns(link) {
             return;
         }
-        match enrollment.on_event(node, now, event) {
+        match enrollment.on_event(node, now, link, event) {
             EnrollmentNews::Joined | EnrollmentNews::Renewed | EnrollmentNews::NoteChanged => {
                 relay.take_membership();
             }
@@ -118,6 +119,19 @@ impl ServerCore {
     }
 
     fn on_event(&mut self, now: Now, event: Event) {
+        match link_event::of(event) {
+            Ok((link, LinkEvent::Frame(bytes))) => {
+                if let Some(bytes) = self.door.on_frame(link, bytes) {
+                    self.on_frame(now, link, bytes);
+                }
+            }
+            Ok((link, LinkEvent::Closed(why))) => self.on_closed(now, link, why),
+            Ok((link, event)) => self.parts.enrollment_event(now, link, event),
+            Err(other) => self.on_other(now, other),
+        }
+    }
+
+    fn on_other(&mut self, now: Now, event: Event) {
         let parts = &mut self.parts;
         match event {
             Event::Accepted { link, .. } if self.stopping => {
@@ -129,15 +143,6 @@ impl ServerCore {
                 peer,
             } => {
                 self.door.on_accepted(parts, now, link, &preface, peer);
-            }
-            Event::Frame { link, bytes } => {
-                if let Some(bytes) = self.door.on_frame(link, bytes) {
-                    self.on_frame(now, link, bytes);
-                }
-            }
-            Event::Closed { link, why } => self.on_closed(now, link, why),
-            Event::Connected { link, peer } => {
-                parts.to_enrollment(now, link, Event::Connected { link, peer });
             }
             Event::ParkLow {
                 session,
@@ -167,7 +172,10 @@ impl ServerCore {
                 parts.out.log(record);
             }
             // A server has no inlets, outlets or lanes.
-            Event::Lane { .. }
+            Event::Connected { .. }
+            | Event::Frame { .. }
+            | Event::Closed { .. }
+            | Event::Lane { .. }
             | Event::LaneWanted { .. }
             | Event::AppRefused { .. }
             | Event::Stream(_)
@@ -190,7 +198,7 @@ impl ServerCore {
         {
             return core.on_frame(&mut parts.out, now, &source.clock(), grant, link, &bytes);
         }
-        parts.to_enrollment(now, link, Event::Frame { link, bytes });
+        parts.enrollment_event(now, link, LinkEvent::Frame(bytes));
     }
 
     fn on_closed(&mut self, now: Now, link: LinkId, why: CloseReason) {
@@ -204,7 +212,7 @@ impl ServerCore {
         if let Some(relay) = parts.relay.as_mut().filter(|relay| relay.core.owns(link)) {
             return relay.core.on_closed(&mut parts.out, link);
         }
-        parts.to_enrollment(now, link, Event::Closed { link, why });
+        parts.enrollment_event(now, link, LinkEvent::Closed(why));
     }
 
     fn on_store(&mut self, now: Now, no: StoreNo, answer: Result<StoreReply, StoreError>) {

@@ -8,9 +8,9 @@ use crate::protocol::command::Gate;
 use crate::time::Duration;
 use crypto::suite::SuiteMask;
 
-const POLICY: Code = Code(2160);
-const MAY_NOT_CONNECT: Code = Code(2151);
-const ROLE: Code = Code(2148);
+const POLICY: Code = Code(3260);
+const MAY_NOT_CONNECT: Code = Code(3251);
+const ROLE: Code = Code(3248);
 
 /// A server, an outlet of `postgres` with the right attribute, and one more node.
 fn world(

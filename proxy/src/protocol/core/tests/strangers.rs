@@ -3,7 +3,7 @@
 use super::super::world::{HostNo, Portal, World};
 use super::super::{Input, MembershipStatus};
 use crate::ids::LinkId;
-use crate::limits::{GUEST_TIME, GUESTS_MAX, GUESTS_PER_PREFIX_MAX, PREFACE};
+use crate::limits::{GUEST_TIME, PREFACE, SESSION_STRANGERS_MAX, SESSION_STRANGERS_PER_PREFIX_MAX};
 use crate::protocol::command::Event;
 use crate::protocol::session::Kind;
 use crate::time::Duration;
@@ -40,11 +40,11 @@ fn a_flood_from_one_prefix_leaves_places_for_others() {
         );
     }
     world.settle();
-    assert_eq!(strangers(&world, server), GUESTS_PER_PREFIX_MAX);
+    assert_eq!(strangers(&world, server), SESSION_STRANGERS_PER_PREFIX_MAX);
     assert_eq!(
         world.host(server).said("turned away"),
         1,
-        "one line, not 968"
+        "one line, not 936"
     );
     let ticket = world.ticket(server, World::spec("new", "x", &[]));
     let node = world.add_node("new", Some(ticket), Vec::new());
@@ -72,7 +72,7 @@ fn strangers_from_everywhere_are_bounded_and_members_are_not_disturbed() {
         );
     }
     world.settle();
-    assert_eq!(strangers(&world, server), GUESTS_MAX);
+    assert_eq!(strangers(&world, server), SESSION_STRANGERS_MAX);
     world.run(Duration::from_secs(30));
     assert_eq!(world.lanes().len(), 1);
     assert!(world.status(outlet).ready() && world.status(inlet).ready());

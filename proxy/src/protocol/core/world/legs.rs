@@ -54,7 +54,7 @@ impl RelayWorker {
 }
 
 fn handle(conn: u64) -> LegHandle {
-    LegHandle(conn as u32)
+    LegHandle(conn)
 }
 
 impl World {

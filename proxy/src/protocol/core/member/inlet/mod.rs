@@ -4,34 +4,35 @@
 //! A lane is built in steps, one at a time: leg dialed → paired by the relay → handshake → adopted
 //! by the worker → READY. Whatever fails on the way, the pool says when the next attempt begins.
 
+mod shake;
+
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crypto::check::Direction;
 use crypto::suite::SuiteMask;
 
 use super::legs::Leg;
-use super::peer::{Judge, Lane, peer_name, permit_end, remember};
+use super::peer::{Judge, Lane};
 use super::relay_link::RelayLink;
 use crate::error::{CloseReason, Code};
-use crate::ids::{BundleId, LinkId};
-use crate::limits::{PAIRING_TIMEOUT, SHAKE_TIMEOUT};
-use crate::protocol::command::{
-    Adopt, Command, Event, Gate, LaneCommand, LaneEvent, Permit, Role, address_hash,
-};
+use crate::ids::{BundleId, LinkId, PortalNo};
+use crate::limits::PAIRING_TIMEOUT;
+use crate::protocol::command::{Command, Gate, LaneCommand, LaneEvent, Role, address_hash};
 use crate::protocol::core::config::InletConfig;
 use crate::protocol::core::io::{Level, LogRecord, Now};
-use crate::protocol::core::node::{Node, denial_record};
+use crate::protocol::core::link_event::LinkEvent;
+use crate::protocol::core::node::Node;
 use crate::protocol::core::status::PortalStatus;
 use crate::protocol::pool::{Failure, LanePool};
-use crate::protocol::session::SessionError;
-use crate::protocol::shake::{InletShake, Side};
+use crate::protocol::shake::InletShake;
 use crate::time::Instant;
 
 /// The lane that is being built.
 enum Building {
     Leg(LinkId, Leg),
-    Shaking(LinkId, InletShake, BundleId),
+    Shaking(LinkId, Box<InletShake>, BundleId),
     /// Adopted; the outlet's READY or DENIED is due.
     Waiting(LinkId, Lane, Instant),
 }
@@ -56,6 +57,8 @@ pub struct Inlet {
     lanes: BTreeMap<LinkId, Lane>,
     gate: Gate,
     trouble: Option<(Code, String)>,
+    /// Why apps are reset, as it was logged.
+    resets_logged: Option<CloseReason>,
 }
 
 impl Inlet {
@@ -75,6 +78,7 @@ impl Inlet {
             lanes: BTreeMap::new(),
             gate: Gate::Wait,
             trouble: None,
+            resets_logged: None,
         }
     }
 
@@ -94,6 +98,24 @@ impl Inlet {
             let portal = self.config.portal;
             node.out.command(Command::Gate { portal, gate });
         }
+    }
+
+    /// Its number.
+    pub fn portal(&self) -> PortalNo {
+        self.config.portal
+    }
+
+    /// An app was reset before it had a stream. The first one for a reason is worth a line; a
+    /// port scan is not worth thousands.
+    pub fn on_app_refused(&mut self, node: &mut Node, app: SocketAddr, why: CloseReason) {
+        let news = self.resets_logged.replace(why) != Some(why);
+        let level = if news { Level::Warn } else { Level::Debug };
+        let record = LogRecord::new(level, "an application was reset")
+            .code(why.code())
+            .with("why", why)
+            .with("address", &self.config.via)
+            .with("from", app);
+        node.out.log(record);
     }
 
     /// There is news that may make an attempt succeed: don't wait.
@@ -124,8 +146,8 @@ impl Inlet {
             Some(grant) => {
                 let hash = address_hash(&project, &self.config.via);
                 let role = Role::Inlet;
-                let (link, leg) =
-                    Leg::dial(&mut node.out, now.mono, grant, role, self.suites, hash);
+                let suites = node.suites(self.suites);
+                let (link, leg) = Leg::dial(&mut node.out, now.mono, grant, role, suites, hash);
                 self.building = Some(Building::Leg(link, leg));
             }
             None => self
@@ -145,23 +167,15 @@ impl Inlet {
     }
 
     /// An event of a link that is [owned](Self::owns).
-    pub fn on_event(&mut self, node: &mut Node, now: Now, link: LinkId, event: Event) {
+    pub fn on_event(&mut self, node: &mut Node, now: Now, link: LinkId, event: LinkEvent) {
         match event {
-            Event::Connected { .. } => {
+            LinkEvent::Connected(_) => {
                 let why = CloseReason::NoOutlet;
                 node.out.deadline(link, now.mono, PAIRING_TIMEOUT, why);
             }
-            Event::Frame { bytes, .. } => self.on_frame(node, now, &bytes),
-            Event::Closed { why, .. } => self.on_closed(node, now, link, why),
-            Event::Lane { what, .. } => self.on_lane(node, now, link, what),
-            Event::Accepted { .. }
-            | Event::LaneWanted { .. }
-            | Event::Stream(_)
-            | Event::TargetFailed { .. }
-            | Event::AppRefused { .. }
-            | Event::ParkLow { .. }
-            | Event::LegRefused { .. }
-            | Event::Drained => {}
+            LinkEvent::Frame(bytes) => self.on_frame(node, now, &bytes),
+            LinkEvent::Closed(why) => self.on_closed(node, now, link, why),
+            LinkEvent::Lane(what) => self.on_lane(node, now, link, what),
         }
     }
 
@@ -178,93 +192,10 @@ impl Inlet {
                 }
             },
             Some(Building::Shaking(link, shake, bundle)) => {
-                self.on_frame_2(node, now, link, shake, bundle, bytes);
+                self.on_frame_2(node, now, link, *shake, bundle, bytes);
             }
             other @ (Some(Building::Waiting(..)) | None) => self.building = other,
         }
-    }
-
-    fn shake(&mut self, node: &mut Node, now: Now, link: LinkId, hinted: SuiteMask) {
-        let started = node.circuit_evidence(now).and_then(|evidence| {
-            let project = node.membership.as_ref()?.project();
-            let side = Side {
-                project: &project,
-                address: &self.config.via,
-                suites: self.suites,
-                pair: node.keyring.pair(crypto::attestation::Purpose::Circuit),
-                evidence: &evidence,
-            };
-            Some(InletShake::start(&side, hinted, node.out.random()))
-        });
-        match started {
-            Some(Ok((shake, frame))) => {
-                node.out.send_frame(link, frame);
-                node.out
-                    .deadline(link, now.mono, SHAKE_TIMEOUT, CloseReason::ShakeTimeout);
-                let bundle = BundleId(node.out.draw());
-                self.building = Some(Building::Shaking(link, shake, bundle));
-            }
-            Some(Err(error)) => self.on_shake_failed(node, now, link, &error),
-            None => {
-                node.out.close(link, false, CloseReason::Stopping);
-                self.fail(node, now, CloseReason::NotAuthorized, Failure::Lost);
-            }
-        }
-    }
-
-    fn on_frame_2(
-        &mut self,
-        node: &mut Node,
-        now: Now,
-        link: LinkId,
-        shake: InletShake,
-        bundle: BundleId,
-        bytes: &[u8],
-    ) {
-        let evidence = node.circuit_evidence(now);
-        let (Some(evidence), Some(membership)) = (evidence, &node.membership) else {
-            node.out.close(link, false, CloseReason::NotAuthorized);
-            return self.fail(node, now, CloseReason::NotAuthorized, Failure::Lost);
-        };
-        let project = membership.project();
-        let side = Side {
-            project: &project,
-            address: &self.config.via,
-            suites: self.suites,
-            pair: node.keyring.pair(crypto::attestation::Purpose::Circuit),
-            evidence: &evidence,
-        };
-        let time = node.clock.now(now);
-        let judge = self.judge();
-        let shaken = shake.on_frame_2(&side, bundle, bytes, |shown, key| {
-            judge.check(membership, time, shown, key)
-        });
-        let (shaken, message_3) = match shaken {
-            Ok(shaken) => shaken,
-            Err(error) => return self.on_shake_failed(node, now, link, &error),
-        };
-        remember(node, &self.config.allow, &shaken.peer);
-        let permit = Permit {
-            peer: shaken.peer.id(),
-            peer_name: peer_name(&shaken.peer),
-            serial: shaken.peer.serial(),
-            targets: Arc::clone(&self.targets),
-            policy_version: 1,
-            not_after: permit_end(node, now, &shaken.peer),
-        };
-        node.out.no_deadline(link);
-        node.out.command(Command::Adopt(Box::new(Adopt {
-            link,
-            last: message_3,
-            role: Role::Inlet,
-            portal: self.config.portal,
-            bundle,
-            sealer: shaken.sealer,
-            opener: shaken.opener,
-            permit,
-        })));
-        let lane = Lane::new(&shaken.peer, bundle);
-        self.building = Some(Building::Waiting(link, lane, now.mono + SHAKE_TIMEOUT));
     }
 
     fn judge(&self) -> Judge<'_> {
@@ -274,29 +205,6 @@ impl Inlet {
             direction: Direction::Serve,
             policy,
         }
-    }
-
-    /// The handshake failed at this end: nothing was shown to the outlet, and trying again at
-    /// once would give the same result, so apps are reset meanwhile.
-    fn on_shake_failed(&mut self, node: &mut Node, now: Now, link: LinkId, error: &SessionError) {
-        let why = error.close_reason();
-        node.out.close(link, false, why);
-        let record = match error {
-            SessionError::Denied(denial) => denial_record("the outlet was denied", denial),
-            other => LogRecord::new(Level::Warn, "the handshake with the outlet failed")
-                .code(other.code())
-                .with("why", other),
-        };
-        let code = record.code.unwrap_or(why.code());
-        if self.is_news(code) {
-            node.deny(record.with("address", &self.config.via));
-        }
-        self.trouble = Some((code, error.to_string()));
-        self.set_gate(node, Gate::Reset(why));
-        self.building = None;
-        self.pool
-            .on_failed(now.mono, Failure::Refused, node.out.random());
-        node.out.status_changed();
     }
 
     fn on_closed(&mut self, node: &mut Node, now: Now, link: LinkId, why: CloseReason) {
@@ -347,6 +255,7 @@ impl Inlet {
                 }
                 self.lanes.insert(link, lane);
                 self.trouble = None;
+                self.resets_logged = None;
                 self.pool.on_ready(now.mono, node.out.random());
                 self.set_gate(node, Gate::Wait);
                 node.out.status_changed();
@@ -356,10 +265,10 @@ impl Inlet {
     }
 
     fn on_denied(&mut self, node: &mut Node, now: Now, link: LinkId, why: CloseReason) {
-        if !self
+        if self
             .building
             .as_ref()
-            .is_some_and(|building| building.link() == link)
+            .is_none_or(|building| building.link() != link)
         {
             return;
         }

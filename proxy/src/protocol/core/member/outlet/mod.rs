@@ -3,33 +3,30 @@
 //! A leg is dialed → parked → paired by the relay → message 1 → message 3 → checked → adopted, or
 //! denied with one sealed record. Parked legs are watched by the worker; the pool makes more.
 
+mod shake;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crypto::attestation::Purpose;
 use crypto::check::Direction;
 use crypto::suite::SuiteMask;
 
 use super::legs::Leg;
-use super::peer::{Judge, Lane, peer_name, permit_end, remember};
+use super::peer::{Judge, Lane};
 use super::relay_link::RelayLink;
 use super::targets::Targets;
 use crate::error::{CloseReason, Code, Problem};
 use crate::ids::{AddressHash, LinkId, PortalNo, SessionId};
-use crate::limits::{
-    OUTLET_LANES_MAX, OUTLET_LANES_PER_MEMBER_MAX, PAIRED_IDLE, RELAY_SESSION_LINGER, SHAKE_TIMEOUT,
-};
-use crate::protocol::command::{
-    Adopt, Command, Event, Expect, LaneCommand, LaneEvent, Permit, Role, address_hash,
-};
+use crate::limits::{PAIRED_IDLE, RELAY_SESSION_LINGER};
+use crate::protocol::command::{Command, LaneCommand, LaneEvent, Role, address_hash};
 use crate::protocol::core::config::OutletConfig;
 use crate::protocol::core::io::{Level, LogRecord, Now};
-use crate::protocol::core::node::{Node, denial_record};
+use crate::protocol::core::link_event::LinkEvent;
+use crate::protocol::core::node::Node;
 use crate::protocol::core::status::PortalStatus;
 use crate::protocol::policy::Policy;
 use crate::protocol::pool::{Failure, ParkPool};
-use crate::protocol::session::SessionError;
-use crate::protocol::shake::{CircuitKind, OutletShake, Proposal, Side};
+use crate::protocol::shake::OutletShake;
 use crate::time::Instant;
 
 /// A leg of this portal, and what has become of it.
@@ -39,7 +36,7 @@ enum Stage {
     /// Message 1 is due.
     Paired,
     /// Message 3 is due.
-    Shaking(OutletShake),
+    Shaking(Box<OutletShake>),
     Lane(Lane),
 }
 
@@ -175,7 +172,8 @@ impl Outlet {
             };
             self.session = Some(grant.session);
             let role = Role::Outlet;
-            let (link, leg) = Leg::dial(&mut node.out, now.mono, grant, role, self.suites, hash);
+            let suites = node.suites(self.suites);
+            let (link, leg) = Leg::dial(&mut node.out, now.mono, grant, role, suites, hash);
             self.stages.insert(link, Stage::Dialing(leg));
         }
     }
@@ -195,20 +193,12 @@ impl Outlet {
     }
 
     /// An event of a link that is [owned](Self::owns).
-    pub fn on_event(&mut self, node: &mut Node, now: Now, link: LinkId, event: Event) {
+    pub fn on_event(&mut self, node: &mut Node, now: Now, link: LinkId, event: LinkEvent) {
         match event {
-            Event::Connected { .. } => self.on_parked(node, link),
-            Event::Frame { bytes, .. } => self.on_frame(node, now, link, &bytes),
-            Event::Closed { why, .. } => self.on_closed(node, now, link, why),
-            Event::Lane { what, .. } => self.on_lane(node, now, link, what),
-            Event::Accepted { .. }
-            | Event::LaneWanted { .. }
-            | Event::AppRefused { .. }
-            | Event::Stream(_)
-            | Event::TargetFailed { .. }
-            | Event::ParkLow { .. }
-            | Event::LegRefused { .. }
-            | Event::Drained => {}
+            LinkEvent::Connected(_) => self.on_parked(node, link),
+            LinkEvent::Frame(bytes) => self.on_frame(node, now, link, &bytes),
+            LinkEvent::Closed(why) => self.on_closed(node, now, link, why),
+            LinkEvent::Lane(what) => self.on_lane(node, now, link, what),
         }
     }
 
@@ -291,30 +281,6 @@ impl Outlet {
         }
     }
 
-    fn on_frame_1(&mut self, node: &mut Node, now: Now, link: LinkId, bytes: &[u8]) {
-        let evidence = node.circuit_evidence(now);
-        let (Some(evidence), Some(membership)) = (evidence, &node.membership) else {
-            return node.out.close(link, false, CloseReason::NotAuthorized);
-        };
-        let project = membership.project();
-        let side = Side {
-            project: &project,
-            address: &self.address,
-            suites: self.suites,
-            pair: node.keyring.pair(Purpose::Circuit),
-            evidence: &evidence,
-        };
-        match OutletShake::on_frame_1(&side, bytes, node.out.random()) {
-            Ok((shake, frame_2)) => {
-                node.out.send_frame(link, frame_2);
-                node.out
-                    .deadline(link, now.mono, SHAKE_TIMEOUT, CloseReason::ShakeTimeout);
-                self.stages.insert(link, Stage::Shaking(shake));
-            }
-            Err(error) => self.on_shake_failed(node, link, &error),
-        }
-    }
-
     fn judge(&self) -> Judge<'_> {
         let (address, policy) = (&self.address, &self.policy);
         Judge {
@@ -324,100 +290,10 @@ impl Outlet {
         }
     }
 
-    /// The inlet has shown itself: adopt or deny.
-    fn decide(&mut self, node: &mut Node, now: Now, link: LinkId, proposal: Proposal) {
-        let Some(membership) = &node.membership else {
-            return node.out.close(link, false, CloseReason::NotAuthorized);
-        };
-        let time = node.clock.now(now);
-        let (shown, key) = (&proposal.evidence, &proposal.remote_static);
-        let peer = match self.judge().check(membership, time, shown, key) {
-            Ok(peer) => peer,
-            Err(denial) => {
-                let claimed = shown.identity.id();
-                let record = denial_record("an inlet was denied", &denial)
-                    .with("address", &self.address)
-                    .with("peer", claimed);
-                node.deny(record);
-                return self.deny(node, link, proposal, CloseReason::NotAuthorized);
-            }
-        };
-        if proposal.kind == CircuitKind::Circuit {
-            return self.deny(node, link, proposal, CloseReason::NoBundle);
-        }
-        if self.full_for(&peer.id()) {
-            let why = CloseReason::Overloaded;
-            let record = LogRecord::new(Level::Warn, "an inlet was turned away: too many lanes")
-                .code(why.code())
-                .with("address", &self.address)
-                .with("peer", peer.id());
-            node.out.log(record);
-            return self.deny(node, link, proposal, why);
-        }
-        remember(node, &self.policy, &peer);
-        let bundle = proposal.bundle;
-        let permit = Permit {
-            peer: peer.id(),
-            peer_name: peer_name(&peer),
-            serial: peer.serial(),
-            targets: Arc::clone(&self.names),
-            policy_version: 1,
-            not_after: permit_end(node, now, &peer),
-        };
-        let lane = Lane::new(&peer, bundle);
-        let shaken = proposal.accept(peer);
-        node.out.no_deadline(link);
-        node.out.command(Command::Adopt(Box::new(Adopt {
-            link,
-            last: Vec::new(),
-            role: Role::Outlet,
-            portal: self.portal,
-            bundle,
-            sealer: shaken.sealer,
-            opener: shaken.opener,
-            permit,
-        })));
-        self.stages.insert(link, Stage::Lane(lane));
-    }
-
-    fn full_for(&self, peer: &crypto::Id) -> bool {
-        let peers = || {
-            self.stages.values().filter_map(|stage| match stage {
-                Stage::Lane(lane) => Some(lane.peer),
-                Stage::Dialing(_) | Stage::Parked(_) | Stage::Paired | Stage::Shaking(_) => None,
-            })
-        };
-        peers().count() >= OUTLET_LANES_MAX
-            || peers().filter(|other| other == peer).count() >= OUTLET_LANES_PER_MEMBER_MAX
-    }
-
     fn has_lane(&self, peer: &crypto::Id) -> bool {
         self.stages
             .values()
             .any(|stage| matches!(stage, Stage::Lane(lane) if lane.peer == *peer))
-    }
-
-    fn deny(&mut self, node: &mut Node, link: LinkId, proposal: Proposal, why: CloseReason) {
-        if let Ok(bytes) = proposal.deny(why) {
-            let then = Expect::Nothing;
-            node.out.command(Command::Send {
-                link,
-                bytes,
-                framed: false,
-                then,
-            });
-        }
-        node.out.close(link, true, why);
-    }
-
-    /// The handshake failed before the inlet showed itself: a log line, and nothing to the peer.
-    fn on_shake_failed(&mut self, node: &mut Node, link: LinkId, error: &SessionError) {
-        node.out.close(link, false, error.close_reason());
-        let record = LogRecord::new(Level::Warn, "the handshake with an inlet failed")
-            .code(error.code())
-            .with("why", error)
-            .with("address", &self.address);
-        node.deny(record);
     }
 
     fn on_closed(&mut self, node: &mut Node, now: Now, link: LinkId, why: CloseReason) {

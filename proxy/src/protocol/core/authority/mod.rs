@@ -7,20 +7,22 @@
 //! shown that it is a member's: it keeps its place among the strangers, which are few, and has
 //! little time. Nodes renew first thing in each session.
 
+mod answers;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crypto::attestation::Purpose;
 use crypto::check::{
     Denial, Evidence, Grant, IdentityQuestion, NoHistories, VerifiedIdentity, verify_identity,
 };
-use crypto::credential::{Credential, Pass, issue};
 use crypto::identity::{Identity, IdentitySecret};
 use crypto::limits::NOTE_RELAYS_MAX;
 use crypto::project::ProjectNote;
 use crypto::statics::StaticKeypair;
+use crypto::suite::{Suite, SuiteMask};
 use crypto::{Id, Random};
 
-use super::admin::{AdminDesk, credential_body};
+use super::admin::AdminDesk;
 use super::config::AuthorityConfig;
 use super::io::{Level, LogRecord, Now, StoreNo};
 use super::outbox::Outbox;
@@ -33,10 +35,7 @@ use crate::limits::{
 };
 use crate::protocol::keyring::Keyring;
 use crate::protocol::session::{Accepted, Message, Refusal, RequestNo, Sealed, SessionError};
-use crate::protocol::store::{
-    Issue, ProjectRow, Redeem, RedeemAnswer, Renew, RenewAnswer, StoreError, StoreReply,
-    StoreRequest,
-};
+use crate::protocol::store::{ProjectRow, Redeem, Renew, StoreRequest};
 use crate::time::Instant;
 
 /// What the store was asked for.
@@ -59,7 +58,7 @@ struct Session {
 /// Why a peer that finished its handshake has no session.
 pub enum NotAdmitted {
     /// It is not believed; the session is good for one refusal.
-    Denied(Denial, Sealed),
+    Denied(Box<(Denial, Sealed)>),
     /// There are too many sessions.
     Full,
 }
@@ -82,7 +81,8 @@ impl AuthorityCore {
     /// The authority of a project. Its note names the first 16 addresses of the row.
     pub fn new(config: AuthorityConfig, random: &mut dyn Random) -> AuthorityCore {
         let AuthorityConfig { identity, project } = config;
-        let suites = crypto::suite::SuiteMask(0b11);
+        // Both ends still have to offer what they use: a project forbids nothing by default.
+        let suites = SuiteMask::NONE.with(Suite::AesGcm).with(Suite::ChaChaPoly);
         let name = project.name.clone();
         let relays = project
             .addresses
@@ -167,7 +167,7 @@ impl AuthorityCore {
         };
         let peer = match verify_identity(&evidence, &question) {
             Ok(peer) => peer,
-            Err(denial) => return Err(NotAdmitted::Denied(denial, sealed)),
+            Err(denial) => return Err(NotAdmitted::Denied(Box::new((denial, sealed)))),
         };
         if self.sessions.len() >= SESSIONS_MAX {
             return Err(NotAdmitted::Full);
@@ -237,6 +237,10 @@ impl AuthorityCore {
     }
 
     /// A frame of a session.
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "whatever else comes is out of turn"
+    )]
     pub fn on_frame(&mut self, out: &mut Outbox, now: Now, link: LinkId, frame: &[u8]) {
         let Some(session) = self.sessions.get_mut(&link) else {
             return;
@@ -330,166 +334,6 @@ impl AuthorityCore {
         self.on_closed(link);
     }
 
-    /// The store's answer to a request of a session; gives it back if it is not one.
-    pub fn on_store(
-        &mut self,
-        out: &mut Outbox,
-        now: Now,
-        no: StoreNo,
-        answer: Result<StoreReply, StoreError>,
-    ) -> Option<Result<StoreReply, StoreError>> {
-        let Some(Pending {
-            link,
-            request,
-            identity,
-        }) = self.pending.remove(&no)
-        else {
-            return Some(answer);
-        };
-        let session = self.sessions.get_mut(&link);
-        if let Some(session) = session {
-            session.waiting = session.waiting.saturating_sub(1);
-            if is_member(&answer) {
-                self.freed.extend(session.guest.take());
-            }
-        }
-        let message = match answer {
-            Ok(StoreReply::Redeemed(answer)) => self.redeemed(out, now, &identity, *answer),
-            Ok(StoreReply::Renewed(answer)) => self.renewed(out, now, &identity, *answer),
-            Ok(_) => Message::Refused(Refusal::new(Problem::StoreUnavailable)),
-            Err(error) => {
-                let problem = Problem::StoreUnavailable;
-                let record = LogRecord::new(Level::Error, problem.to_string())
-                    .code(problem.code())
-                    .with("why", error);
-                out.log(record);
-                Message::Refused(Refusal::new(problem))
-            }
-        };
-        self.reply(out, link, request, message);
-        None
-    }
-
-    fn redeemed(
-        &mut self,
-        out: &mut Outbox,
-        now: Now,
-        identity: &Identity,
-        answer: RedeemAnswer,
-    ) -> Message {
-        let who = identity.id();
-        let refuse = |problem, detail: String, redeemed_by, at| {
-            let level = if problem == Problem::TicketUsed {
-                Level::Error
-            } else {
-                Level::Warn
-            };
-            let record = LogRecord::new(level, format!("a ticket was refused: {problem}"))
-                .code(Problem::code(problem))
-                .with("by", who);
-            (
-                record,
-                Refusal {
-                    detail,
-                    redeemed_by,
-                    at,
-                    ..Refusal::new(problem)
-                },
-            )
-        };
-        let none = String::new;
-        let (record, refusal) = match answer {
-            RedeemAnswer::Enrolled(issue) => {
-                return match self.sign(now, identity, &issue) {
-                    Ok((credential, pass)) => {
-                        let record = LogRecord::new(Level::Info, "a member was enrolled")
-                            .with("name", &issue.member.name)
-                            .with("id", who)
-                            .with("serial", issue.member.serial);
-                        out.log(record);
-                        let note = self.note.encode();
-                        let (credential, pass) = (credential.encode(), pass.encode());
-                        Message::Enrolled {
-                            credential,
-                            pass,
-                            note,
-                        }
-                    }
-                    Err(refusal) => Message::Refused(refusal),
-                };
-            }
-            RedeemAnswer::Unknown => refuse(Problem::TicketUnknown, none(), None, None),
-            RedeemAnswer::TicketRevoked => refuse(Problem::TicketRevoked, none(), None, None),
-            RedeemAnswer::Used { by, at } => {
-                refuse(Problem::TicketUsed, none(), Some(by), Some(at))
-            }
-            RedeemAnswer::Expired { at } => refuse(Problem::TicketExpired, none(), None, Some(at)),
-            RedeemAnswer::NotForYou => refuse(Problem::TicketBound, none(), None, None),
-            RedeemAnswer::NameTaken(name) => {
-                refuse(Problem::NameTaken, name.to_string(), None, None)
-            }
-            RedeemAnswer::MemberRevoked => refuse(Problem::MemberRevoked, none(), None, None),
-            RedeemAnswer::HistoryForked => refuse(Problem::HistoryForked, none(), None, None),
-        };
-        out.log(record);
-        Message::Refused(refusal)
-    }
-
-    fn renewed(
-        &mut self,
-        out: &mut Outbox,
-        now: Now,
-        identity: &Identity,
-        answer: RenewAnswer,
-    ) -> Message {
-        let problem = match answer {
-            RenewAnswer::Renewed(issue) => {
-                return match self.sign(now, identity, &issue) {
-                    Ok((credential, pass)) => {
-                        let (credential, pass) = (credential.encode(), pass.encode());
-                        Message::Renewed { credential, pass }
-                    }
-                    Err(refusal) => Message::Refused(refusal),
-                };
-            }
-            RenewAnswer::Unknown => Problem::NotAMember,
-            RenewAnswer::MemberRevoked => Problem::MemberRevoked,
-            RenewAnswer::HistoryForked => Problem::HistoryForked,
-        };
-        let record = LogRecord::new(Level::Warn, format!("a renewal was refused: {problem}"))
-            .code(problem.code())
-            .with("by", identity.id());
-        out.log(record);
-        Message::Refused(Refusal::new(problem))
-    }
-
-    /// Signs what the store has issued.
-    ///
-    /// # Errors
-    /// A refusal, when the row breaks a rule of credentials (its ticket was made by an older
-    /// release with other bounds).
-    pub fn sign(
-        &self,
-        now: Now,
-        identity: &Identity,
-        issued: &Issue,
-    ) -> Result<(Credential, Pass), Refusal> {
-        let member = &issued.member;
-        let body = credential_body(
-            self.keyring.identity(),
-            &member.grants,
-            member.name.clone(),
-            member.serial,
-            now.wall().min(issued.not_after),
-            issued.not_after,
-            Some(identity),
-        );
-        issue(self.keyring.identity(), body).map_err(|error| Refusal {
-            detail: error.to_string(),
-            ..Refusal::new(Problem::GrantsTooLong)
-        })
-    }
-
     /// Ends all sessions.
     pub fn stop(&mut self, out: &mut Outbox) {
         for link in self.sessions.keys() {
@@ -498,14 +342,5 @@ impl AuthorityCore {
         self.sessions.clear();
         self.by_peer.clear();
         self.guests.clear();
-    }
-}
-
-/// Whether the store's answer shows that the session is a member's.
-fn is_member(answer: &Result<StoreReply, StoreError>) -> bool {
-    match answer {
-        Ok(StoreReply::Redeemed(answer)) => matches!(**answer, RedeemAnswer::Enrolled(_)),
-        Ok(StoreReply::Renewed(answer)) => matches!(**answer, RenewAnswer::Renewed(_)),
-        _ => false,
     }
 }

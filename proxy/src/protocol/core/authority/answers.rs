@@ -1,0 +1,183 @@
+//! What the store's answers become: signed credentials, or refusals.
+
+use crypto::credential::{Credential, Pass, issue};
+use crypto::identity::Identity;
+
+use super::{AuthorityCore, Pending};
+use crate::error::Problem;
+use crate::protocol::core::admin::credential_body;
+use crate::protocol::core::io::{Level, LogRecord, Now, StoreNo};
+use crate::protocol::core::outbox::Outbox;
+use crate::protocol::session::{Message, Refusal};
+use crate::protocol::store::{Issue, RedeemAnswer, RenewAnswer, StoreError, StoreReply};
+
+impl AuthorityCore {
+    /// The store's answer to a request of a session; gives it back if it is not one.
+    pub fn on_store(
+        &mut self,
+        out: &mut Outbox,
+        now: Now,
+        no: StoreNo,
+        answer: Result<StoreReply, StoreError>,
+    ) -> Option<Result<StoreReply, StoreError>> {
+        let Some(Pending {
+            link,
+            request,
+            identity,
+        }) = self.pending.remove(&no)
+        else {
+            return Some(answer);
+        };
+        let session = self.sessions.get_mut(&link);
+        if let Some(session) = session {
+            session.waiting = session.waiting.saturating_sub(1);
+            if is_member(&answer) {
+                self.freed.extend(session.guest.take());
+            }
+        }
+        let message = match answer {
+            Ok(StoreReply::Redeemed(answer)) => self.redeemed(out, now, &identity, *answer),
+            Ok(StoreReply::Renewed(answer)) => self.renewed(out, now, &identity, *answer),
+            Ok(_) => Message::Refused(Refusal::new(Problem::StoreUnavailable)),
+            Err(error) => {
+                let problem = Problem::StoreUnavailable;
+                let record = LogRecord::new(Level::Error, problem.to_string())
+                    .code(problem.code())
+                    .with("why", error);
+                out.log(record);
+                Message::Refused(Refusal::new(problem))
+            }
+        };
+        self.reply(out, link, request, message);
+        None
+    }
+
+    pub(super) fn redeemed(
+        &mut self,
+        out: &mut Outbox,
+        now: Now,
+        identity: &Identity,
+        answer: RedeemAnswer,
+    ) -> Message {
+        let who = identity.id();
+        let refuse = |problem, detail: String, redeemed_by, at| {
+            let level = if problem == Problem::TicketUsed {
+                Level::Error
+            } else {
+                Level::Warn
+            };
+            let record = LogRecord::new(level, format!("a ticket was refused: {problem}"))
+                .code(Problem::code(problem))
+                .with("by", who);
+            (
+                record,
+                Refusal {
+                    detail,
+                    redeemed_by,
+                    at,
+                    ..Refusal::new(problem)
+                },
+            )
+        };
+        let none = String::new;
+        let (record, refusal) = match answer {
+            RedeemAnswer::Enrolled(issue) => {
+                return match self.sign(now, identity, &issue) {
+                    Ok((credential, pass)) => {
+                        let record = LogRecord::new(Level::Info, "a member was enrolled")
+                            .with("name", &issue.member.name)
+                            .with("id", who)
+                            .with("serial", issue.member.serial);
+                        out.log(record);
+                        let note = self.note.encode();
+                        let (credential, pass) = (credential.encode(), pass.encode());
+                        Message::Enrolled {
+                            credential,
+                            pass,
+                            note,
+                        }
+                    }
+                    Err(refusal) => Message::Refused(refusal),
+                };
+            }
+            RedeemAnswer::Unknown => refuse(Problem::TicketUnknown, none(), None, None),
+            RedeemAnswer::TicketRevoked => refuse(Problem::TicketRevoked, none(), None, None),
+            RedeemAnswer::Used { by, at } => {
+                refuse(Problem::TicketUsed, none(), Some(by), Some(at))
+            }
+            RedeemAnswer::Expired { at } => refuse(Problem::TicketExpired, none(), None, Some(at)),
+            RedeemAnswer::NotForYou => refuse(Problem::TicketBound, none(), None, None),
+            RedeemAnswer::NameTaken(name) => {
+                refuse(Problem::NameTaken, name.to_string(), None, None)
+            }
+            RedeemAnswer::MemberRevoked => refuse(Problem::MemberRevoked, none(), None, None),
+            RedeemAnswer::HistoryForked => refuse(Problem::HistoryForked, none(), None, None),
+        };
+        out.log(record);
+        Message::Refused(refusal)
+    }
+
+    pub(super) fn renewed(
+        &mut self,
+        out: &mut Outbox,
+        now: Now,
+        identity: &Identity,
+        answer: RenewAnswer,
+    ) -> Message {
+        let problem = match answer {
+            RenewAnswer::Renewed(issue) => {
+                return match self.sign(now, identity, &issue) {
+                    Ok((credential, pass)) => {
+                        let (credential, pass) = (credential.encode(), pass.encode());
+                        Message::Renewed { credential, pass }
+                    }
+                    Err(refusal) => Message::Refused(refusal),
+                };
+            }
+            RenewAnswer::Unknown => Problem::NotAMember,
+            RenewAnswer::MemberRevoked => Problem::MemberRevoked,
+            RenewAnswer::HistoryForked => Problem::HistoryForked,
+        };
+        let record = LogRecord::new(Level::Warn, format!("a renewal was refused: {problem}"))
+            .code(problem.code())
+            .with("by", identity.id());
+        out.log(record);
+        Message::Refused(Refusal::new(problem))
+    }
+
+    /// Signs what the store has issued.
+    ///
+    /// # Errors
+    /// A refusal, when the row breaks a rule of credentials (its ticket was made by an older
+    /// release with other bounds).
+    pub fn sign(
+        &self,
+        now: Now,
+        identity: &Identity,
+        issued: &Issue,
+    ) -> Result<(Credential, Pass), Refusal> {
+        let member = &issued.member;
+        let body = credential_body(
+            self.keyring.identity(),
+            &member.grants,
+            member.name.clone(),
+            member.serial,
+            now.wall().min(issued.not_after),
+            issued.not_after,
+            Some(identity),
+        );
+        issue(self.keyring.identity(), body).map_err(|error| Refusal {
+            detail: error.to_string(),
+            ..Refusal::new(Problem::GrantsTooLong)
+        })
+    }
+}
+
+/// Whether the store's answer shows that the session is a member's.
+fn is_member(answer: &Result<StoreReply, StoreError>) -> bool {
+    match answer {
+        Ok(StoreReply::Redeemed(answer)) => matches!(**answer, RedeemAnswer::Enrolled(_)),
+        Ok(StoreReply::Renewed(answer)) => matches!(**answer, RenewAnswer::Renewed(_)),
+        _ => false,
+    }
+}

@@ -1,0 +1,37 @@
+//! The events of a link, taken out of all that a worker says.
+
+use std::net::SocketAddr;
+
+use crate::error::CloseReason;
+use crate::ids::LinkId;
+use crate::protocol::command::{Event, LaneEvent};
+
+/// What happened to a link.
+pub enum LinkEvent {
+    /// A dial's connection is up, to this address.
+    Connected(SocketAddr),
+    /// The expected piece.
+    Frame(Vec<u8>),
+    /// It ended by itself.
+    Closed(CloseReason),
+    /// It is a lane, and this happened to it.
+    Lane(LaneEvent),
+}
+
+/// The link and what happened to it; another event is given back.
+pub fn of(event: Event) -> Result<(LinkId, LinkEvent), Event> {
+    match event {
+        Event::Connected { link, peer } => Ok((link, LinkEvent::Connected(peer))),
+        Event::Frame { link, bytes } => Ok((link, LinkEvent::Frame(bytes))),
+        Event::Closed { link, why } => Ok((link, LinkEvent::Closed(why))),
+        Event::Lane { link, what } => Ok((link, LinkEvent::Lane(what))),
+        other @ (Event::Accepted { .. }
+        | Event::LaneWanted { .. }
+        | Event::AppRefused { .. }
+        | Event::Stream(_)
+        | Event::TargetFailed { .. }
+        | Event::ParkLow { .. }
+        | Event::LegRefused { .. }
+        | Event::Drained) => Err(other),
+    }
+}

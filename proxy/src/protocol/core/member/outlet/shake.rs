@@ -1,0 +1,138 @@
+//! The handshakes of an outlet: from message 1 to a lane, or to one sealed DENIED.
+
+use std::sync::Arc;
+
+use crypto::attestation::Purpose;
+
+use super::{Outlet, Stage};
+use crate::error::CloseReason;
+use crate::ids::LinkId;
+use crate::limits::{OUTLET_LANES_MAX, OUTLET_LANES_PER_MEMBER_MAX, SHAKE_TIMEOUT};
+use crate::protocol::command::{Adopt, Command, Expect, Permit, Role};
+use crate::protocol::core::io::{Level, LogRecord, Now};
+use crate::protocol::core::member::peer::{Lane, peer_name, permit_end, remember};
+use crate::protocol::core::node::{Node, denial_record};
+use crate::protocol::session::SessionError;
+use crate::protocol::shake::{CircuitKind, OutletShake, Proposal, Side};
+
+impl Outlet {
+    pub(super) fn on_frame_1(&mut self, node: &mut Node, now: Now, link: LinkId, bytes: &[u8]) {
+        let evidence = node.circuit_evidence(now);
+        let (Some(evidence), Some(membership)) = (evidence, &node.membership) else {
+            return node.out.close(link, false, CloseReason::NotAuthorized);
+        };
+        let project = membership.project();
+        let side = Side {
+            project: &project,
+            address: &self.address,
+            suites: node.suites(self.suites),
+            pair: node.keyring.pair(Purpose::Circuit),
+            evidence: &evidence,
+        };
+        match OutletShake::on_frame_1(&side, bytes, node.out.random()) {
+            Ok((shake, frame_2)) => {
+                node.out.send_frame(link, frame_2);
+                node.out
+                    .deadline(link, now.mono, SHAKE_TIMEOUT, CloseReason::ShakeTimeout);
+                self.stages.insert(link, Stage::Shaking(Box::new(shake)));
+            }
+            Err(error) => self.on_shake_failed(node, link, &error),
+        }
+    }
+
+    /// The inlet has shown itself: adopt or deny.
+    pub(super) fn decide(&mut self, node: &mut Node, now: Now, link: LinkId, proposal: Proposal) {
+        let Some(membership) = &node.membership else {
+            return node.out.close(link, false, CloseReason::NotAuthorized);
+        };
+        let time = node.clock.now(now);
+        let (shown, key) = (&proposal.evidence, &proposal.remote_static);
+        let peer = match self.judge().check(membership, time, shown, key) {
+            Ok(peer) => peer,
+            Err(denial) => {
+                let claimed = shown.identity.id();
+                let record = denial_record("an inlet was denied", &denial)
+                    .with("address", &self.address)
+                    .with("peer", claimed);
+                node.deny(record);
+                return self.deny(node, link, proposal, CloseReason::NotAuthorized);
+            }
+        };
+        if proposal.kind == CircuitKind::Circuit {
+            return self.deny(node, link, proposal, CloseReason::NoBundle);
+        }
+        if self.full_for(&peer.id()) {
+            let why = CloseReason::Overloaded;
+            let record = LogRecord::new(Level::Warn, "an inlet was turned away: too many lanes")
+                .code(why.code())
+                .with("address", &self.address)
+                .with("peer", peer.id());
+            node.out.log(record);
+            return self.deny(node, link, proposal, why);
+        }
+        remember(node, &self.policy, &peer);
+        let bundle = proposal.bundle;
+        let permit = Permit {
+            peer: peer.id(),
+            peer_name: peer_name(&peer),
+            serial: peer.serial(),
+            targets: Arc::clone(&self.names),
+            policy_version: 1,
+            not_after: permit_end(node, now, &peer),
+        };
+        let lane = Lane::new(&peer, bundle);
+        let shaken = proposal.accept(peer);
+        node.out.no_deadline(link);
+        node.out.command(Command::Adopt(Box::new(Adopt {
+            link,
+            last: Vec::new(),
+            role: Role::Outlet,
+            portal: self.portal,
+            bundle,
+            sealer: shaken.sealer,
+            opener: shaken.opener,
+            permit,
+        })));
+        self.stages.insert(link, Stage::Lane(lane));
+    }
+
+    pub(super) fn full_for(&self, peer: &crypto::Id) -> bool {
+        let peers = || {
+            self.stages.values().filter_map(|stage| match stage {
+                Stage::Lane(lane) => Some(lane.peer),
+                Stage::Dialing(_) | Stage::Parked(_) | Stage::Paired | Stage::Shaking(_) => None,
+            })
+        };
+        peers().count() >= OUTLET_LANES_MAX
+            || peers().filter(|other| other == peer).count() >= OUTLET_LANES_PER_MEMBER_MAX
+    }
+
+    pub(super) fn deny(
+        &mut self,
+        node: &mut Node,
+        link: LinkId,
+        proposal: Proposal,
+        why: CloseReason,
+    ) {
+        if let Ok(bytes) = proposal.deny(why) {
+            let then = Expect::Nothing;
+            node.out.command(Command::Send {
+                link,
+                bytes,
+                framed: false,
+                then,
+            });
+        }
+        node.out.close(link, true, why);
+    }
+
+    /// The handshake failed before the inlet showed itself: a log line, and nothing to the peer.
+    pub(super) fn on_shake_failed(&mut self, node: &mut Node, link: LinkId, error: &SessionError) {
+        node.out.close(link, false, error.close_reason());
+        let record = LogRecord::new(Level::Warn, "the handshake with an inlet failed")
+            .code(error.code())
+            .with("why", error)
+            .with("address", &self.address);
+        node.deny(record);
+    }
+}
