@@ -5,6 +5,7 @@ use super::Worker;
 use super::conn::Conn;
 use super::stream::Phase;
 use crate::engine::Engine;
+use crate::protocol::stream::Visits;
 
 impl<E: Engine> Worker<E> {
     /// Panics if an invariant does not hold.
@@ -91,6 +92,15 @@ impl<E: Engine> Worker<E> {
             count.legs_waiting as u64,
             "gauge of waiting legs"
         );
+    }
+
+    /// Cells of the stream table that this worker's lanes have visited, ended ones too.
+    pub fn visited(&self) -> Visits {
+        let mut visited = self.lanes.visited;
+        for (_, lane) in self.lanes.iter() {
+            visited.add(lane.proto.visited());
+        }
+        visited
     }
 
     /// Buffers that are not in the pool: 0 once everything has ended.

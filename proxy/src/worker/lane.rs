@@ -25,6 +25,7 @@ use crate::time::Instant;
 use crate::protocol::command::{Adopt, Event, LaneCommand, LaneEvent, Permit, Role};
 use crate::protocol::frame;
 use crate::protocol::lane::{Lane, Reaction, StreamKey};
+use crate::protocol::stream::Visits;
 
 /// A lane's place in the worker's table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -90,6 +91,8 @@ impl LaneConn {
 #[derive(Debug, Default)]
 pub(super) struct Lanes {
     table: Vec<Option<Box<LaneConn>>>,
+    /// What the lanes that are gone have visited of the stream table, for simulations.
+    pub visited: Visits,
 }
 
 impl Lanes {
@@ -353,6 +356,7 @@ impl<E: Engine> Worker<E> {
             return;
         };
         assert_eq!(lane.streams, 0, "a lane is freed with streams on it");
+        self.lanes.visited.add(lane.proto.visited());
         self.net.remove(lane.key);
         self.links.remove(&lane.link);
         self.counters.lanes_open.sub(1);

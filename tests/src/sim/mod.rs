@@ -1,0 +1,29 @@
+//! Whole portals in a simulated world: authority, relay, outlet and inlet, each made of its
+//! production core, worker and mailbox; apps and a target service that know every byte.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`process`] | a process: core, worker, mailbox, and a driver that does what control's does |
+//! | [`portal`] | the world of one portal, its step, and what is checked after each |
+//! | [`endpoint`] | apps and services that write, read, end and reset by a script, and what they may see |
+//! | [`script`] | what an app and its service do, drawn from a seed |
+//! | [`scenario`] | a whole run from one number: network, apps, faults, then quiet |
+//! | [`sweep`] | many seeds on all cores, and what is printed when one fails |
+//! | [`relay`] | what a hostile relay does to the bytes it carries |
+//!
+//! A run is a function of its seed. There is one clock, and it moves only when nobody has
+//! anything left to do.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+pub mod endpoint;
+pub mod portal;
+pub mod process;
+pub mod relay;
+pub mod scenario;
+pub mod script;
+pub mod sweep;

@@ -1,0 +1,533 @@
+//! A process of the world: a production core and a production worker that talk through the
+//! production mailbox. The driver between them does what control's does, on the simulated clock.
+//!
+//! What outlives a process is its [`Seat`]: keys, what it persisted, the authority's store. So one
+//! can be killed and started again.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crypto::SeededRandom;
+use crypto::identity::IdentitySecret;
+use crypto::ticket::Ticket;
+use proxy::engine::simulated::{EngineId, Rng, SimCarry, SimEngine, SimWaker, World};
+use proxy::engine::{Engine, EngineConfig, tear_down};
+use proxy::ids::PortalNo;
+use proxy::limits::EVENTS_PER_LOOK;
+use proxy::mailbox::{ControlEnd, ToWorker, mailbox};
+use proxy::protocol::command::{Command, Event, LegEntry, StreamReport};
+use proxy::protocol::core::{
+    AdminCall, AdminNo, AdminReply, AuthorityConfig, Core, InletConfig, Input, LogRecord,
+    MemberConfig, MemberCore, Membership, Now, OutletConfig, Output, RelayConfig, ServerConfig,
+    ServerCore, StateFile, Status, TargetConfig,
+};
+use proxy::protocol::policy::Policy;
+use proxy::protocol::store::{MemoryStore, ProjectRow, Store};
+use proxy::protocol::stream::Visits;
+use proxy::time::{Duration, Instant};
+use proxy::worker::counters::Counters;
+use proxy::worker::{Worker, WorkerConfig};
+use zeroize::Zeroizing;
+
+/// When every world begins, by a right clock, in seconds since 1970.
+pub const EPOCH: u64 = 1_800_000_000;
+
+/// Sockets of one worker.
+const SOCKETS: u32 = 2048;
+
+/// Rounds of one control turn, past which it is a busy loop.
+const ROUNDS: usize = 10_000;
+
+/// A portal of a node.
+#[derive(Clone, Debug)]
+pub enum Plan {
+    /// An inlet.
+    Inlet {
+        /// The relay address.
+        via: &'static str,
+        /// Its rule.
+        allow: String,
+        /// Where apps connect.
+        door: SocketAddr,
+    },
+    /// An outlet to a target of the same name.
+    Outlet {
+        /// The relay address.
+        at: &'static str,
+        /// Its rule.
+        allow: String,
+        /// The target, as the resolver knows it.
+        to: &'static str,
+    },
+}
+
+/// What outlives a process.
+pub enum Seat {
+    /// `adit serve`.
+    Server {
+        /// The authority's key.
+        authority: Zeroizing<Vec<u8>>,
+        /// The relay's key.
+        relay: Zeroizing<Vec<u8>>,
+        /// The project.
+        project: ProjectRow,
+        /// The store.
+        store: Box<MemoryStore>,
+    },
+    /// A node.
+    Node {
+        /// Its key.
+        identity: Zeroizing<Vec<u8>>,
+        /// What it persisted.
+        membership: Option<Zeroizing<Vec<u8>>>,
+        /// Its ticket, until it was spent.
+        ticket: Option<Zeroizing<String>>,
+        /// Its portals.
+        plans: Vec<Plan>,
+    },
+}
+
+/// Every leg key that a relay's control has published: what a hostile relay knows.
+pub type LegKeys = Rc<RefCell<Vec<LegEntry>>>;
+
+/// A process while it runs.
+struct Life {
+    core: Box<dyn Core>,
+    worker: Worker<SimEngine>,
+    engine: EngineId,
+    control: ControlEnd<SimCarry, SimWaker>,
+    counters: Arc<Counters>,
+    unsent: VecDeque<ToWorker<SimCarry>>,
+    inputs: VecDeque<Input>,
+    events: Vec<Event>,
+    rang: Arc<AtomicBool>,
+    /// Control has something to do and does it then.
+    look_at: Option<Instant>,
+    /// The last alarm that was set for its timer.
+    alarm: Instant,
+    replies: Vec<AdminReply>,
+}
+
+/// See the module.
+pub struct Process {
+    /// For messages.
+    pub name: &'static str,
+    /// Its host.
+    pub ip: IpAddr,
+    /// What it keeps.
+    pub seat: Seat,
+    /// Where it listens besides its inlets.
+    public: Option<SocketAddr>,
+    life: Option<Life>,
+    /// All it has logged, in all its lives.
+    pub logs: Vec<(Instant, LogRecord)>,
+    /// Its reports of ended streams.
+    pub reports: Vec<StreamReport>,
+    /// Its control does nothing until then.
+    pub held_until: Instant,
+    /// How long its control takes at most to notice something.
+    pub lag: Duration,
+    /// Its engine's buffers.
+    pub buffers: [u32; 4],
+    /// By how much its wall clock is wrong.
+    pub clock_error_s: i64,
+    /// What its control told the worker about legs.
+    pub leg_keys: LegKeys,
+    left: (u32, usize),
+    /// Cells of the stream table that lanes of former lives visited.
+    visits: Visits,
+    rng: Rng,
+}
+
+impl Process {
+    /// A process that was never started.
+    pub fn new(name: &'static str, ip: IpAddr, public: Option<SocketAddr>, seat: Seat) -> Process {
+        Process {
+            name,
+            ip,
+            seat,
+            public,
+            life: None,
+            logs: Vec::new(),
+            reports: Vec::new(),
+            held_until: Instant::ZERO,
+            lag: Duration::ZERO,
+            buffers: [512, 128, 128, 0],
+            clock_error_s: 0,
+            leg_keys: LegKeys::default(),
+            left: (0, 0),
+            visits: Visits::default(),
+            rng: Rng::new(0),
+        }
+    }
+
+    fn now(&self, mono: Instant) -> Now {
+        let right = EPOCH * 1000 + mono.as_nanos() / 1_000_000;
+        Now {
+            mono,
+            wall_millis: right.saturating_add_signed(self.clock_error_s * 1000),
+        }
+    }
+
+    /// Starts it with what it has kept. `seed` is its randomness.
+    pub fn start(&mut self, world: &World, seed: u64) {
+        assert!(self.life.is_none(), "{} runs already", self.name);
+        // Listening sockets of a former life are closed by now.
+        world.census();
+        self.rng = Rng::new(seed ^ 0x5eed);
+        let config = EngineConfig {
+            sockets: SOCKETS,
+            buffers: self.buffers,
+        };
+        let engine = world.engine(self.ip, &config).unwrap();
+        let id = engine.id();
+        let rang = Arc::new(AtomicBool::new(true));
+        let bell = Arc::clone(&rang);
+        let (control, end) = mailbox(
+            engine.waker(),
+            Arc::new(move || bell.store(true, Ordering::Release)),
+        );
+        let counters = Arc::new(Counters::default());
+        let config = WorkerConfig {
+            place: 0,
+            slots: SOCKETS,
+        };
+        let worker = Worker::new(engine, end, &config, Arc::clone(&counters));
+        let random = Box::new(SeededRandom::new(seed));
+        let core = self.core(random, self.now(world.now()));
+        for (portal, at) in self.doors() {
+            let (socket, _) = world.listen(at).unwrap();
+            assert!(control.send(ToWorker::Listen { portal, socket }).is_ok());
+        }
+        self.life = Some(Life {
+            core,
+            worker,
+            engine: id,
+            control,
+            counters,
+            unsent: VecDeque::new(),
+            inputs: VecDeque::new(),
+            events: Vec::new(),
+            rang,
+            look_at: None,
+            alarm: Instant::ZERO,
+            replies: Vec::new(),
+        });
+    }
+
+    fn doors(&self) -> Vec<(Option<PortalNo>, SocketAddr)> {
+        let mut doors: Vec<_> = self.public.into_iter().map(|at| (None, at)).collect();
+        if let Seat::Node { plans, .. } = &self.seat {
+            for (no, plan) in (0..).zip(plans) {
+                if let Plan::Inlet { door, .. } = plan {
+                    doors.push((Some(PortalNo(no)), *door));
+                }
+            }
+        }
+        doors
+    }
+
+    fn core(&self, random: Box<SeededRandom>, now: Now) -> Box<dyn Core> {
+        match &self.seat {
+            Seat::Server {
+                authority,
+                relay,
+                project,
+                ..
+            } => {
+                let config = ServerConfig {
+                    authority: Some(AuthorityConfig {
+                        identity: IdentitySecret::from_bytes(authority).unwrap(),
+                        project: project.clone(),
+                    }),
+                    relay: Some(RelayConfig {
+                        identity: IdentitySecret::from_bytes(relay).unwrap(),
+                        name: "relay".parse().unwrap(),
+                        leg_address: None,
+                        membership: None,
+                        ticket: None,
+                    }),
+                };
+                Box::new(ServerCore::new(config, random, now))
+            }
+            Seat::Node {
+                identity,
+                membership,
+                ticket,
+                plans,
+            } => {
+                let identity = IdentitySecret::from_bytes(identity).unwrap();
+                let id = identity.id();
+                let (inlets, outlets) = configs(plans);
+                let config = MemberConfig {
+                    membership: membership
+                        .as_ref()
+                        .map(|bytes| Membership::decode(bytes, &id).unwrap()),
+                    identity,
+                    ticket: ticket.as_ref().map(|text| Ticket::from_text(text).unwrap()),
+                    wish: None,
+                    suites: crypto::suite::SuiteMask(0b11),
+                    inlets,
+                    outlets,
+                };
+                Box::new(MemberCore::new(config, random, now))
+            }
+        }
+    }
+
+    /// Ends it as SIGKILL does: its kernel closes what it had open.
+    pub fn kill(&mut self) {
+        if let Some(life) = self.life.take() {
+            self.visits.add(life.worker.visited());
+            tear_down(|| drop(life));
+        }
+    }
+
+    /// Whether it runs.
+    pub fn runs(&self) -> bool {
+        self.life.is_some()
+    }
+
+    /// A turn of its worker, if that is the engine that has something to do.
+    ///
+    /// # Panics
+    /// When an invariant of the worker does not hold.
+    pub fn turn(&mut self, engine: EngineId) {
+        let Some(life) = self.life.as_mut().filter(|life| life.engine == engine) else {
+            return;
+        };
+        let runs = life.worker.one_turn();
+        life.worker.check();
+        if !runs {
+            self.left = (life.worker.buffers_out(), life.worker.slots_in_use());
+            self.visits.add(life.worker.visited());
+            self.life = None;
+        }
+    }
+
+    /// Control's turn, if it has something to do and is not held. Sets alarms for the next.
+    pub fn control(&mut self, world: &World, names: &BTreeMap<String, Vec<SocketAddr>>) {
+        let now = world.now();
+        let (held, lag) = (self.held_until, self.lag);
+        let Some(life) = &mut self.life else {
+            return;
+        };
+        let wants = life.rang.load(Ordering::Acquire)
+            || !life.inputs.is_empty()
+            || life.core.next_timer() <= now;
+        if wants && life.look_at.is_none() {
+            let late = self.rng.below(lag.as_nanos() as u64 + 1);
+            let at = held.max(now + Duration::from_nanos(late));
+            life.look_at = Some(at);
+            if at > now {
+                world.alarm(at);
+            }
+        }
+        if life.look_at.is_some_and(|at| at.max(held) <= now) {
+            life.look_at = None;
+            self.look(now, names);
+        }
+        let Some(life) = &mut self.life else { return };
+        let timer = life.core.next_timer().max(now);
+        if timer < Instant::FAR_FUTURE && timer != life.alarm {
+            life.alarm = timer;
+            world.alarm(timer);
+        }
+    }
+
+    fn look(&mut self, now: Instant, names: &BTreeMap<String, Vec<SocketAddr>>) {
+        for _ in 0..ROUNDS {
+            let moved = self.take_in(now);
+            // A new core has outputs before it was told anything.
+            self.carry_out(now, names);
+            if !moved {
+                return;
+            }
+        }
+        panic!("{} at {now:?}: control spins", self.name);
+    }
+
+    /// Tells the core what there is; false when there was nothing.
+    fn take_in(&mut self, now: Instant) -> bool {
+        let at = self.now(now);
+        let Some(life) = &mut self.life else {
+            return false;
+        };
+        while let Some(message) = life.unsent.pop_front() {
+            if let Err(message) = life.control.send(message) {
+                life.unsent.push_front(message);
+                break;
+            }
+        }
+        life.rang.store(false, Ordering::Release);
+        let mut events = std::mem::take(&mut life.events);
+        life.control.receive(&mut events, EVENTS_PER_LOOK);
+        let mut moved = !events.is_empty();
+        for event in events.drain(..) {
+            match event {
+                Event::Drained => life.unsent.push_back(ToWorker::Command(Command::Stop)),
+                Event::Stream(report) => {
+                    self.reports.push((*report).clone());
+                    life.core.handle(at, Input::Event(Event::Stream(report)));
+                }
+                event => life.core.handle(at, Input::Event(event)),
+            }
+        }
+        life.events = events;
+        for input in std::mem::take(&mut life.inputs) {
+            moved = true;
+            life.core.handle(at, input);
+        }
+        if life.core.next_timer() <= now {
+            moved = true;
+            life.core.handle(at, Input::Timer);
+        }
+        moved | !life.unsent.is_empty()
+    }
+
+    fn carry_out(&mut self, now: Instant, names: &BTreeMap<String, Vec<SocketAddr>>) {
+        let Some(life) = &mut self.life else { return };
+        while let Some(output) = life.core.poll_output() {
+            match output {
+                Output::Command(command) => {
+                    if let Command::LegKey(entry) = &command {
+                        self.leg_keys.borrow_mut().push((**entry).clone());
+                    }
+                    life.unsent.push_back(ToWorker::Command(command));
+                }
+                Output::Resolve { no, name } => {
+                    let answer = names.get(name.as_str()).cloned();
+                    let answer = answer.ok_or_else(|| "no such name".to_owned());
+                    life.inputs.push_back(Input::Resolved { no, answer });
+                }
+                Output::Store { no, request } => {
+                    if let Seat::Server { store, .. } = &mut self.seat {
+                        let answer = store.serve(&request);
+                        life.inputs.push_back(Input::Store { no, answer });
+                    }
+                }
+                Output::Admin { reply, .. } => life.replies.push(*reply),
+                Output::Persist {
+                    file: StateFile::Membership,
+                    bytes,
+                } => {
+                    if let Seat::Node { membership, .. } = &mut self.seat {
+                        *membership = Some(bytes);
+                    }
+                }
+                Output::TicketSpent => {
+                    if let Seat::Node { ticket, .. } = &mut self.seat {
+                        *ticket = None;
+                    }
+                }
+                Output::Log(record) => self.logs.push((now, record)),
+                Output::StatusChanged => {}
+            }
+        }
+        while let Some(message) = life.unsent.pop_front() {
+            if let Err(message) = life.control.send(message) {
+                life.unsent.push_front(message);
+                break;
+            }
+        }
+    }
+
+    /// Gives its core an input.
+    pub fn input(&mut self, input: Input) {
+        if let Some(life) = &mut self.life {
+            life.inputs.push_back(input);
+        }
+    }
+
+    /// Gives its worker a command.
+    pub fn command(&mut self, command: Command) {
+        if let Some(life) = &mut self.life {
+            life.unsent.push_back(ToWorker::Command(command));
+            life.rang.store(true, Ordering::Release);
+        }
+    }
+
+    /// A call of the administrator, answered at once.
+    ///
+    /// # Panics
+    /// When it is not.
+    pub fn call(&mut self, now: Instant, call: AdminCall) -> AdminReply {
+        self.input(Input::Admin {
+            no: AdminNo(1),
+            call,
+        });
+        self.look(now, &BTreeMap::new());
+        let life = self.life.as_mut().unwrap();
+        life.replies.pop().unwrap()
+    }
+
+    /// What `adit status` would show; `None` while it is dead.
+    pub fn status(&self, mono: Instant) -> Option<Status> {
+        let life = self.life.as_ref()?;
+        Some(life.core.status(self.now(mono)))
+    }
+
+    /// Its engine, while it runs.
+    pub fn engine(&self) -> Option<EngineId> {
+        self.life.as_ref().map(|life| life.engine)
+    }
+
+    /// Its worker's counters.
+    pub fn counters(&self) -> Option<&Counters> {
+        self.life.as_ref().map(|life| &*life.counters)
+    }
+
+    /// Buffers that were out and slots that were in use when its worker stopped.
+    pub fn left(&self) -> (u32, usize) {
+        self.left
+    }
+
+    /// Cells of the stream table that its lanes visited, in all its lives.
+    pub fn visits(&self) -> Visits {
+        let mut visits = self.visits;
+        if let Some(life) = &self.life {
+            visits.add(life.worker.visited());
+        }
+        visits
+    }
+
+    /// How often it has logged a record that contains that text.
+    pub fn said(&self, what: &str) -> usize {
+        self.logs
+            .iter()
+            .filter(|(_, record)| {
+                record.what.contains(what)
+                    || record.fields.iter().any(|(_, value)| value.contains(what))
+            })
+            .count()
+    }
+}
+
+fn configs(plans: &[Plan]) -> (Vec<InletConfig>, Vec<OutletConfig>) {
+    let (mut inlets, mut outlets) = (Vec::new(), Vec::new());
+    for (no, plan) in (0..).zip(plans) {
+        let portal = PortalNo(no);
+        match plan {
+            Plan::Inlet { via, allow, .. } => inlets.push(InletConfig {
+                portal,
+                via: via.parse().unwrap(),
+                target: None,
+                allow: Policy::parse(std::slice::from_ref(allow)).unwrap(),
+            }),
+            Plan::Outlet { at, allow, to } => outlets.push(OutletConfig {
+                portal,
+                at: at.parse().unwrap(),
+                targets: vec![TargetConfig {
+                    name: at.parse().unwrap(),
+                    to: to.parse().unwrap(),
+                }],
+                allow: Policy::parse(std::slice::from_ref(allow)).unwrap(),
+            }),
+        }
+    }
+    (inlets, outlets)
+}

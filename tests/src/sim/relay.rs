@@ -1,0 +1,184 @@
+//! What a hostile relay, or anyone on the path, does to the bytes it carries.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use proxy::engine::simulated::{Flow, Rng, Verdict, World};
+
+use super::portal::SERVER;
+
+/// What is done to bytes between nodes and server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Harm {
+    /// A bit flips.
+    Corrupt,
+    /// A piece is missing.
+    Drop,
+    /// A piece comes twice.
+    Duplicate,
+    /// Two chunks change places.
+    Reorder,
+    /// An earlier chunk of the same direction comes again.
+    Replay,
+    /// What the receiver itself sent comes back.
+    Reflect,
+    /// A chunk of another connection comes.
+    Splice,
+    /// Everything is held back, and comes later at once.
+    HoldUp,
+    /// The direction ends in order.
+    Finish,
+    /// The connection is reset.
+    Reset,
+}
+
+const HARMS: [Harm; 10] = [
+    Harm::Corrupt,
+    Harm::Drop,
+    Harm::Duplicate,
+    Harm::Reorder,
+    Harm::Replay,
+    Harm::Reflect,
+    Harm::Splice,
+    Harm::HoldUp,
+    Harm::Finish,
+    Harm::Reset,
+];
+
+impl Harm {
+    /// One of them.
+    pub fn draw(rng: &mut Rng) -> Harm {
+        HARMS[rng.below(HARMS.len() as u64) as usize]
+    }
+}
+
+/// One direction of a connection.
+type Way = (u64, bool);
+
+struct State {
+    rng: Rng,
+    harm: Option<Harm>,
+    held: BTreeMap<Way, Vec<u8>>,
+    /// The last chunk of each direction.
+    last: BTreeMap<Way, Vec<u8>>,
+}
+
+/// Meddles with a world's wires between nodes and server while it is told to.
+pub struct Meddler(Rc<RefCell<State>>);
+
+/// Whether these bytes are on a wire to or from the server.
+pub fn is_tunnel(flow: &Flow) -> bool {
+    let at = |end: &SocketAddr| end.ip() == SERVER;
+    at(&flow.from) || at(&flow.to)
+}
+
+impl Meddler {
+    /// One that does nothing yet.
+    pub fn new(world: &World, seed: u64) -> Meddler {
+        let state = Rc::new(RefCell::new(State {
+            rng: Rng::new(seed),
+            harm: None,
+            held: BTreeMap::new(),
+            last: BTreeMap::new(),
+        }));
+        let own = Rc::clone(&state);
+        world.tap(Some(Box::new(move |flow, bytes| {
+            if is_tunnel(flow) {
+                own.borrow_mut().pass(flow, bytes)
+            } else {
+                Verdict::Pass
+            }
+        })));
+        Meddler(state)
+    }
+
+    /// Does this from now on.
+    pub fn begin(&self, harm: Harm) {
+        self.0.borrow_mut().harm = Some(harm);
+    }
+
+    /// Stops. What was held back comes with the next bytes of its direction.
+    pub fn end(&self) {
+        self.0.borrow_mut().harm = None;
+    }
+}
+
+impl State {
+    fn pass(&mut self, flow: &Flow, bytes: &mut Vec<u8>) -> Verdict {
+        let way = (flow.connection, flow.outward);
+        let fresh = bytes.clone();
+        let verdict = self.meddle(way, bytes);
+        if self.harm != Some(Harm::HoldUp)
+            && let Some(mut held) = self.held.remove(&way)
+        {
+            if self.harm == Some(Harm::Reorder) {
+                bytes.append(&mut held);
+            } else {
+                held.append(bytes);
+                *bytes = held;
+            }
+        }
+        self.last.insert(way, fresh);
+        verdict
+    }
+
+    fn meddle(&mut self, way: Way, bytes: &mut Vec<u8>) -> Verdict {
+        let Some(harm) = self.harm else {
+            return Verdict::Pass;
+        };
+        if harm == Harm::HoldUp {
+            self.held.entry(way).or_default().append(bytes);
+            return Verdict::Pass;
+        }
+        if bytes.is_empty() || !self.rng.chance(250) {
+            return Verdict::Pass;
+        }
+        let at = self.rng.within(0..bytes.len());
+        match harm {
+            Harm::Corrupt => bytes[at] ^= 1 << self.rng.below(8),
+            Harm::Drop => {
+                let to = self.rng.within(at..bytes.len() + 1);
+                bytes.drain(at..to);
+            }
+            Harm::Duplicate => {
+                let piece = bytes[at..].to_vec();
+                bytes.extend(piece);
+            }
+            Harm::Reorder => {
+                if !self.held.contains_key(&way) {
+                    self.held.insert(way, std::mem::take(bytes));
+                }
+            }
+            Harm::Replay => {
+                let last = self.last.get(&way).cloned().unwrap_or_default();
+                bytes.extend(last);
+            }
+            Harm::Reflect => {
+                if let Some(own) = self.last.get(&(way.0, !way.1)) {
+                    bytes.clone_from(own);
+                }
+            }
+            Harm::Splice => {
+                let other = self
+                    .last
+                    .iter()
+                    .find(|((no, out), _)| *no != way.0 && *out == way.1);
+                if let Some((_, other)) = other {
+                    bytes.clone_from(other);
+                }
+            }
+            Harm::HoldUp => {}
+            Harm::Finish => {
+                bytes.truncate(at);
+                return Verdict::Fin;
+            }
+            Harm::Reset => {
+                bytes.truncate(at);
+                return Verdict::Reset;
+            }
+        }
+        Verdict::Pass
+    }
+}
