@@ -126,3 +126,17 @@ pub(super) struct Count {
     pub legs_waiting: usize,
     pub legs_paired: usize,
 }
+
+#[cfg(test)]
+impl<E: Engine> Worker<E> {
+    /// What every slot is doing, for a test that failed.
+    pub fn dump(&self) {
+        eprintln!("pool {:?}", self.net.engine.pool());
+        for (key, slot) in self.net.slots.iter() {
+            eprintln!("{key:?} {slot:?}");
+        }
+        for (_, lane) in self.lanes.iter() {
+            eprintln!("tx {:?}\nrx {:?}", lane.tx, lane.rx);
+        }
+    }
+}
