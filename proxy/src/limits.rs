@@ -159,6 +159,9 @@ pub const BACKOFF_FIRST: Duration = Duration::from_millis(50);
 pub const BACKOFF_MAX: Duration = Duration::from_millis(1500);
 /// Longest wait after a refusal.
 pub const BACKOFF_REFUSED: Duration = Duration::from_secs(10);
+/// An app waits for a lane while an outlet may be restarting; it is reset at once when the relay has
+/// known none for so long.
+pub const NO_OUTLET_PATIENCE: Duration = Duration::from_secs(1);
 /// Failures are forgotten when none came for so long.
 pub const BACKOFF_FORGET: Duration = Duration::from_secs(10);
 /// A lane is replaced before it is this old.

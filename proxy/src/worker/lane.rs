@@ -21,11 +21,11 @@ use crate::engine::{Class, Close, Engine, Outcome};
 use crate::error::CloseReason;
 use crate::ids::{BundleId, LinkId, PortalNo};
 use crate::limits::{LANE_QUIET, LANE_SILENT, LANES_MAX, SHAKE_TIMEOUT};
-use crate::time::Instant;
 use crate::protocol::command::{Adopt, Event, LaneCommand, LaneEvent, Permit, Role};
 use crate::protocol::frame;
 use crate::protocol::lane::{Lane, Reaction, StreamKey};
 use crate::protocol::stream::Visits;
+use crate::time::Instant;
 
 /// A lane's place in the worker's table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -245,7 +245,11 @@ impl<E: Engine> Worker<E> {
         let Some(lane) = self.lanes.get(ix) else {
             return;
         };
-        let at = lane.proto.next_deadline().min(lane.permit.not_after).min(lane.silent_at());
+        let at = lane
+            .proto
+            .next_deadline()
+            .min(lane.permit.not_after)
+            .min(lane.silent_at());
         self.net.set_deadline(lane.key, at);
     }
 

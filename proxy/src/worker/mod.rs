@@ -187,7 +187,11 @@ impl<E: Engine> Worker<E> {
             return Wait::Poll;
         }
         let retry_at = self.net.retry_at(self.now);
-        let until = self.net.next_deadline().min(self.next_own_deadline()).min(retry_at);
+        let until = self
+            .net
+            .next_deadline()
+            .min(self.next_own_deadline())
+            .min(retry_at);
         if until == Instant::FAR_FUTURE {
             Wait::Forever
         } else {

@@ -115,6 +115,10 @@ impl<E: Engine> Net<E> {
     /// # Errors
     /// The socket is closed with a reset, and what it would have been comes back, when every slot
     /// is in use.
+    #[expect(
+        clippy::result_large_err,
+        reason = "moved only where the table is full"
+    )]
     pub fn insert(&mut self, sock: Option<Sock>, conn: Conn) -> Result<SlotKey, Conn> {
         let slot = Slot {
             sock,
@@ -368,13 +372,11 @@ impl<E: Engine> Net<E> {
             slot.flight &= !code;
         }
         let Some(how) = slot.closing else {
-            return match done.what {
-                Outcome::Starved => {
-                    self.starve(key);
-                    Landed::Starved
-                }
-                what => Landed::Live(key, code, what),
-            };
+            if matches!(done.what, Outcome::Starved) {
+                self.starve(key);
+                return Landed::Starved;
+            }
+            return Landed::Live(key, code, done.what);
         };
         let last = slot.flight == 0;
         if last && let Some(sock) = slot.sock.take() {
@@ -462,7 +464,9 @@ impl<E: Engine> Net<E> {
             return 0;
         }
         self.retry_at = now + STARVED_RETRY;
-        std::mem::take(&mut self.freed).max(1).min(self.starved.len())
+        std::mem::take(&mut self.freed)
+            .max(1)
+            .min(self.starved.len())
     }
 
     /// The starved slot that waits longest.

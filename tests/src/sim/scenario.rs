@@ -180,10 +180,10 @@ pub fn run(seed: u64) -> Visits {
     if !welcome {
         return unwelcome(seed, &shape);
     }
-    let mut portal = Portal::up(seed, &shape);
+    let portal = Portal::up(seed, &shape);
     portal.world.set_faults(faults);
     let mut scenario = Scenario {
-        meddler: Meddler::new(&portal.world, rng.next()),
+        meddler: Meddler::new(&portal.world, rng.draw()),
         portal,
         acts: Vec::new(),
         damage,

@@ -74,8 +74,15 @@ impl App {
 
     /// Does what can be done now; whether that was anything.
     pub fn pump(&mut self) -> bool {
-        let progress =
-            |app: &App| (app.got.len(), app.written, app.eof, app.fin_sent, app.sock.is_some());
+        let progress = |app: &App| {
+            (
+                app.got.len(),
+                app.written,
+                app.eof,
+                app.fin_sent,
+                app.sock.is_some(),
+            )
+        };
         let before = progress(self);
         if let Err(errno) = self.try_pump() {
             self.failed = Some(errno);

@@ -366,9 +366,22 @@ fn starved_pools_slow_down_and_lose_nothing() {
             let app = rig.app(bytes);
             rig.apps[app].fin = true;
         }
-        let over = |rig: &mut Rig| rig.steps > 100_000 || rig.apps.iter().all(App::is_over) && rig.is_idle();
+        let over = |rig: &mut Rig| {
+            rig.steps > 100_000 || rig.apps.iter().all(App::is_over) && rig.is_idle()
+        };
         let r = rig.within(Duration::from_secs(20), over);
-        eprintln!("{:?} {} steps {:?} {:?}", rig.world.now(), rig.steps, rig.inlet.counters.all(), rig.outlet.counters.all()); if !r || rig.steps > 100_000 { rig.inlet.worker.dump(); eprintln!("----------- outlet"); rig.outlet.worker.dump(); }
+        eprintln!(
+            "{:?} {} steps {:?} {:?}",
+            rig.world.now(),
+            rig.steps,
+            rig.inlet.counters.all(),
+            rig.outlet.counters.all()
+        );
+        if !r || rig.steps > 100_000 {
+            rig.inlet.worker.dump();
+            eprintln!("----------- outlet");
+            rig.outlet.worker.dump();
+        }
         assert!(r, "seed {seed}");
         for (app, bytes) in rig.apps.iter().zip(&bytes) {
             assert!(

@@ -429,7 +429,10 @@ impl Rig {
 
     /// Lets every app and service do what it can; whether that was anything.
     fn pump_apps(&mut self) -> bool {
-        self.apps.iter_mut().chain(&mut self.served).fold(false, |any, app| app.pump() | any)
+        self.apps
+            .iter_mut()
+            .chain(&mut self.served)
+            .fold(false, |any, app| app.pump() | any)
     }
 
     /// Runs until that holds; false if it does not within a minute of simulated time.
