@@ -1,10 +1,6 @@
 //! Whole portals of real processes over loopback: project, tickets, serve, outlet, inlet, app.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use rustix::process::Signal;
 use tests::cli::net::{self, exchange, expect_reset, pattern};

@@ -138,7 +138,7 @@ impl World {
         let inner = opener.open(&mut record).unwrap();
         let (head, payload) = inner.split_first_chunk::<4>().unwrap();
         assert_eq!(Header::parse(*head).unwrap().kind, Kind::Denied);
-        let code = u16::from_be_bytes(payload.as_ref().try_into().unwrap());
+        let code = u16::from_be_bytes(payload[..].try_into().unwrap());
         let why = closed(&commands);
         assert_eq!(CloseReason::from_code(code), Some(why));
         assert!(!self.outlet.owns(link));
