@@ -37,8 +37,9 @@ pub(super) fn monotonic() -> Instant {
 pub fn listener(addr: SocketAddr) -> io::Result<(OwnedFd, SocketAddr)> {
     let fd = new_socket(Family::of(&addr))?;
     sockopt::set_socket_reuseaddr(&fd, true)?;
-    // Accepted sockets inherit it on Linux: no system call per connection.
+    // Accepted sockets inherit both on Linux: no system call per connection.
     sockopt::set_tcp_nodelay(&fd, true)?;
+    reset_unless_told(fd.as_fd())?;
     net::bind(&fd, &addr)?;
     net::listen(&fd, LISTEN_BACKLOG)?;
     let bound = SocketAddr::try_from(net::getsockname(&fd)?)?;
@@ -64,6 +65,7 @@ fn new_socket(family: Family) -> io::Result<OwnedFd> {
 pub(super) fn stream(family: Family, opt: &SockOpt) -> io::Result<OwnedFd> {
     let fd = new_socket(family)?;
     sockopt::set_tcp_nodelay(&fd, true)?;
+    reset_unless_told(fd.as_fd())?;
     tune(fd.as_fd(), opt)?;
     Ok(fd)
 }
@@ -91,13 +93,21 @@ pub(super) fn shutdown(fd: BorrowedFd<'_>, d: Dir) -> io::Result<()> {
     Ok(net::shutdown(fd, how)?)
 }
 
+/// From now on the kernel resets the connection when it closes it for a process that was killed:
+/// an app must not take that for the end of its data. Accepted sockets have it from their listener.
+fn reset_unless_told(fd: BorrowedFd<'_>) -> io::Result<()> {
+    Ok(sockopt::set_socket_linger(fd, Some(Duration::ZERO))?)
+}
+
 /// Makes the coming close(2) an orderly one or a reset.
 pub(super) fn prepare_close(fd: BorrowedFd<'_>, how: Close) {
-    if how == Close::Reset {
-        // It can't fail on a socket; where it did, the close would still end the connection.
-        let set = sockopt::set_socket_linger(fd, Some(Duration::ZERO));
-        debug_assert!(set.is_ok());
-    }
+    let linger = match how {
+        Close::Fin => None,
+        Close::Reset => Some(Duration::ZERO),
+    };
+    // It can't fail on a socket; where it did, the close would still end the connection.
+    let set = sockopt::set_socket_linger(fd, linger);
+    debug_assert!(set.is_ok());
 }
 
 /// The peer's address; an error once the peer is gone.

@@ -215,8 +215,9 @@ impl LaneTx {
         self.pending -= sent;
     }
 
-    /// Takes every buffer, to free it.
+    /// Takes every buffer, to free it: what was sealed does not leave.
     pub fn take_buffers(&mut self) -> impl Iterator<Item = Buf> {
+        self.pending = self.head.len() + self.sending;
         self.full
             .drain(..)
             .chain(self.filling.take())

@@ -127,7 +127,7 @@ impl<E: Engine> Worker<E> {
         if want == 0 {
             // Credit is used up: `Resume` brings the stream back.
             stream.rx.queued = false;
-            self.net.watch(key);
+            self.stream_watch(key);
             return Ok(0);
         }
         let bytes = &held[range.start..range.start + want];

@@ -65,6 +65,9 @@ pub(super) struct Rx {
     pub queued: bool,
     /// Waits for the lane to drain.
     pub paused: bool,
+    /// Both directions of the socket ended and bytes are left to read: a watch would fire again
+    /// at once, for as long as the peer grants no credit.
+    drained_by_credit: bool,
     /// Class of the next receive: grows when one is filled, shrinks when they stay small.
     class: Class,
     /// Small receives in a row.
@@ -106,6 +109,7 @@ impl Rx {
             ended: false,
             queued: false,
             paused: false,
+            drained_by_credit: false,
             class: Class::Small,
             small: 0,
         }
@@ -220,6 +224,13 @@ impl<E: Engine> Worker<E> {
         }
     }
 
+    /// Watches a socket that is not being read for a hang-up, while one can still come.
+    pub(super) fn stream_watch(&mut self, key: SlotKey) {
+        if self.stream(key).is_some_and(|s| !s.rx.drained_by_credit) {
+            self.net.watch(key);
+        }
+    }
+
     /// Puts the stream in line for its lane's batch, if it has something and may send.
     pub(super) fn stream_queue(&mut self, key: SlotKey) {
         let Some(stream) = self.stream(key) else {
@@ -235,7 +246,7 @@ impl<E: Engine> Worker<E> {
             return;
         };
         if lane.proto.sendable(n) == 0 {
-            return self.net.watch(key);
+            return self.stream_watch(key);
         }
         lane.tx.turn.push_back(key);
         self.lane_dirty(ix);
@@ -258,7 +269,7 @@ impl<E: Engine> Worker<E> {
         let rx = &stream.rx;
         if rx.first.is_some() {
             // Nothing more is taken before the target answers: what was sent can be sent again.
-            return self.net.watch(key);
+            return self.stream_watch(key);
         }
         if rx.held.is_some() || rx.ended || rx.paused {
             return;
@@ -273,14 +284,14 @@ impl<E: Engine> Worker<E> {
                 return;
             };
             if lane.proto.sendable(n) == 0 {
-                return self.net.watch(key);
+                return self.stream_watch(key);
             }
             if lane.tx.pending >= LANE_PENDING_MAX {
                 lane.tx.paused.push_back(key);
                 if let Some(stream) = self.stream_mut(key) {
                     stream.rx.paused = true;
                 }
-                return self.net.watch(key);
+                return self.stream_watch(key);
             }
         }
         self.net.recv_any(key, class);
@@ -348,7 +359,7 @@ impl<E: Engine> Worker<E> {
             return;
         };
         stream.rx.ended = true;
-        self.net.watch(key);
+        self.stream_watch(key);
         self.stream_tell_end(key);
     }
 
@@ -377,7 +388,12 @@ impl<E: Engine> Worker<E> {
         };
         match (stream.tx.fin, stream.rx.ended) {
             (Fin::Sent, true) => {}
-            (Fin::Sent, false) => self.stream_arm(key),
+            (Fin::Sent, false) => {
+                if let Some(stream) = self.stream_mut(key) {
+                    stream.rx.drained_by_credit = true;
+                }
+                self.stream_arm(key);
+            }
             (Fin::No | Fin::Wanted, _) => self.stream_app_reset(key),
         }
     }

@@ -42,6 +42,9 @@ pub const APPS: IpAddr = host(1, 1);
 /// The services' host.
 pub const SERVICES: IpAddr = host(1, 3);
 
+/// Steps of one run, past which something spins.
+const STEPS: u64 = 200_000;
+
 /// Where the server is reached, and by which name.
 pub const PUBLIC: (&str, u16) = ("relay.example:7348", 7348);
 
@@ -162,6 +165,7 @@ pub struct Portal {
     /// All connections to services so far.
     pub served: Vec<Served>,
     alarm: Instant,
+    steps: u64,
 }
 
 impl Portal {
@@ -218,6 +222,7 @@ impl Portal {
             apps: Vec::new(),
             served: Vec::new(),
             alarm: Instant::ZERO,
+            steps: 0,
         };
         portal.services(true);
         portal
@@ -305,6 +310,8 @@ impl Portal {
         let Step::Run(engines) = self.world.advance(limit) else {
             return false;
         };
+        self.steps += 1;
+        assert!(self.steps < STEPS, "no end in sight: {}", self.story());
         for engine in engines {
             for process in &mut self.processes {
                 process.turn(engine);
@@ -486,7 +493,8 @@ impl Portal {
                 );
             }
             if let Some(counters) = process.counters() {
-                let _ = writeln!(text, "{} {:?}", process.name, counters.all());
+                let all = counters.all().into_iter().filter(|(_, n)| *n > 0);
+                let _ = writeln!(text, "{} {:?}", process.name, all.collect::<Vec<_>>());
             }
         }
         for (no, app) in self.apps.iter().enumerate() {

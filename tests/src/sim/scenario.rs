@@ -202,7 +202,7 @@ fn unwelcome(seed: u64, shape: &Shape) -> Visits {
     portal.pass(Duration::from_millis(500));
     let script = Script::echo(100, 50);
     let app = portal.app(0, script);
-    let over = portal.within(Duration::from_secs(8), Portal::apps_are_over);
+    let over = portal.within(Duration::from_secs(8), |portal| portal.apps_are_over());
     assert!(over, "an app hangs: {}", portal.story());
     let (end, _) = portal.ends(app);
     assert!(

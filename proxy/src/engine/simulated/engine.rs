@@ -613,7 +613,8 @@ impl Drop for SimEngine {
         for (_, e) in self.table.iter_mut() {
             ended.extend(e.slots.inward.take().map(|(_, op)| op.ended(None)));
             ended.extend(e.slots.outward.take().map(|(_, op)| op.ended(None)));
-            socks.push((e.id, e.listens, Close::Fin));
+            // What a kernel does with sockets that have been set up to be reset: see `os`.
+            socks.push((e.id, e.listens, Close::Reset));
         }
         for buf in ended.into_iter().filter_map(slots::buffers_of) {
             self.pool.free(buf);
