@@ -51,7 +51,7 @@ fn cutting(bytes: &[u8]) -> bool {
     for end in 0..=bytes.len() {
         let buffered = &bytes[start..end];
         match frame::cut(Expect::Frame, buffered) {
-            Ok(Piece::None) => panic!("a frame is expected"),
+            Ok(Piece::None) => unreachable!("a frame is expected"),
             Ok(Piece::Need(more)) => {
                 assert!(more > 0, "nothing is needed, and there is no frame");
                 assert!(

@@ -118,6 +118,10 @@ pub const LANES_MAX: usize = 256;
 pub const CONTROL_PAYLOAD_MAX: usize = FRAME_MAX;
 /// A sending key of a lane is used this long.
 pub const KEY_AGE_MAX: Duration = Duration::from_secs(600);
+/// A lane with streams on it that has brought no record for so long is pinged.
+pub const LANE_QUIET: Duration = Duration::from_secs(15);
+/// It is lost when nothing comes within this after the PING: longer than a process is stopped for.
+pub const LANE_SILENT: Duration = Duration::from_secs(15);
 /// Apps of one inlet that wait for a lane; the next ones wait in the backlog.
 pub const APPS_WAITING_MAX: usize = 1024;
 /// Slots that streams and strangers leave free, for links, lanes and listeners.
@@ -155,6 +159,9 @@ pub const BACKOFF_FIRST: Duration = Duration::from_millis(50);
 pub const BACKOFF_MAX: Duration = Duration::from_millis(1500);
 /// Longest wait after a refusal.
 pub const BACKOFF_REFUSED: Duration = Duration::from_secs(10);
+/// An app waits for a lane while an outlet may be restarting; it is reset at once when the relay has
+/// known none for so long.
+pub const NO_OUTLET_PATIENCE: Duration = Duration::from_secs(1);
 /// Failures are forgotten when none came for so long.
 pub const BACKOFF_FORGET: Duration = Duration::from_secs(10);
 /// A lane is replaced before it is this old.
@@ -334,20 +341,25 @@ pub const TUNNEL_KEEPALIVE_PROBE: (Duration, u32) = (Duration::from_secs(5), 3);
 pub const SLEEP_MAX: Duration = Duration::from_secs(3600);
 /// Readiness events read by one epoll_wait.
 pub const EPOLL_EVENTS: usize = 512;
-/// io_uring: submissions that fit between two entries of the kernel; more enter it once more.
-pub const URING_SQ: u32 = 1024;
-/// io_uring: completions that fit before the kernel keeps them in a list of its own (which loses
-/// none either): two per socket, within these.
-pub const URING_CQ_MIN: u32 = 2048;
-/// See [`URING_CQ_MIN`].
-pub const URING_CQ_MAX: u32 = 16 * 1024;
-/// io_uring: most provided buffers of one group; the fewest that are worth one are 64 in the long
-/// run (8 cost 9 %), but small pools get by with less.
-pub const URING_GROUP_MAX: u32 = 256;
-/// See [`URING_GROUP_MAX`].
-pub const URING_GROUP_MIN: u32 = 8;
-/// io_uring: how often the end of an engine waits a millisecond for the kernel to let go of its
-/// buffers; after that their memory is kept for ever.
-pub const URING_DRAIN_TURNS: u32 = 1000;
+/// Submission entries of a ring: more operations than that in one turn cost one more system call.
+pub const RING_SUBMISSIONS: u32 = 1024;
+/// Completion entries of a ring at most: the kernel's own bound. 16 bytes each.
+pub const RING_COMPLETIONS_MAX: u32 = 64 * 1024;
+/// Completions handed out by one turn; the rest keeps for the next.
+pub const TURN_COMPLETIONS_MAX: usize = 4096;
+/// Buffers that lie in the kernel for receives of one class, to begin with: with 8, running out of
+/// them cost 9 %.
+pub const PROVIDED_START: u16 = 64;
+/// The same for Large buffers, of which few sockets receive: 1 MiB.
+pub const PROVIDED_LARGE_START: u16 = 16;
+/// Most buffers of one class that lie in the kernel. A power of two; 16 bytes each: one page.
+pub const PROVIDED_MAX: u16 = 256;
+/// With no more free places than that, connections are accepted one by one: one request for many
+/// goes on when the table is full.
+pub const ACCEPT_MARGIN: usize = 256;
+/// How long a ring waits for a moment's lack of memory to pass.
+pub const RING_PAUSE: Duration = Duration::from_millis(1);
+/// How long a ring that is dropped waits for each round of completions, and for all of them.
+pub const RING_DRAIN: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(2));
 /// Simulation: an engine that takes so many turns at one instant of the clock spins.
 pub const SIM_TURNS_MAX: u32 = 100_000;

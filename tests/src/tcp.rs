@@ -50,6 +50,12 @@ pub enum Ending {
     Reset,
 }
 
+/// Whether a read that failed is worth repeating: nothing came in time, or a signal came (a read
+/// with a deadline is not restarted by the kernel).
+pub(crate) fn is_passing(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
+}
+
 /// Reads to the end of a connection and drops what comes. Returns how it ended and how long that
 /// took; fails if it did not end `within` that time.
 pub fn ending(stream: &TcpStream, within: Duration) -> Outcome<(Ending, Duration)> {
@@ -67,7 +73,7 @@ pub fn ending(stream: &TcpStream, within: Duration) -> Outcome<(Ending, Duration
             Ok(0) => return Ok((Ending::Fin, began.elapsed())),
             Ok(_) => {}
             Err(error) if is_reset(&error) => return Ok((Ending::Reset, began.elapsed())),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(error) if is_passing(&error) => {}
             Err(error) => return Err(Failure(format!("reading to the end: {error}"))),
         }
     }

@@ -59,7 +59,7 @@ fn an_unknown_config_key_suggests_the_near_match() {
 #[test]
 fn a_second_process_on_a_state_directory_is_told_of_the_first() {
     let project = Project::serve(World::new());
-    let other = format!("127.0.0.1:{}", net::free_port());
+    let other = net::free_address().to_string();
     let second = project.world.run(&["serve", "--listen", &other]);
     let holder = format!("process {} (adit serve) uses it", project.server.pid());
     second.failure(4, &holder);
@@ -130,10 +130,8 @@ fn errors_and_logs_are_json_where_that_was_asked_for() {
     assert_eq!(error["error"]["code"], "ADIT-1401");
     let mut project = Project::serve(world);
     project.server.kill();
-    let server = project
-        .world
-        .start_at("authority", &["serve", "--log-format", "json"]);
-    let line = server.wait_for(&["\"what\":\"ready\""]);
+    project.serve_again(&["--log-format", "json"]);
+    let line = project.server.wait_for(&["\"what\":\"ready\""]);
     let line: serde_json::Value = serde_json::from_str(&line).unwrap();
     assert_eq!(line["level"], "info");
 }

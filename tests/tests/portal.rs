@@ -1,10 +1,6 @@
 //! Whole portals of real processes over loopback: project, tickets, serve, outlet, inlet, app.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use rustix::process::Signal;
 use tests::cli::net::{self, exchange, expect_reset, pattern};
@@ -80,7 +76,7 @@ fn an_inlet_without_the_attribute_is_denied_and_its_app_reset() {
     let inlet = project.inlet("127.0.0.1:0", &["--ticket", &other]);
     outlet.wait_for(&["ADIT-3", "postgres-inlet"]);
     inlet.wait_for(&["ADIT-3001"]);
-    expect_reset(net::connect(project.door()));
+    expect_reset(project.door());
     let denial = project.status("bank")["last_denial"].to_string();
     assert!(denial.contains("postgres-inlet"), "{denial}");
     let health = project.world.run_at("analysis", &["health", "--ready"]);
@@ -97,7 +93,7 @@ fn an_outlet_without_the_attribute_is_denied_by_the_inlet() {
     outlet.wait_ready();
     let inlet = project.inlet("127.0.0.1:0", &["--ticket", &project.inlet_ticket()]);
     inlet.wait_for(&["ADIT-3", "postgres-outlet"]);
-    expect_reset(net::connect(project.door()));
+    expect_reset(project.door());
 }
 
 #[test]
@@ -122,9 +118,9 @@ fn an_outlet_without_permission_for_its_address_is_refused() {
 #[test]
 fn a_target_that_refuses_resets_the_app() {
     let project = Project::serve(World::new());
-    let nobody = std::net::SocketAddr::from(([127, 0, 0, 1], net::free_port()));
+    let nobody = net::free_address();
     let (_outlet, _inlet) = project.portal(nobody);
-    expect_reset(net::connect(project.door()));
+    expect_reset(project.door());
 }
 
 #[test]
@@ -138,8 +134,10 @@ fn every_process_may_be_killed_and_started_again_without_a_ticket() {
     works();
 
     outlet.kill();
+    inlet.wait_for(&["info  not ready"]);
+    let seen = inlet.lines();
     let outlet = project.outlet(service, &[]);
-    outlet.wait_ready();
+    inlet.wait_for_after(seen, &["info  ready"]);
     works();
 
     inlet.kill();
@@ -152,7 +150,7 @@ fn every_process_may_be_killed_and_started_again_without_a_ticket() {
     outlet.wait_for_after(seen.0, &["info  not ready"]);
     inlet.wait_for_after(seen.1, &["info  not ready"]);
     let seen = (outlet.lines(), inlet.lines());
-    project.server = project.world.start_at("authority", &["serve"]);
+    project.serve_again(&[]);
     outlet.wait_for_after(seen.0, &["info  ready"]);
     inlet.wait_for_after(seen.1, &["info  ready"]);
     works();

@@ -112,11 +112,11 @@ impl Denial {
     /// The step that failed.
     pub fn step(&self) -> Step {
         match self.code() / 10 {
-            211 => Step::Identity,
-            212 => Step::Attestation,
-            213 => Step::StaticKey,
-            214 => Step::Credential,
-            215 => Step::Permission,
+            321 => Step::Identity,
+            322 => Step::Attestation,
+            323 => Step::StaticKey,
+            324 => Step::Credential,
+            325 => Step::Permission,
             _ => Step::Policy,
         }
     }

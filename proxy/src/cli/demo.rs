@@ -23,7 +23,7 @@ use crate::control::project::Project;
 use crate::control::runtime::Runtime;
 use crate::control::serve::{self, Roles};
 use crate::control::ticket_file::TicketSource;
-use crate::control::worker_thread::{EngineDecision, Listener, protect_memory};
+use crate::control::worker_thread::{EngineDecision, Listener};
 use crate::limits::DEMO_DEADLINE;
 use crate::protocol::core::AdminReply;
 
@@ -32,7 +32,6 @@ const ADDRESS: &str = "echo";
 const MESSAGE: &[u8] = b"hello through the mountain";
 
 pub(super) fn run(settings: &Settings) -> Result<u8, Failure> {
-    protect_memory();
     let mut quiet = settings.clone();
     if quiet.log_level == LogLevel::Info {
         quiet.log_level = LogLevel::Warn;

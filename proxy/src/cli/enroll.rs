@@ -9,13 +9,12 @@ use crate::control::driver::Stop;
 use crate::control::failure::Failure;
 use crate::control::node::{Node, NodePlan};
 use crate::control::runtime::Runtime;
-use crate::control::worker_thread::{EngineDecision, protect_memory};
+use crate::control::worker_thread::EngineDecision;
 
 /// The directory of a node that is enrolled before it has a portal.
 const DEFAULT_NODE: &str = "node";
 
 pub(super) fn run(settings: &Settings, args: EnrollArgs) -> Result<u8, Failure> {
-    protect_memory();
     log::start(settings);
     let node = match &args.node.node {
         Some(name) => name.clone(),

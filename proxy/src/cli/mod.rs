@@ -26,6 +26,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use crate::control::failure::{Exit, Failure, codes};
+use crate::control::worker_thread::protect_memory;
 use args::{
     Args, Command, IdentityCommand, LogFormat, MemberCommand, ProjectCommand, TicketCommand,
 };
@@ -33,6 +34,7 @@ use settings::Settings;
 
 /// Runs the command that was typed and returns the process's exit code.
 pub fn main() -> ExitCode {
+    protect_memory();
     let args = match Args::try_parse() {
         Ok(args) => args,
         Err(error) => return usage(&error),

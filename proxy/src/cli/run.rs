@@ -10,7 +10,7 @@ use crate::control::failure::{Exit, Failure, codes};
 use crate::control::node::{Node, NodePlan};
 use crate::control::runtime::Runtime;
 use crate::control::signals::{self, StopSignals};
-use crate::control::worker_thread::{EngineDecision, protect_memory};
+use crate::control::worker_thread::EngineDecision;
 
 /// The directory of a node whose portals are in a file.
 const DEFAULT_NODE: &str = "node";
@@ -68,7 +68,6 @@ pub(super) fn run_node(
     plan: NodePlan,
     command: &[OsString],
 ) -> Result<u8, Failure> {
-    protect_memory();
     log::start(settings);
     let node = Node::open(plan)?;
     let engine = EngineDecision::make(settings.engine)?;

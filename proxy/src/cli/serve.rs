@@ -9,13 +9,12 @@ use crate::control::project::Project;
 use crate::control::runtime::Runtime;
 use crate::control::serve::{self, Roles};
 use crate::control::signals::{self, StopSignals};
-use crate::control::worker_thread::{EngineDecision, Listener, protect_memory};
+use crate::control::worker_thread::{EngineDecision, Listener};
 
 /// The directory of a relay whose authority is elsewhere.
 const RELAY_NODE: &str = "relay";
 
 pub(super) fn run(settings: &Settings, args: &ServeArgs) -> Result<u8, Failure> {
-    protect_memory();
     log::start(settings);
     let roles = match args.role {
         None => Roles {

@@ -331,10 +331,11 @@ impl<C: Core> Driver<C> {
         let ready = status.ready() && !self.is_stopping();
         let before = self.progress.send_replace(Progress { ready, enrolled });
         if ready != before.ready && !self.is_stopping() {
-            log::emit(&LogRecord::new(
-                Level::Info,
-                if ready { "ready" } else { "not ready" },
-            ));
+            log::emit(&match (ready, report::why_not(&status)) {
+                (true, _) => LogRecord::new(Level::Info, "ready"),
+                (false, None) => LogRecord::new(Level::Info, "not ready"),
+                (false, Some(why)) => LogRecord::new(Level::Info, "not ready").with("why", why),
+            });
         }
         if let MembershipStatus::NotEnrolled { code, why } = status.membership
             && self.parts.exit_if_not_enrolled

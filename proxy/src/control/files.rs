@@ -88,7 +88,7 @@ impl StateDir {
             path,
             &fs::symlink_metadata(path).map_err(|e| unusable(path, &e))?,
         )?;
-        let lock = take_lock(path, user)?;
+        let lock = take_lock(path, kind, user)?;
         let dir = StateDir {
             path: path.into(),
             _lock: lock,
@@ -234,7 +234,7 @@ fn refuse_open_to_others(path: &Path, found: &fs::Metadata) -> Result<(), Failur
     Ok(())
 }
 
-fn take_lock(dir: &Path, user: &str) -> Result<File, Failure> {
+fn take_lock(dir: &Path, kind: DirKind, user: &str) -> Result<File, Failure> {
     let path = dir.join(LOCK);
     let mut file = OpenOptions::new()
         .read(true)
@@ -265,7 +265,10 @@ fn take_lock(dir: &Path, user: &str) -> Result<File, Failure> {
             format!("can't use the state directory {}", dir.display()),
             format!("{holder} uses it"),
         )
-        .fix("stop that process, or choose another node with --node NAME"));
+        .fix(match kind {
+            DirKind::Project => "stop that process first",
+            DirKind::Node => "stop that process, or choose another node with --node NAME",
+        }));
     }
     let text = format!("process {} (adit {user})\n", std::process::id());
     file.set_len(0)

@@ -8,6 +8,7 @@ use crypto::names::{HostPort, Name, RelayAddress};
 use crypto::suite::local_mask;
 use crypto::ticket::Ticket;
 
+use super::admin::show;
 use super::failure::{Exit, Failure, codes};
 use super::files::{DirKind, Home, StateDir, corrupt};
 use super::keys::{self, IDENTITY_FILE};
@@ -17,6 +18,7 @@ use super::worker_thread::{EngineDecision, Listener};
 use super::{clock, driver, log};
 use crate::error::Problem;
 use crate::ids::PortalNo;
+use crate::protocol::command::Role;
 use crate::protocol::core::{
     InletConfig, Level, LogRecord, MemberConfig, MemberCore, Membership, OutletConfig, RelayConfig,
     ServerConfig, ServerCore, TargetConfig,
@@ -148,6 +150,7 @@ impl Node {
         let mut inlets = Vec::new();
         for (place, inlet) in (0..).zip(plan.inlets) {
             let portal = PortalNo(place);
+            warn_without_rules(Role::Inlet, &inlet.via, &inlet.allow);
             listeners.push(Listener::bind(Some(portal), inlet.from)?);
             inlets.push(InletConfig {
                 portal,
@@ -159,6 +162,7 @@ impl Node {
         let first_outlet = u16::try_from(inlets.len()).unwrap_or(u16::MAX);
         let mut outlets = Vec::new();
         for (place, outlet) in (first_outlet..).zip(plan.outlets) {
+            warn_without_rules(Role::Outlet, &outlet.at, &outlet.allow);
             outlets.push(OutletConfig {
                 portal: PortalNo(place),
                 targets: vec![TargetConfig {
@@ -249,6 +253,15 @@ impl Node {
             (None, Some(source)) => source.file().map(TicketFile::new),
             _ => None,
         }
+    }
+}
+
+/// No rule allows nobody: better said at the start than found out by a denial.
+fn warn_without_rules(role: Role, address: &RelayAddress, allow: &Policy) {
+    if allow.rules().is_empty() {
+        let what = "no rule is set, so nobody is allowed";
+        let record = LogRecord::new(Level::Warn, what).with("portal", show::role(role));
+        log::emit(&record.with("address", address).with("mend", "--allow RULE"));
     }
 }
 

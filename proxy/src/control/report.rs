@@ -35,7 +35,7 @@ pub fn status(facts: &Value, status: &Status, counters: &Counters, stopping: boo
 }
 
 /// What stands between a core and its being ready: the first thing that is missing.
-fn why_not(status: &Status) -> Option<String> {
+pub fn why_not(status: &Status) -> Option<String> {
     match &status.membership {
         MembershipStatus::NotEnrolled { code, why } => return Some(format!("{code} {why}")),
         MembershipStatus::Enrolling { .. } => {

@@ -303,6 +303,11 @@ impl Pool {
         }
     }
 
+    /// How many of the class `alloc` could give out now.
+    pub(super) fn available(&self, class: Class) -> usize {
+        self.mapping.classes[class.index()].free.borrow().len()
+    }
+
     /// How many of the class there are.
     pub(super) fn made(&self, class: Class) -> u32 {
         self.mapping.classes[class.index()].made

@@ -8,6 +8,10 @@ use super::stream::Stream;
 
 /// The connection in a slot.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "streams are the many; a box for each would cost an allocation and a miss"
+)]
 pub(super) enum Conn {
     /// A listening socket.
     Listener(Listener),

@@ -157,7 +157,7 @@ impl<E: Engine> Worker<E> {
             };
             match lane.proto.open(now, StreamKey(key.slot), &open) {
                 Ok(n) => {
-                    lane.streams += 1;
+                    lane.gains_stream(now);
                     stream.n = Some(n);
                     stream.phase = Phase::Up;
                     let ended = stream.rx.ended;

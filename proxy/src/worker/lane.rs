@@ -20,11 +20,12 @@ use super::slab::SlotKey;
 use crate::engine::{Class, Close, Engine, Outcome};
 use crate::error::CloseReason;
 use crate::ids::{BundleId, LinkId, PortalNo};
-use crate::limits::LANES_MAX;
+use crate::limits::{LANE_QUIET, LANE_SILENT, LANES_MAX, SHAKE_TIMEOUT};
 use crate::protocol::command::{Adopt, Event, LaneCommand, LaneEvent, Permit, Role};
 use crate::protocol::frame;
 use crate::protocol::lane::{Lane, Reaction, StreamKey};
 use crate::protocol::stream::Visits;
+use crate::time::Instant;
 
 /// A lane's place in the worker's table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -49,8 +50,40 @@ pub(super) struct LaneConn {
     pub dirty: bool,
     /// Streams with a number here.
     pub streams: usize,
+    /// When it was adopted, or the last record came, or its first stream.
+    heard: Instant,
+    /// When the peer was asked for a sign of life that has not come yet.
+    pinged: Option<Instant>,
+    /// READY was read or sent.
+    ready: bool,
     /// Set once it ends.
     pub end: Option<CloseReason>,
+}
+
+impl LaneConn {
+    /// A record came.
+    pub fn hears(&mut self, now: Instant) {
+        self.heard = now;
+        self.pinged = None;
+    }
+
+    /// A stream got a number here.
+    pub fn gains_stream(&mut self, now: Instant) {
+        if self.streams == 0 {
+            self.heard = self.heard.max(now);
+        }
+        self.streams += 1;
+    }
+
+    /// When the peer has been silent for too long.
+    fn silent_at(&self) -> Instant {
+        match self.pinged {
+            _ if !self.ready => self.heard + SHAKE_TIMEOUT,
+            Some(at) => at + LANE_SILENT,
+            None if self.streams > 0 => self.heard + LANE_QUIET,
+            None => Instant::FAR_FUTURE,
+        }
+    }
 }
 
 /// The worker's lanes. Apart from the slots, so that a lane and its streams can be changed at the
@@ -142,6 +175,9 @@ impl<E: Engine> Worker<E> {
             rx: LaneRx::new(adopt.opener, rest),
             dirty: false,
             streams: 0,
+            heard: now,
+            pinged: None,
+            ready: false,
             end: None,
         }));
         slot.conn = Conn::Lane(ix);
@@ -204,12 +240,16 @@ impl<E: Engine> Worker<E> {
         }
     }
 
-    /// The lane's own deadlines, or its permit's end, whichever is first.
+    /// The lane's own deadlines, its permit's end, or when its peer is silent for too long.
     pub(super) fn lane_set_deadline(&mut self, ix: LaneIx) {
         let Some(lane) = self.lanes.get(ix) else {
             return;
         };
-        let at = lane.proto.next_deadline().min(lane.permit.not_after);
+        let at = lane
+            .proto
+            .next_deadline()
+            .min(lane.permit.not_after)
+            .min(lane.silent_at());
         self.net.set_deadline(lane.key, at);
     }
 
@@ -221,6 +261,18 @@ impl<E: Engine> Worker<E> {
         };
         if lane.permit.not_after <= now {
             return self.lane_cut(ix, CloseReason::PermitExpired);
+        }
+        if lane.silent_at() <= now {
+            let why = match lane.pinged {
+                _ if !lane.ready => Some(CloseReason::ShakeTimeout),
+                Some(_) => Some(CloseReason::TunnelLost),
+                None => None,
+            };
+            if let Some(why) = why {
+                return self.lane_cut(ix, why);
+            }
+            lane.pinged = Some(now);
+            lane.proto.ping(now);
         }
         lane.proto.on_timer(now);
         self.lane_react(ix);
@@ -358,7 +410,8 @@ impl<E: Engine> Worker<E> {
                 });
             }
             Reaction::Ready => {
-                let lane = self.lanes.get(ix)?;
+                let lane = self.lanes.get_mut(ix)?;
+                lane.ready = true;
                 let (link, role, portal) = (lane.link, lane.role, lane.portal);
                 if role == Role::Inlet {
                     self.inlet_lane_ready(portal, ix);

@@ -97,6 +97,8 @@ impl<E: Engine> Worker<E> {
         let end = at + len;
         lane.rx.kept = 0;
         self.counters.lane_receives.add(1);
+        // A record may be answered without any reaction.
+        self.lane_dirty(ix);
         let mut runs = std::mem::take(&mut self.runs);
         loop {
             match next_record(&buf[pos..end]) {
@@ -156,6 +158,7 @@ impl<E: Engine> Worker<E> {
         lane.proto
             .on_record(self.now, header, payload)
             .map_err(crate::protocol::lane::Violation::reason)?;
+        lane.hears(self.now);
         self.counters.records_received.add(1);
         while let Some(reaction) = self
             .lanes

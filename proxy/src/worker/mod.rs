@@ -29,7 +29,7 @@ use std::sync::Arc;
 
 use crate::engine::{DoneList, Engine, Wait};
 use crate::ids::{LinkId, PortalNo};
-use crate::limits::{COMMANDS_PER_TURN, CREDIT_BUDGET, HINTS_MAX, SLOTS_RESERVED, STARVED_RETRY};
+use crate::limits::{COMMANDS_PER_TURN, CREDIT_BUDGET, HINTS_MAX, SLOTS_RESERVED};
 use crate::mailbox::{ToWorker, WorkerEnd};
 use crate::protocol::command::{Command, Event};
 use crate::protocol::lane::LaneShared;
@@ -186,10 +186,12 @@ impl<E: Engine> Worker<E> {
         if self.again {
             return Wait::Poll;
         }
-        let mut until = self.net.next_deadline().min(self.next_own_deadline());
-        if self.net.starving() > 0 {
-            until = until.min(self.now + STARVED_RETRY);
-        }
+        let retry_at = self.net.retry_at(self.now);
+        let until = self
+            .net
+            .next_deadline()
+            .min(self.next_own_deadline())
+            .min(retry_at);
         if until == Instant::FAR_FUTURE {
             Wait::Forever
         } else {
@@ -319,7 +321,7 @@ impl<E: Engine> Worker<E> {
     /// What the turn's events made possible: starved slots, deliveries, and last the batches.
     fn do_new_work(&mut self) {
         self.dirty.append(&mut self.dirty_later);
-        for _ in 0..self.net.fed() {
+        for _ in 0..self.net.fed(self.now) {
             if let Some(key) = self.net.next_starved() {
                 self.resume(key);
             }

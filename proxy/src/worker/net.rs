@@ -24,7 +24,7 @@ use crate::engine::{
     Buf, Class, Close, Dir, Done, DoneList, Engine, Family, Interest, Op, Outcome, Part, Sock,
     SockOpt, SockRef, Token, Wait,
 };
-use crate::limits::TIMERS_STALE_MAX;
+use crate::limits::{STARVED_RETRY, TIMERS_STALE_MAX};
 use crate::time::Instant;
 
 /// The worker's code for an operation in a token: one bit each, so that a set of them is a byte.
@@ -91,6 +91,8 @@ pub(super) struct Net<E: Engine> {
     starved: VecDeque<SlotKey>,
     /// Buffers given back since starved slots were last looked at.
     freed: usize,
+    /// When a starved slot asks again, should no buffer be freed.
+    retry_at: Instant,
     /// Closed without an operation in flight: told at the end of the step that closed them.
     closed: VecDeque<SlotKey>,
 }
@@ -103,6 +105,7 @@ impl<E: Engine> Net<E> {
             timers: Timers::new(),
             starved: VecDeque::new(),
             freed: 0,
+            retry_at: Instant::FAR_FUTURE,
             closed: VecDeque::new(),
         }
     }
@@ -112,6 +115,10 @@ impl<E: Engine> Net<E> {
     /// # Errors
     /// The socket is closed with a reset, and what it would have been comes back, when every slot
     /// is in use.
+    #[expect(
+        clippy::result_large_err,
+        reason = "moved only where the table is full"
+    )]
     pub fn insert(&mut self, sock: Option<Sock>, conn: Conn) -> Result<SlotKey, Conn> {
         let slot = Slot {
             sock,
@@ -365,13 +372,11 @@ impl<E: Engine> Net<E> {
             slot.flight &= !code;
         }
         let Some(how) = slot.closing else {
-            return match done.what {
-                Outcome::Starved => {
-                    self.starve(key);
-                    Landed::Starved
-                }
-                what => Landed::Live(key, code, what),
-            };
+            if matches!(done.what, Outcome::Starved) {
+                self.starve(key);
+                return Landed::Starved;
+            }
+            return Landed::Live(key, code, done.what);
         };
         let last = slot.flight == 0;
         if last && let Some(sock) = slot.sock.take() {
@@ -437,17 +442,31 @@ impl<E: Engine> Net<E> {
         }
     }
 
-    /// How many slots wait for a buffer.
-    pub fn starving(&self) -> usize {
-        self.starved.len()
+    /// When a slot that waits for a buffer asks again by itself.
+    pub fn retry_at(&mut self, now: Instant) -> Instant {
+        if self.starved.is_empty() {
+            return Instant::FAR_FUTURE;
+        }
+        self.retry_at = self.retry_at.min(now + STARVED_RETRY);
+        self.retry_at
     }
 
-    /// How many starved slots get their turn now: one per buffer freed since the last time, and
-    /// one in any case, because a buffer may have been freed just before a slot got in line.
-    pub fn fed(&mut self) -> usize {
-        let n = self.freed.max(1).min(self.starved.len());
-        self.freed = 0;
-        n
+    /// How many starved slots get their turn now: one per buffer freed since the last time. One
+    /// of them asks again after `limits::STARVED_RETRY` in any case, because a buffer may have
+    /// been freed just before it got in line; not earlier, or it would ask in a busy loop.
+    pub fn fed(&mut self, now: Instant) -> usize {
+        if self.starved.is_empty() {
+            self.retry_at = Instant::FAR_FUTURE;
+            self.freed = 0;
+            return 0;
+        }
+        if self.freed == 0 && now < self.retry_at(now) {
+            return 0;
+        }
+        self.retry_at = now + STARVED_RETRY;
+        std::mem::take(&mut self.freed)
+            .max(1)
+            .min(self.starved.len())
     }
 
     /// The starved slot that waits longest.

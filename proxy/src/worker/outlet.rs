@@ -131,7 +131,7 @@ impl<E: Engine> Worker<E> {
             return Err(CloseReason::Overloaded);
         };
         if let Some(lane) = self.lanes.get_mut(ix) {
-            lane.streams += 1;
+            lane.gains_stream(now);
             lane.proto
                 .bind(n, crate::protocol::lane::StreamKey(key.slot));
         }

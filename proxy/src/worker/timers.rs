@@ -59,11 +59,6 @@ impl Timers {
         self.heap.len()
     }
 
-    /// Whether there is no entry at all.
-    pub fn is_empty(&self) -> bool {
-        self.heap.is_empty()
-    }
-
     /// Throws away the entries that `keep` doesn't recognise. Called when stale entries (left by
     /// slots that were freed early) outnumber the live ones, so the heap stays proportional to the
     /// slots in use.

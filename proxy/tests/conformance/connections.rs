@@ -58,8 +58,8 @@ pub fn two_engines_share_one_listening_socket<H: Harness>() {
     let mut accepted = 0;
     while accepted < 16 {
         r.pump();
-        for i in 0..2 {
-            while let Some(done) = r.take(i, accepts[i]) {
+        for (i, &t) in accepts.iter().enumerate() {
+            while let Some(done) = r.take(i, t) {
                 let Outcome::Accepted(sock, _) = done.what else {
                     panic!("{:?}", done.what)
                 };

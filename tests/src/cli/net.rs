@@ -1,19 +1,26 @@
 //! Services that portals lead to, and apps that use them.
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread;
 
 use crate::cli::DEADLINE;
 
-/// A port that was free a moment ago: for processes that must be told where to listen before they
-/// start.
-pub fn free_port() -> u16 {
-    TcpListener::bind(("127.0.0.1", 0))
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
+/// A loopback address that no other project of the tests has: the port of a listener on it can't be
+/// taken by somebody's outgoing connection while the listener is down.
+pub fn own_ip() -> Ipv4Addr {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let [high, low] = NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+    let process = u8::try_from(std::process::id() % 250).unwrap();
+    Ipv4Addr::new(127, 1 + process, high, 1 + low % 250)
+}
+
+/// A port that was free a moment ago on an address of its own: for processes that must be told
+/// where to listen before they start.
+pub fn free_address() -> SocketAddr {
+    let listener = TcpListener::bind((own_ip(), 0)).unwrap();
+    listener.local_addr().unwrap()
 }
 
 /// Starts a service that gives each connection to `serve` on a thread of its own; returns where.
@@ -75,12 +82,16 @@ pub fn exchange(to: SocketAddr, request: &[u8]) -> io::Result<Vec<u8>> {
     })
 }
 
-/// Expects that the connection is reset, not ended: an app must not mistake a cut for an end.
+/// Expects that an app which connects is reset, at once or when it has sent something, and never
+/// sees an orderly end: an app must not mistake a cut for an end.
 #[track_caller]
-pub fn expect_reset(mut stream: TcpStream) {
-    let _ = stream.write_all(b"anybody there?");
-    let mut byte = [0];
-    match stream.read(&mut byte) {
+pub fn expect_reset(to: SocketAddr) {
+    let answer = TcpStream::connect_timeout(&to, DEADLINE).and_then(|mut stream| {
+        stream.set_read_timeout(Some(DEADLINE))?;
+        let _ = stream.write_all(b"anybody there?");
+        stream.read(&mut [0])
+    });
+    match answer {
         Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {}
         other => panic!("expected a reset, not {other:?}"),
     }

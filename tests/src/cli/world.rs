@@ -95,17 +95,23 @@ impl Project {
     /// Creates and serves it.
     #[track_caller]
     pub fn serve(world: World) -> Project {
-        let address = format!("127.0.0.1:{}", net::free_port());
+        let address = net::free_address().to_string();
         world
             .run(&["project", "create", "acme", "--address", &address])
             .success();
-        let server = world.start_at("authority", &["serve"]);
+        let server = world.start_at("authority", &["serve", "--listen", &address]);
         server.wait_ready();
         Project {
             world,
             address,
             server,
         }
+    }
+
+    /// Starts the server again after it was killed, with these further flags.
+    pub fn serve_again(&mut self, more: &[&str]) {
+        let args = [&["serve", "--listen", &self.address], more].concat();
+        self.server = self.world.start_at("authority", &args);
     }
 
     /// A ticket that may serve `postgres` and has `postgres-outlet=true`.

@@ -207,9 +207,7 @@ impl Endpoint {
     /// # Panics
     /// When it reads a byte that the other end never wrote.
     pub fn pump(&mut self, now: Instant) -> Option<Instant> {
-        if self.sock.is_none() {
-            return None;
-        }
+        self.sock.as_ref()?;
         if let Err(errno) = self.try_pump(now) {
             self.ending = Ending::Failed(errno);
             self.sock = None;

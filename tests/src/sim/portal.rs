@@ -188,7 +188,7 @@ impl Portal {
             project(&mut random),
         );
         set(&mut server, shape);
-        server.start(&world, rng.next());
+        server.start(&world, rng.draw());
         let outlet_plans = shape.routes.iter().map(|route| Plan::Outlet {
             at: route.address,
             allow: "postgres-inlet=true".into(),
@@ -210,7 +210,7 @@ impl Portal {
         let mut inlet = Process::new("inlet", INLET, None, seat);
         for process in [&mut outlet, &mut inlet] {
             set(process, shape);
-            process.start(&world, rng.next());
+            process.start(&world, rng.draw());
         }
         let mut portal = Portal {
             world,
@@ -251,7 +251,7 @@ impl Portal {
 
     /// Starts a process again.
     pub fn restart(&mut self, who: Who) {
-        let seed = self.rng.next();
+        let seed = self.rng.draw();
         let world = self.world.clone();
         self.of(who).start(&world, seed);
     }
@@ -497,7 +497,8 @@ impl Portal {
                 let _ = writeln!(text, "{} {:?}", process.name, all.collect::<Vec<_>>());
             }
         }
-        for (no, app) in self.apps.iter().enumerate() {
+        let open = |app: &&App| !app.end.is_over();
+        for app in self.apps.iter().filter(open).take(10) {
             let service = app.served.map(|place| &self.served[place].end);
             let _ = writeln!(
                 text,

@@ -147,9 +147,9 @@ impl State {
                 bytes.extend(piece);
             }
             Harm::Reorder => {
-                if !self.held.contains_key(&way) {
-                    self.held.insert(way, std::mem::take(bytes));
-                }
+                self.held
+                    .entry(way)
+                    .or_insert_with(|| std::mem::take(bytes));
             }
             Harm::Replay => {
                 let last = self.last.get(&way).cloned().unwrap_or_default();

@@ -180,10 +180,10 @@ pub fn run(seed: u64) -> Visits {
     if !welcome {
         return unwelcome(seed, &shape);
     }
-    let mut portal = Portal::up(seed, &shape);
+    let portal = Portal::up(seed, &shape);
     portal.world.set_faults(faults);
     let mut scenario = Scenario {
-        meddler: Meddler::new(&portal.world, rng.next()),
+        meddler: Meddler::new(&portal.world, rng.draw()),
         portal,
         acts: Vec::new(),
         damage,
@@ -242,6 +242,9 @@ impl Scenario {
             self.acts.push((begin + fault.span(rng), Act::End(fault)));
         }
         self.acts.sort_by_key(|(at, _)| *at);
+        if super::sweep::seed_asked_for().is_some() {
+            println!("{:?} {:#?}", self.damage, self.acts);
+        }
     }
 
     fn busy(&mut self, rng: &mut Rng) {

@@ -208,11 +208,21 @@ fn send(mut stream: &TcpStream, mut pattern: Pattern, len: u64) -> Outcome<()> {
         .map_err(|error| Failure(format!("sending FIN after {len} bytes: {error}")))
 }
 
+/// Repeats a call that a signal interrupted: one with a deadline is not restarted by the kernel.
+pub(super) fn again<T>(mut call: impl FnMut() -> std::io::Result<T>) -> std::io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            done => return done,
+        }
+    }
+}
+
 /// Reads exactly so many bytes of a pattern, and the end of data behind them.
 fn receive(mut stream: &TcpStream, mut pattern: Pattern, len: u64) -> Outcome<()> {
     let mut chunk = [0; CHUNK];
     loop {
-        let got = stream.read(&mut chunk).map_err(|error| {
+        let got = again(|| stream.read(&mut chunk)).map_err(|error| {
             Failure(format!(
                 "receiving byte {} of {len}: {error}",
                 pattern.offset()

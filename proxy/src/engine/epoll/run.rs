@@ -3,6 +3,7 @@
 
 use std::os::fd::AsFd;
 
+use rustix::event::epoll::EventFlags;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno as SysErrno;
 use rustix::net::{self, RecvFlags, SendFlags, SocketFlags, sockopt};
@@ -14,7 +15,6 @@ use super::super::slots::{Inward, Outward};
 use super::super::{Engine, os};
 use super::{Entry, Epoll};
 use crate::limits::ACCEPT_BURST;
-use rustix::event::epoll::EventFlags;
 
 /// What a receive into a buffer came to.
 enum Got {
@@ -155,13 +155,12 @@ impl Epoll {
             e.connecting = true;
             self.syscalls += 1;
             let begun = net::connect(&e.fd, &to);
-            if matches!(begun, Ok(()) | Err(SysErrno::INPROGRESS | SysErrno::INTR)) {
-                if let Err(err) = self.join(name, EventFlags::OUT | EventFlags::RDHUP) {
-                    let errno = Errno(err.raw_os_error().unwrap_or(Errno::NOMEM.0));
-                    let what = Outward::Connect { to }.ended(Some(errno));
-                    out.push(Done::last(t, what));
-                    return;
-                }
+            if matches!(begun, Ok(()) | Err(SysErrno::INPROGRESS | SysErrno::INTR))
+                && let Err(err) = self.join(name, EventFlags::OUT | EventFlags::RDHUP)
+            {
+                let errno = Errno(err.raw_os_error().unwrap_or(Errno::NOMEM.0));
+                out.push(Done::last(t, Outward::Connect { to }.ended(Some(errno))));
+                return;
             }
             begun
         };

@@ -41,4 +41,4 @@ pub use app::{SimListener, SimRead, SimSocket};
 pub use engine::{SimCarry, SimEngine, SimWaker};
 pub use faults::{Faults, Flow, OpKind, Verdict};
 pub use rng::Rng;
-pub use world::{Census, EngineId, Step, World};
+pub use world::{Census, EngineId, Step, Tap, World};

@@ -7,7 +7,8 @@ use std::rc::Rc;
 
 use super::app::{SimListener, SimSocket};
 use super::engine::{SimCarry, SimEngine};
-use super::faults::{Faults, Flow, OpKind, Ordered, Verdict};
+use super::faults::{Faults, OpKind, Ordered};
+pub use super::net::Tap;
 use super::net::{Net, Owner};
 use crate::engine::{EngineConfig, Errno, Wait};
 use crate::time::Instant;
@@ -71,7 +72,7 @@ impl World {
 
     /// A number of chance, for decisions of the test that should follow the seed.
     pub fn random(&self) -> u64 {
-        self.net.borrow_mut().rng.next()
+        self.net.borrow_mut().rng.draw()
     }
 
     // ---- what is in it --------------------------------------------------------------------
@@ -239,7 +240,7 @@ impl World {
 
     /// Puts a middlebox on every wire, or takes it away: it sees each chunk of bytes just before
     /// it arrives and may change, clear or lengthen it. It must not call into the world.
-    pub fn tap(&self, tap: Option<Box<dyn FnMut(&Flow, &mut Vec<u8>) -> Verdict>>) {
+    pub fn tap(&self, tap: Option<Tap>) {
         self.net.borrow_mut().tap = tap;
     }
 

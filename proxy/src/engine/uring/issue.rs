@@ -1,312 +1,251 @@
-//! From an operation to submission entries.
+//! Operations become requests. Send and receive mirror each other: try, and when the kernel says
+//! that nothing moves just now (EAGAIN), wait for readiness on the ring and try again.
 //!
 //! ```text
-//! user data   | 0 .. | code 8 bits | name of the socket 32 bits |
+//! RecvAny   group suits and has buffers  -> recv, the kernel picks the buffer
+//!           else                         -> poll -> own buffer, recv that does not wait
+//! RecvInto                               -> recv           (EAGAIN -> poll -> recv)
+//! Send      a receive is armed           -> send, whole    (taken back when the peer's FIN comes)
+//!           none, or the FIN was seen    -> send that does not wait -> poll -> send the rest
+//! SendNow                                -> send that does not wait
+//! Connect                                -> connect        (EAGAIN -> poll -> ask for the result)
 //! ```
-//!
-//! # Where a send waits for room
-//! Best inside the kernel (MSG_WAITALL): the rest of a short send goes on without a completion.
-//! But its waiting treats RDHUP, the peer's FIN, as readiness: a send that blocks on a half-closed
-//! socket is retried in vain and then handed to a kernel thread that blocks, one per socket (seen
-//! on 6.18). So a send waits inside only while a receive is armed, which is how the engine learns
-//! of a FIN; when one comes, the send is recalled. Otherwise sends are MSG_DONTWAIT and wait
-//! outside, with a multishot poll whose completions count only when they say that there is room.
+//! The kernel waits for the room of a whole send by itself, which is cheapest. But once the peer
+//! has sent FIN, its polls always report that: it tries a blocked send in vain over and over, and
+//! at last gives it to a kernel thread (seen on 6.18). So a send waits inside only where a receive
+//! would see the FIN; elsewhere the engine waits for room, by edges when the FIN is there.
 
-#![expect(
-    unsafe_code,
-    reason = "pushes submission entries; the memory they name is in the slots"
-)]
+#![expect(unsafe_code, reason = "requests carry pointers into buffers")]
 
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 
-use io_uring::types::{CancelBuilder, Fd};
-use io_uring::{opcode, squeue};
+use io_uring::squeue::{self, Flags};
+use io_uring::{opcode, types::Fd};
 use rustix::event::PollFlags;
-use rustix::net::{RecvFlags, SendFlags, SocketFlags};
+use rustix::net::{RecvFlags, SendFlags, SocketAddrAny, SocketFlags};
 
 use super::super::buf::Class;
-use super::super::op::{Interest, SockRef};
+use super::super::op::{Done, Interest, SockRef};
 use super::super::slots::{Inward, Outward, Side};
-use super::setup::Group;
-use super::{Entry, Uring, place};
+use super::Uring;
+use super::ring::Ring;
+use super::socket::{Socket, What};
+use crate::limits::ACCEPT_MARGIN;
 
-/// `IORING_RECVSEND_POLL_FIRST`: wait for readiness before the first try.
+/// Wait for readiness before the first try (`IORING_RECVSEND_POLL_FIRST`): a try that finds nothing
+/// is wasted.
 const POLL_FIRST: u16 = 1;
 
-/// Which step of an operation the kernel has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Step {
-    /// The operation itself.
-    Main,
-    /// A poll before its next try.
-    Poll,
-    /// A multishot poll that has seen what it waits for and is being ended.
-    Found,
+/// What poll events an interest means. An error or a hang-up always counts as well.
+pub(super) fn events(want: Interest) -> u32 {
+    let flags = match want {
+        Interest::Read => PollFlags::IN | PollFlags::RDHUP,
+        Interest::Write => PollFlags::OUT,
+        Interest::Hangup => PollFlags::empty(),
+    };
+    u32::from(flags.bits())
 }
 
-/// What a completion belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Code {
-    In = 0,
-    Out = 1,
-    Watch = 2,
-    Cancel = 3,
+/// The flags of message calls are the same for both directions, and fit an `int`.
+fn flags_of(bits: u32) -> i32 {
+    i32::try_from(bits).unwrap_or(0)
 }
 
-/// The waker's poll.
-pub(super) const WAKER: u64 = 1 << 40;
-/// The cancel at the end of an engine.
-pub(super) const ENGINE_CANCEL: u64 = 2 << 40;
-/// The end of a multishot poll, or a recalled send.
-pub(super) const STEP_END: u64 = 3 << 40;
-
-pub(super) fn user_data(name: SockRef, code: Code) -> u64 {
-    u64::from(name.0) | (code as u64) << 32
-}
-
-fn code_of(side: Side) -> Code {
-    match side {
-        Side::In => Code::In,
-        Side::Out => Code::Out,
-        Side::Watch => Code::Watch,
-    }
+fn len_of(bytes: usize) -> u32 {
+    // Lengths are within a buffer, at most 256 KiB.
+    u32::try_from(bytes).unwrap_or(0)
 }
 
 impl Uring {
-    pub(super) fn try_push(&mut self, sqe: &squeue::Entry) -> bool {
-        // SAFETY: what the entry points to (buffer, part, address) is owned by the slots of its
-        // socket until its final completion was reaped (module invariants of `uring`).
-        unsafe { self.ring.submission().push(sqe) }.is_ok()
-    }
-
-    /// Queues a submission for the next turn.
-    pub(super) fn push(&mut self, sqe: squeue::Entry) {
-        self.in_flight += 1;
-        if !self.backlog.is_empty() || !self.try_push(&sqe) {
-            self.backlog.push_back(sqe);
-        }
-    }
-
-    pub(super) fn watch_waker(&mut self) {
-        let fd = Fd(self.waker.fd().as_raw_fd());
-        let events = u32::from(PollFlags::IN.bits());
-        self.push(
-            opcode::PollAdd::new(fd, events)
-                .multi(true)
-                .build()
-                .user_data(WAKER),
-        );
-    }
-
-    /// Gives the operation of that side to the kernel.
+    /// Puts the operation of that side on its way.
     pub(super) fn issue(&mut self, name: SockRef, side: Side) {
-        let Some(e) = self.table.get(name) else {
-            return;
-        };
-        let sqe = match side {
-            Side::In => match &e.slots.inward {
-                Some((_, Inward::Any { class, at, tail })) => {
-                    let kind = (*class, *at, *tail);
-                    self.issue_any(name, kind);
-                    return;
-                }
-                Some((_, Inward::Accept)) => accept(e),
-                Some((_, Inward::Into { buf, at, max })) => {
-                    // SAFETY: `at` lies within the buffer (`Op::is_well_formed`).
-                    let start = unsafe { buf.start().as_ptr().add(*at) };
-                    let len = u32::try_from(*max).unwrap_or(u32::MAX);
-                    opcode::Recv::new(Fd(e.fd.as_raw_fd()), start, len)
-                        .ioprio(if e.nonempty { 0 } else { POLL_FIRST })
-                        .build()
-                }
-                None => return,
-            },
-            Side::Out => match self.outward(name) {
-                Some(sqe) => sqe,
-                None => return,
-            },
-            Side::Watch => match &e.slots.watch {
-                Some((_, want)) => watch(e, *want),
-                None => return,
-            },
-        };
-        self.put(name, side, Step::Main, sqe);
+        match side {
+            Side::In => self.issue_inward(name),
+            Side::Out => self.issue_outward(name),
+            Side::Watch => self.issue_watch(name),
+        }
     }
 
-    /// Waits until the side may go on, before its next try.
-    pub(super) fn issue_poll(&mut self, name: SockRef, side: Side) {
-        let Some(e) = self.table.get(name) else {
+    /// Ends one side's operation as cancelled, at once where nothing is in the kernel.
+    pub(super) fn cancel_side(&mut self, name: SockRef, side: Side) {
+        let Some(e) = self.table.get_mut(name) else {
             return;
         };
-        let fd = Fd(e.fd.as_raw_fd());
-        let sqe = match side {
-            Side::In | Side::Watch => {
-                opcode::PollAdd::new(fd, u32::from(PollFlags::IN.bits())).build()
+        if !e.request(side).is_out() {
+            if let Some((t, what)) = e.end(side, None) {
+                self.local.push(Done::last(t, what));
             }
-            Side::Out => opcode::PollAdd::new(fd, u32::from(PollFlags::OUT.bits()))
-                .multi(true)
-                .build(),
-        };
-        self.put(name, side, Step::Poll, sqe);
+            if side == Side::In {
+                self.rests.forget(name);
+            }
+        } else if !e.request(side).cancelled {
+            e.request(side).cancelled = true;
+            self.ring.cancel(e.current(name, side));
+        }
     }
 
-    /// The peer has sent its FIN: a send that waits in the kernel is to wait outside.
-    pub(super) fn recall_send(&mut self, name: SockRef) {
+    fn issue_inward(&mut self, name: SockRef) {
         let Some(e) = self.table.get_mut(name) else {
             return;
         };
-        if e.steps[1] == Some(Step::Main) && e.waits_inside && !e.recalled {
-            e.recalled = true;
-            let send = CancelBuilder::user_data(user_data(name, Code::Out));
-            self.push(opcode::AsyncCancel2::new(send).build().user_data(STEP_END));
+        match &e.slots.inward {
+            Some((_, Inward::Any { class, at, tail })) => {
+                let (class, at, tail) = (*class, *at, *tail);
+                self.receive_any(name, class, at, tail);
+            }
+            Some((_, Inward::Into { buf, at, max })) => {
+                // SAFETY: well-formed operations only: `at + max` is within the buffer.
+                let start = unsafe { buf.start().add(*at) };
+                let entry = opcode::Recv::new(fd(e), start.as_ptr(), len_of(*max))
+                    .ioprio(patience(e))
+                    .build();
+                request(e, &mut self.ring, name, Side::In, What::Op, entry);
+            }
+            Some((_, Inward::Accept)) => self.accept_on_submit(name),
+            None => {}
         }
     }
 
-    /// Ends a multishot poll; its last completion is yet to come.
-    pub(super) fn end_poll(&mut self, name: SockRef, side: Side) {
-        if let Some(e) = self.table.get_mut(name) {
-            e.steps[place(side)] = Some(Step::Found);
-        }
-        let poll = CancelBuilder::user_data(user_data(name, code_of(side)));
-        self.push(opcode::AsyncCancel2::new(poll).build().user_data(STEP_END));
-    }
-
-    fn put(&mut self, name: SockRef, side: Side, step: Step, sqe: squeue::Entry) {
-        if let Some(e) = self.table.get_mut(name) {
-            debug_assert!(e.steps[place(side)].is_none());
-            e.steps[place(side)] = Some(step);
-        }
-        self.push(sqe.user_data(user_data(name, code_of(side))));
-    }
-
-    fn issue_any(&mut self, name: SockRef, kind: (Class, usize, usize)) {
-        let Some(group) = self.group(kind) else {
-            self.issue_poll(name, Side::In);
-            return;
-        };
+    fn receive_any(&mut self, name: SockRef, class: Class, at: usize, tail: usize) {
         let Some(e) = self.table.get_mut(name) else {
             return;
         };
-        e.group = group;
-        // Length 0: as much as the buffer was registered with.
-        let sqe = opcode::Recv::new(Fd(e.fd.as_raw_fd()), std::ptr::null_mut(), 0)
-            .buf_group(group)
-            .ioprio(if e.nonempty { 0 } else { POLL_FIRST })
-            .build()
-            .flags(squeue::Flags::BUFFER_SELECT);
-        self.put(name, Side::In, Step::Main, sqe);
+        let group = self.groups[class.index()]
+            .as_mut()
+            .filter(|g| g.lent() > 0 || self.pool.available(class) > 0)
+            .and_then(|g| g.suits(at).then_some(g));
+        if let Some(group) = group {
+            let max = len_of(class.size() - at - tail);
+            let entry = opcode::Recv::new(fd(e), std::ptr::null_mut(), max)
+                .buf_group(group.id())
+                .ioprio(patience(e))
+                .build()
+                .flags(Flags::BUFFER_SELECT);
+            request(e, &mut self.ring, name, Side::In, What::Op, entry);
+        } else if !e.nonempty || !self.receive_own(name, class, at, tail) {
+            self.poll(name, Side::In, Interest::Read);
+        }
     }
 
-    /// Tries to receive into an own buffer, without waiting. False: there is none.
-    pub(super) fn issue_own(
+    /// Tries a `RecvAny` with an own buffer; false when there is none.
+    pub(super) fn receive_own(
         &mut self,
         name: SockRef,
-        (class, at, tail): (Class, usize, usize),
+        class: Class,
+        at: usize,
+        tail: usize,
     ) -> bool {
+        let Some(e) = self.table.get_mut(name) else {
+            return false;
+        };
         let Some(buf) = self.pool.alloc(class) else {
             return false;
         };
-        let Some(e) = self.table.get_mut(name) else {
-            self.pool.free(buf);
-            return true;
-        };
-        // SAFETY: `at` lies within the buffer (`Op::is_well_formed`).
-        let start = unsafe { buf.start().as_ptr().add(at) };
-        let len = u32::try_from(class.size() - at - tail).unwrap_or(u32::MAX);
-        let flags = RecvFlags::DONTWAIT.bits().cast_signed();
-        let sqe = opcode::Recv::new(Fd(e.fd.as_raw_fd()), start, len)
-            .flags(flags)
+        // SAFETY: well-formed operations only: `at + tail` is within a buffer of the class.
+        let start = unsafe { buf.start().add(at) };
+        let max = len_of(class.size() - at - tail);
+        let entry = opcode::Recv::new(fd(e), start.as_ptr(), max)
+            .flags(flags_of(RecvFlags::DONTWAIT.bits()))
             .build();
-        e.own = Some(buf);
-        self.put(name, Side::In, Step::Main, sqe);
+        request(e, &mut self.ring, name, Side::In, What::Own(buf), entry);
         true
     }
 
-    /// The group of provided buffers for that kind of receive, made when it is first asked for.
-    fn group(&mut self, (class, at, tail): (Class, usize, usize)) -> Option<u16> {
-        let mut of_class = 0;
-        for (i, g) in self.groups.iter().enumerate() {
-            if g.class == class {
-                if (g.at, g.tail) == (at, tail) {
-                    return u16::try_from(i).ok();
-                }
-                of_class += 1;
-            }
-        }
-        let len = Group::size(&self.pool, class, of_class)?;
-        let number = u16::try_from(self.groups.len()).ok()?;
-        // Without memory for it, such receives poll.
-        let mut group = Group::register(&self.ring, number, len, (class, at, tail)).ok()?;
-        group.refill(&self.pool);
-        self.groups.push(group);
-        Some(number)
+    /// Accepts one connection after the other with one request, one at a time when the table is
+    /// nearly full: the kernel would go on when no place is left.
+    pub(super) fn accept_more(&mut self, name: SockRef) {
+        let many = self.free_places() > ACCEPT_MARGIN;
+        let Some(e) = self.table.get_mut(name) else {
+            return;
+        };
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let flags = flags_of(flags.bits());
+        let entry = if many {
+            opcode::AcceptMulti::new(fd(e)).flags(flags).build()
+        } else {
+            let nobody = std::ptr::null_mut();
+            opcode::Accept::new(fd(e), nobody, std::ptr::null_mut())
+                .flags(flags)
+                .build()
+        };
+        request(e, &mut self.ring, name, Side::In, What::Op, entry);
     }
 
-    /// Whether provided buffers for that kind of receive are left.
-    pub(super) fn kernel_has_buffers(&self, (class, at, tail): (Class, usize, usize)) -> bool {
-        self.groups
-            .iter()
-            .any(|g| (g.class, g.at, g.tail) == (class, at, tail) && g.has_buffers())
+    fn issue_outward(&mut self, name: SockRef) {
+        let Some(e) = self.table.get_mut(name) else {
+            return;
+        };
+        let whole = SendFlags::NOSIGNAL.bits() | RecvFlags::WAITALL.bits();
+        let at_once = SendFlags::NOSIGNAL.bits() | SendFlags::DONTWAIT.bits();
+        let (start, len, flags) = match &e.slots.outward {
+            Some((_, Outward::Connect { to })) => {
+                let to = Box::new(SocketAddrAny::from(*to));
+                let entry = opcode::Connect::new(fd(e), to.as_ptr().cast(), to.addr_len()).build();
+                e.dial = Some(to);
+                request(e, &mut self.ring, name, Side::Out, What::Op, entry);
+                return;
+            }
+            Some((_, Outward::All { buf, range })) => {
+                let inside = e.is_receiving() && !e.ended;
+                let flags = if inside { whole } else { at_once };
+                // SAFETY: well-formed operations only: the range is within the buffer.
+                (unsafe { buf.start().add(range.start) }, range.len(), flags)
+            }
+            Some((_, Outward::Now { part })) => {
+                // SAFETY: as above.
+                let start = unsafe { part.buf.start().add(part.range.start) };
+                (start, part.range.len(), at_once)
+            }
+            None => return,
+        };
+        let entry = opcode::Send::new(fd(e), start.as_ptr(), len_of(len))
+            .flags(flags_of(flags))
+            .build();
+        request(e, &mut self.ring, name, Side::Out, What::Op, entry);
     }
 
-    fn outward(&mut self, name: SockRef) -> Option<squeue::Entry> {
-        let e = self.table.get_mut(name)?;
-        let fd = Fd(e.fd.as_raw_fd());
-        let (_, op) = e.slots.outward.as_ref()?;
-        Some(match op {
-            Outward::Connect { to } => {
-                let address = e.address.insert(Box::new((*to).into()));
-                opcode::Connect::new(fd, address.as_ptr().cast(), address.len()).build()
-            }
-            Outward::All { buf, range } => {
-                // SAFETY: the range lies within the buffer (`Op::is_well_formed`), and moved only
-                // towards its end since.
-                let start = unsafe { buf.start().as_ptr().add(range.start) };
-                let len = u32::try_from(range.len()).unwrap_or(u32::MAX);
-                e.waits_inside = !e.ended && e.slots.inward.is_some();
-                let waits = if e.waits_inside {
-                    WAITALL
-                } else {
-                    SendFlags::DONTWAIT.bits()
-                };
-                opcode::Send::new(fd, start, len)
-                    .flags(no_signal(waits))
-                    .build()
-            }
-            Outward::Now { part } => {
-                // SAFETY: the range lies within the buffer (`Op::is_well_formed`).
-                let start = unsafe { part.buf.start().as_ptr().add(part.range.start) };
-                let len = u32::try_from(part.range.len()).unwrap_or(u32::MAX);
-                let flags = no_signal(SendFlags::DONTWAIT.bits());
-                opcode::Send::new(fd, start, len).flags(flags).build()
-            }
-        })
+    fn issue_watch(&mut self, name: SockRef) {
+        let Some(want) = self.table.get(name).and_then(Socket::watched) else {
+            return;
+        };
+        let (_, want) = want;
+        self.poll(name, Side::Watch, want);
+    }
+
+    /// Waits for readiness: once, or by edges where the peer's FIN would end a one-time poll at once.
+    pub(super) fn poll(&mut self, name: SockRef, side: Side, want: Interest) {
+        let Some(e) = self.table.get_mut(name) else {
+            return;
+        };
+        let edges = e.ended && want != Interest::Read;
+        let what = if edges { What::Edge } else { What::Poll };
+        let id = e.begin(name, side, what);
+        self.ring.poll(id, e.fd.as_fd(), events(want), edges);
     }
 }
 
-/// On a send it asks the ring to go on after a short one.
-const WAITALL: u32 = RecvFlags::WAITALL.bits();
-
-fn no_signal(flags: u32) -> i32 {
-    (SendFlags::NOSIGNAL.bits() | flags).cast_signed()
+fn fd(e: &Socket) -> Fd {
+    Fd(e.fd.as_raw_fd())
 }
 
-fn accept(e: &Entry) -> squeue::Entry {
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    opcode::AcceptMulti::new(Fd(e.fd.as_raw_fd()))
-        .flags(flags.bits().cast_signed())
-        .build()
+fn patience(e: &Socket) -> u16 {
+    if e.nonempty { 0 } else { POLL_FIRST }
 }
 
-/// The kernel adds RDHUP to every poll. For bytes that is right; for room and for a hang-up it is
-/// not, so these are multishot and their completions are filtered.
-fn watch(e: &Entry, want: Interest) -> squeue::Entry {
-    let fd = Fd(e.fd.as_raw_fd());
-    match want {
-        Interest::Read => opcode::PollAdd::new(fd, u32::from(PollFlags::IN.bits())).build(),
-        Interest::Write => opcode::PollAdd::new(fd, u32::from(PollFlags::OUT.bits()))
-            .multi(true)
-            .build(),
-        Interest::Hangup => opcode::PollAdd::new(fd, 0).multi(true).build(),
-    }
+/// Queues a request of that side.
+fn request(
+    e: &mut Socket,
+    ring: &mut Ring,
+    name: SockRef,
+    side: Side,
+    what: What,
+    entry: squeue::Entry,
+) {
+    let id = e.begin(name, side, what);
+    // SAFETY: the entry points into a buffer of the operation or of `what`, both in this socket's
+    // slots from now until the request's last completion; or into `dial`, which the next connect
+    // replaces at the earliest and the kernel copies when it is submitted; or nowhere. Lent
+    // buffers are nobody's until they come back. The table keeps the socket until then, and the
+    // engine, when it is dropped, keeps or leaks the buffers.
+    unsafe { ring.push_request(id, entry) }
 }

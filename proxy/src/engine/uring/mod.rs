@@ -1,37 +1,33 @@
-//! The io_uring engine.
+//! The io_uring engine: operations become requests on a ring, and one system call a turn submits
+//! all of them, waits, and collects what completed.
 //!
-//! 1. `submit` writes a submission entry; nothing enters the kernel.
-//! 2. `turn` closes what was closed, refills the provided buffers, enters the kernel once
-//!    (submitting everything, and waiting when nothing is known to have completed), and turns each
-//!    completion into a `Done` or into the next step of its operation.
-//! 3. Steps that an operation may need, all inside the engine: the rest of a short send; a poll
-//!    after EAGAIN; an own buffer where no provided one was left; a fresh multishot accept.
+//! 1. `submit` stores the operation in its socket's entry, which owns its buffer from then on, and
+//!    puts a request into the submission queue (`issue`). The kernel sees it in the next turn.
+//! 2. `turn` closes what was closed, lends buffers to the kernel, enters the ring once, and turns
+//!    completions into results (`complete`, `incoming`). What needs another request, such as the
+//!    rest of a short send or a receive that found nothing, is issued for the next entry.
 //!
-//! | module | what it is |
+//! | file | what it is |
 //! |---|---|
-//! | `setup` | opening the ring, and its groups of provided buffers |
-//! | `issue` | from an operation to submission entries |
-//! | `complete` | from a completion to a `Done` or the next step |
+//! | `ring` | set-up, probing, restrictions, entering |
+//! | `id` | whose completion it is |
+//! | `socket` | a socket and what the kernel holds for it |
+//! | `provided` | buffers that lie in the kernel until bytes come |
+//! | `issue` | operation → request |
+//! | `complete`, `incoming` | completion → result; accepting |
 //!
 //! # Invariants
-//! - Memory that the kernel may touch belongs to a buffer, part or address in the entry's slots
-//!   until the final completion of that submission was seen; entries are removed only when
-//!   nothing of theirs is in the kernel (`in_kernel`, `polls`).
-//! - A ring is made, entered and dropped on one thread (SINGLE_ISSUER, DEFER_TASKRUN): `Uring` is
-//!   not `Send`.
-//!
-//! # What is not used, and why
-//! Registered files can't be handed to another worker. `register_ring_fd` is remembered by one
-//! `Submitter` only, which borrows the ring. Multishot receives and zero-copy sends cost more than
-//! they save here. SQPOLL needs a core.
+//! - A side of a socket has at most one request in the kernel. Its operation, with its buffer, stays
+//!   in the entry until that request's last completion was seen, and so does the entry.
+//! - Buffers, groups and ring outlive every request: dropping the engine cancels all, waits for
+//!   the last completion of each, and where that does not come in time leaks the memory instead of
+//!   unmapping it under the kernel.
+//! - The ring is used on the thread that opened it (the pool makes the engine `!Send`).
 
-use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 
-use io_uring::types::{CancelBuilder, Fd, SubmitArgs, Timespec};
-use io_uring::{IoUring, cqueue, opcode, squeue};
-use rustix::io::Errno as SysErrno;
+use io_uring::cqueue;
 
 use super::accept::Rests;
 use super::buf::{Buf, Class, Pool, PoolStats};
@@ -39,251 +35,163 @@ use super::config::{
     Caps, Close, Dir, EngineConfig, Family, Kind, OpenError, SockOpt, TurnStats, Wait,
 };
 use super::op::{Done, DoneList, Errno, Op, Outcome, Sock, SockRef, Token};
-use super::slots::{self, Side, Slots};
+use super::slots;
 use super::table::Table;
 use super::wake::EventWaker;
 use super::{Engine, os};
-use crate::limits::{SLEEP_MAX, URING_DRAIN_TURNS};
+use crate::limits::{RING_DRAIN, RING_SUBMISSIONS, SLEEP_MAX, SOCKETS_MAX};
 use crate::time::{Duration, Instant};
 
 mod complete;
+mod id;
+mod incoming;
 mod issue;
-mod setup;
+mod provided;
+mod ring;
+mod socket;
+#[cfg(test)]
+mod tests;
 
-use issue::Step;
-use setup::Group;
-
-/// A socket and what of it is in the kernel.
-#[derive(Debug)]
-struct Entry {
-    fd: OwnedFd,
-    slots: Slots,
-    /// Which step of each side's operation the kernel has.
-    steps: [Option<Step>; 3],
-    /// The side's operation is to end.
-    cancelled: [bool; 3],
-    /// A cancel of this socket is in the kernel.
-    cancelling: bool,
-    /// The last receive left bytes behind, or the socket is fresh: try before polling.
-    nonempty: bool,
-    /// The peer's FIN was read. See `issue` for what that does to sends.
-    ended: bool,
-    /// The send in the kernel waits there for room.
-    waits_inside: bool,
-    /// That send was asked to come back, to go on outside.
-    recalled: bool,
-    /// The buffer that a `RecvAny` took because no provided one was left.
-    own: Option<Buf>,
-    /// The group that a `RecvAny` was given.
-    group: u16,
-    /// The address of a `Connect`, where the kernel reads it.
-    address: Option<Box<socket2::SockAddr>>,
-    /// Rests in a row of a listening socket.
-    rests: u32,
-    /// It was closed with operations in flight (a bug): how to close it after them.
-    zombie: Option<Close>,
-}
-
-impl Entry {
-    fn new(fd: OwnedFd) -> Entry {
-        Entry {
-            fd,
-            slots: Slots::default(),
-            steps: [None; 3],
-            cancelled: [false; 3],
-            cancelling: false,
-            nonempty: false,
-            ended: false,
-            waits_inside: false,
-            recalled: false,
-            own: None,
-            group: 0,
-            address: None,
-            rests: 0,
-            zombie: None,
-        }
-    }
-
-    fn in_kernel(&self) -> bool {
-        self.steps.iter().any(Option::is_some)
-    }
-}
-
-/// The place of a side's state in an entry.
-fn place(side: Side) -> usize {
-    match side {
-        Side::In => 0,
-        Side::Out => 1,
-        Side::Watch => 2,
-    }
-}
+use provided::Group;
+use ring::{Ring, Sizes};
+use socket::{SIDES, Socket};
 
 /// An engine on io_uring. See the module for how it works and [`Engine`] for how it is used.
-///
-/// Field order matters: the ring is dropped before the groups and the pool.
+#[derive(Debug)]
 pub struct Uring {
-    ring: IoUring,
-    groups: Vec<Group>,
-    table: Table<Entry>,
+    // Before the groups and the pool, so that it is dropped before them.
+    ring: Ring,
+    /// By class; a class without one receives into buffers taken when bytes have come.
+    groups: [Option<Group>; 4],
     pool: Pool,
+    table: Table<Socket>,
+    sockets_max: u32,
     waker: EventWaker,
     now: Instant,
-    /// Submission entries that found the queue full.
-    backlog: VecDeque<squeue::Entry>,
-    /// Submissions whose final completion has not come, the waker's poll and cancels too.
-    in_flight: usize,
     /// Results that were known before the turn.
     local: DoneList,
+    /// Closed by the worker; their descriptors are closed in the next turn.
     doomed: Vec<OwnedFd>,
     rests: Rests,
-    /// Connections that were accepted when the table was full.
-    parked: VecDeque<(SockRef, OwnedFd)>,
-    /// Completions of this turn; kept for its memory.
+    /// Completions being worked on; kept for its memory.
     completions: Vec<cqueue::Entry>,
-    syscalls: u32,
-}
-
-impl std::fmt::Debug for Uring {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "Uring({} sockets, {} in flight)",
-            self.table.len(),
-            self.in_flight
-        )
-    }
 }
 
 impl Uring {
-    /// Opens an engine on this thread, which alone may use it.
+    /// Opens an engine on this thread, on which it must stay.
     ///
     /// # Errors
-    /// [`OpenError::Unavailable`] where the kernel or a sandbox does not offer what it needs:
-    /// EPERM, EACCES, ENOSYS, Linux before 6.1. [`OpenError::Failed`] for ENOMEM, EMFILE and the
-    /// like.
+    /// [`OpenError::Unavailable`] where io_uring is not to be had: EPERM, EACCES, ENOSYS, a kernel
+    /// before 6.1, missing features. [`OpenError::Failed`] for anything else (ENOMEM, EMFILE).
     pub fn open(cfg: &EngineConfig) -> Result<Uring, OpenError> {
-        let ring = setup::open_ring(cfg.sockets)?;
-        let failed = |source| OpenError::Failed {
-            engine: "io_uring",
-            source,
-        };
-        let mut engine = Uring {
-            ring,
-            groups: Vec::new(),
+        let submissions = RING_SUBMISSIONS;
+        let completions = ring::completions_for(cfg.sockets, submissions);
+        Self::open_sized(
+            cfg,
+            Sizes {
+                submissions,
+                completions,
+            },
+        )
+    }
+
+    fn open_sized(cfg: &EngineConfig, sizes: Sizes) -> Result<Uring, OpenError> {
+        let pool = Pool::open(cfg.buffers).map_err(ring::failed)?;
+        let waker = EventWaker::new().map_err(ring::failed)?;
+        let mut groups = [None, None, None, None];
+        for (class, group) in Class::ALL.into_iter().zip(&mut groups) {
+            *group = Group::new(class, pool.made(class)).map_err(ring::failed)?;
+        }
+        Ok(Uring {
+            ring: Ring::open(sizes, groups.iter().flatten(), waker.fd())?,
+            groups,
+            pool,
             table: Table::new(cfg.sockets),
-            pool: Pool::open(cfg.buffers).map_err(failed)?,
-            waker: EventWaker::new().map_err(failed)?,
+            sockets_max: cfg.sockets.min(SOCKETS_MAX),
+            waker,
             now: os::monotonic(),
-            backlog: VecDeque::new(),
-            in_flight: 0,
             local: Vec::new(),
             doomed: Vec::new(),
             rests: Rests::new(),
-            parked: VecDeque::new(),
             completions: Vec::new(),
-            syscalls: 0,
-        };
-        engine.watch_waker();
-        Ok(engine)
+        })
     }
 
-    fn insert(&mut self, entry: Entry) -> Result<Sock, Entry> {
-        self.table.insert(entry).map(Sock::new)
+    fn adopt(&mut self, fd: OwnedFd) -> Result<Sock, OwnedFd> {
+        let name = self
+            .table
+            .insert(Socket::new(fd))
+            .map_err(|socket| socket.fd)?;
+        Ok(Sock::new(name))
     }
 
-    // ---- entering the kernel --------------------------------------------------------------
-
-    /// Moves the backlog into the submission queue, entering the kernel as often as it is full.
-    fn flush_backlog(&mut self) {
-        while let Some(sqe) = self.backlog.pop_front() {
-            if !self.try_push(&sqe) {
-                self.backlog.push_front(sqe);
-                if !self.enter(0, None) {
-                    break;
-                }
-            }
-        }
-    }
-
-    /// One io_uring_enter. False when the kernel took nothing: completions must be reaped first
-    /// (EBUSY), or memory is short (EAGAIN).
-    fn enter(&mut self, want: usize, timeout: Option<Duration>) -> bool {
-        self.syscalls += 1;
-        let submitter = self.ring.submitter();
-        let entered = match timeout {
-            Some(left) => {
-                let left = Timespec::from(left);
-                submitter.submit_with_args(want, &SubmitArgs::new().timespec(&left))
-            }
-            None => submitter.submit_and_wait(want),
-        };
-        match entered {
-            Ok(_) => true,
-            Err(e) => {
-                let errno = SysErrno::from_io_error(&e);
-                let usual = [
-                    SysErrno::TIME,
-                    SysErrno::INTR,
-                    SysErrno::BUSY,
-                    SysErrno::AGAIN,
-                ];
-                debug_assert!(
-                    errno.is_some_and(|n| usual.contains(&n)),
-                    "io_uring_enter: {e}"
-                );
-                matches!(errno, Some(SysErrno::TIME | SysErrno::INTR))
-            }
-        }
-    }
-
-    /// Whether an enter would do anything: something to submit, deferred work, an overflow.
-    fn has_business(&mut self) -> bool {
-        let sq = self.ring.submission();
-        !sq.is_empty() || sq.taskrun() || sq.cq_overflow()
-    }
-
-    /// Takes the completions that are there and deals with each.
-    fn reap(&mut self, out: &mut DoneList) {
-        let mut completions = std::mem::take(&mut self.completions);
-        completions.extend(self.ring.completion());
-        for cqe in completions.drain(..) {
-            self.complete(&cqe, out);
-        }
-        self.completions = completions;
-    }
-
-    /// How long the kernel may wait.
-    fn timeout(&self, wait: Wait) -> Duration {
-        let left = match wait {
-            Wait::Poll => Duration::ZERO,
-            Wait::Until(t) => t.since(self.now),
-            Wait::Forever => SLEEP_MAX,
-        };
-        let left = self
-            .rests
-            .next()
-            .map_or(left, |t| left.min(t.since(self.now)));
-        left.min(SLEEP_MAX)
+    /// Sockets that still fit into the table.
+    fn free_places(&self) -> usize {
+        (self.sockets_max as usize).saturating_sub(self.table.len())
     }
 
     /// Listening sockets whose rest is over accept again.
     fn end_rests(&mut self, out: &mut DoneList) {
         while let Some(name) = self.rests.over(self.now) {
-            self.accept_again(name, out);
+            self.accept_on(name, out);
         }
     }
 
-    /// Asks the kernel to end everything it has of a socket.
-    fn cancel_in_kernel(&mut self, name: SockRef) {
-        let Some(e) = self.table.get_mut(name) else {
-            return;
+    /// How long the ring may wait; `None` when it must not.
+    fn patience(&self, wait: Wait, idle: bool) -> Option<Duration> {
+        let left = match wait {
+            Wait::Poll => return None,
+            _ if !idle => return None,
+            Wait::Until(t) => t.since(self.now),
+            Wait::Forever => SLEEP_MAX,
         };
-        if std::mem::replace(&mut e.cancelling, true) {
-            return;
+        let left = match self.rests.next() {
+            Some(t) => left.min(t.since(self.now)),
+            None => left,
+        };
+        Some(left.min(SLEEP_MAX)).filter(|left| !left.is_zero())
+    }
+
+    /// Turns the completions that are there into results.
+    fn reap(&mut self, out: &mut DoneList) {
+        let mut completions = std::mem::take(&mut self.completions);
+        self.ring.reap(&mut completions);
+        for completion in completions.drain(..) {
+            self.complete(&completion, out);
         }
-        let fd = Fd(e.fd.as_raw_fd());
-        let sqe = opcode::AsyncCancel2::new(CancelBuilder::fd(fd).all()).build();
-        self.push(sqe.user_data(issue::user_data(name, issue::Code::Cancel)));
+        self.completions = completions;
+    }
+
+    /// Takes a socket out of the table and has it closed in the next turn.
+    fn doom(&mut self, name: SockRef) {
+        if let Some(socket) = self.table.remove(name) {
+            self.rests.forget(name);
+            for fd in socket.held {
+                os::prepare_close(fd.as_fd(), Close::Reset);
+                self.doomed.push(fd);
+            }
+            self.doomed.push(socket.fd);
+        }
+    }
+
+    /// Ends all operations of a socket, for nobody.
+    fn abandon(&mut self, name: SockRef) {
+        let for_others = std::mem::take(&mut self.local);
+        for side in SIDES {
+            self.cancel_side(name, side);
+        }
+        for done in std::mem::replace(&mut self.local, for_others) {
+            self.swallow(done.what);
+        }
+    }
+
+    /// Takes a result that nobody waits for.
+    fn swallow(&mut self, what: Outcome) {
+        if let Outcome::Accepted(sock, _) = what {
+            self.close(sock, Close::Reset);
+        } else if let Some(buf) = slots::buffers_of(what) {
+            self.pool.free(buf);
+        }
     }
 }
 
@@ -292,18 +200,9 @@ impl Engine for Uring {
     type Waker = EventWaker;
 
     fn caps(&self) -> Caps {
-        let mut features = vec![
-            "single-issuer",
-            "defer-taskrun",
-            "multishot-accept",
-            "restricted",
-        ];
-        if !self.groups.is_empty() {
-            features.push("provided-buffers");
-        }
         Caps {
             kind: Kind::Uring,
-            features,
+            features: self.ring.features().to_vec(),
         }
     }
 
@@ -313,53 +212,47 @@ impl Engine for Uring {
 
     fn listen(&mut self, shared: &OwnedFd) -> io::Result<Sock> {
         let fd = shared.try_clone()?;
-        self.insert(Entry::new(fd)).map_err(|_| Errno::MFILE.into())
+        rustix::io::ioctl_fionbio(&fd, true)?;
+        self.adopt(fd).map_err(|_| Errno::MFILE.into())
     }
 
     fn socket(&mut self, family: Family, opt: &SockOpt) -> io::Result<Sock> {
         if self.table.is_full() {
             return Err(Errno::MFILE.into());
         }
-        let fd = os::stream(family, opt)?;
-        self.insert(Entry::new(fd)).map_err(|_| Errno::MFILE.into())
+        self.adopt(os::stream(family, opt)?)
+            .map_err(|_| Errno::MFILE.into())
     }
 
     fn attach(&mut self, c: OwnedFd) -> Result<Sock, OwnedFd> {
-        let entry = Entry {
-            nonempty: true,
-            ..Entry::new(c)
-        };
-        self.insert(entry).map_err(|e| e.fd)
+        match rustix::io::ioctl_fionbio(&c, true) {
+            Ok(()) => self.adopt(c),
+            Err(_) => Err(c),
+        }
     }
 
     fn detach(&mut self, s: Sock) -> Result<OwnedFd, Sock> {
-        if !self
-            .table
-            .get(s.name())
-            .is_some_and(|e| e.slots.is_idle() && !e.in_kernel())
-        {
+        if !self.table.get(s.name()).is_some_and(|e| e.slots.is_idle()) {
             return Err(s);
         }
         match self.table.remove(s.name()) {
-            Some(e) => {
+            Some(socket) => {
                 s.taken();
-                Ok(e.fd)
+                Ok(socket.fd)
             }
             None => Err(s),
         }
     }
 
     fn tune(&mut self, s: SockRef, opt: &SockOpt) -> io::Result<()> {
-        let e = self
-            .table
-            .get(s)
-            .ok_or_else(|| io::Error::from(Errno::BADF))?;
+        let e = self.table.get(s).filter(|e| !e.closing);
+        let e = e.ok_or_else(|| io::Error::from(Errno::BADF))?;
         os::tune(e.fd.as_fd(), opt)
     }
 
     fn submit(&mut self, t: Token, op: Op) -> Result<(), Op> {
         let name = op.on();
-        let Some(e) = self.table.get_mut(name) else {
+        let Some(e) = self.table.get_mut(name).filter(|e| !e.closing) else {
             self.local
                 .push(Done::last(t, slots::refuse(op, Errno::BADF)));
             return Ok(());
@@ -370,42 +263,23 @@ impl Engine for Uring {
             return Ok(());
         }
         let side = e.slots.put(t, op)?;
-        e.cancelled[place(side)] = false;
         self.issue(name, side);
         Ok(())
     }
 
     fn cancel(&mut self, s: SockRef) {
-        let Some(e) = self.table.get_mut(s) else {
-            return;
-        };
-        let held = [
-            e.slots.inward.is_some(),
-            e.slots.outward.is_some(),
-            e.slots.watch.is_some(),
-        ];
-        e.cancelled = held;
-        if e.slots.inward.is_some() && e.steps[0].is_none() {
-            // An accept that rests is not in the kernel.
-            if let Some((t, op)) = e.slots.inward.take() {
-                self.local.push(Done::last(t, op.ended(None)));
-            }
-            self.rests.forget(s);
-        }
-        if self.table.get(s).is_some_and(Entry::in_kernel) {
-            self.cancel_in_kernel(s);
+        for side in SIDES {
+            self.cancel_side(s, side);
         }
     }
 
     fn shutdown(&mut self, s: SockRef, d: Dir) -> io::Result<()> {
-        let e = self
-            .table
-            .get(s)
-            .ok_or_else(|| io::Error::from(Errno::BADF))?;
+        let e = self.table.get(s).filter(|e| !e.closing);
+        let e = e.ok_or_else(|| io::Error::from(Errno::BADF))?;
         if d == Dir::Write && e.slots.outward.is_some() {
             return Err(io::ErrorKind::ResourceBusy.into());
         }
-        self.syscalls += 1;
+        self.ring.count_syscall();
         os::shutdown(e.fd.as_fd(), d)
     }
 
@@ -414,42 +288,37 @@ impl Engine for Uring {
         let Some(e) = self.table.get_mut(name) else {
             return;
         };
-        self.rests.forget(name);
-        self.parked.retain(|(listener, _)| *listener != name);
-        if e.slots.is_idle() && !e.in_kernel() {
-            os::prepare_close(e.fd.as_fd(), how);
-            if let Some(e) = self.table.remove(name) {
-                self.doomed.push(e.fd);
-            }
-            return;
+        if how == Close::Reset {
+            self.ring.count_syscall();
         }
-        debug_assert!(false, "closed with an operation in flight");
-        // The kernel may still write into its buffers: it is closed once they are back.
-        e.zombie = Some(how);
-        e.cancelled = [true; 3];
-        self.cancel_in_kernel(name);
+        os::prepare_close(e.fd.as_fd(), how);
+        if !e.slots.is_idle() {
+            debug_assert!(false, "closed with an operation in flight");
+            e.closing = true;
+            self.abandon(name);
+        }
+        // Else the last completion takes it from there.
+        if self.table.get(name).is_some_and(|e| e.slots.is_idle()) {
+            self.doom(name);
+        }
     }
 
     fn turn(&mut self, wait: Wait, out: &mut DoneList) -> TurnStats {
         let before = out.len();
-        self.syscalls += u32::try_from(self.doomed.len()).unwrap_or(u32::MAX);
-        self.doomed.clear();
         out.append(&mut self.local);
-        self.end_rests(out);
-        self.deliver_parked(out);
         loop {
-            for group in &mut self.groups {
+            for fd in self.doomed.drain(..) {
+                self.ring.close(fd);
+            }
+            for group in self.groups.iter_mut().flatten() {
                 group.refill(&self.pool);
             }
-            self.flush_backlog();
-            let timeout = self.timeout(wait);
-            let may_sleep = out.len() == before && !timeout.is_zero() && self.backlog.is_empty();
+            let idle = out.len() == before;
             // Somebody may have woken us between two turns: then this one only looks.
-            if may_sleep && self.waker.begin_sleep() {
-                self.enter(1, Some(timeout));
-            } else if self.has_business() {
-                self.enter(0, None);
-            }
+            let patience = self
+                .patience(wait, idle)
+                .filter(|_| self.waker.begin_sleep());
+            self.ring.enter(patience);
             let woken = self.waker.end_sleep();
             self.now = os::monotonic();
             self.reap(out);
@@ -464,7 +333,7 @@ impl Engine for Uring {
             }
         }
         TurnStats {
-            syscalls: std::mem::take(&mut self.syscalls),
+            syscalls: self.ring.take_syscalls(),
             completions: u32::try_from(out.len() - before).unwrap_or(u32::MAX),
         }
     }
@@ -482,6 +351,9 @@ impl Engine for Uring {
     }
 
     fn trim(&mut self) {
+        for group in self.groups.iter_mut().flatten() {
+            group.shrink();
+        }
         self.pool.trim();
     }
 
@@ -491,41 +363,47 @@ impl Engine for Uring {
 }
 
 impl Drop for Uring {
+    /// Terminate, join, close. Requests in the kernel refer to the pool and to the groups, and
+    /// closing a ring does not wait for them: each must be seen to end first.
     fn drop(&mut self) {
-        // The kernel must be done with every buffer before the pool goes.
-        let sqe = opcode::AsyncCancel2::new(CancelBuilder::any()).build();
-        self.push(sqe.user_data(issue::ENGINE_CANCEL));
-        let mut ignored = Vec::new();
-        for (_, e) in self.table.iter_mut() {
-            e.cancelled = [true; 3];
+        let names: Vec<SockRef> = self.table.iter_mut().map(|(name, _)| name).collect();
+        for &name in &names {
+            self.cancel(name);
         }
-        for _ in 0..URING_DRAIN_TURNS {
-            self.flush_backlog();
-            if self.in_flight == 0 {
+        let mut rest = std::mem::take(&mut self.local);
+        let (round, longest) = RING_DRAIN;
+        let deadline = os::monotonic() + longest;
+        loop {
+            for fd in self.doomed.drain(..) {
+                self.ring.close(fd);
+            }
+            let busy = self.ring.requests() > 0;
+            self.ring.enter(busy.then_some(round));
+            self.reap(&mut rest);
+            if self.ring.requests() == 0 || os::monotonic() >= deadline {
                 break;
             }
-            self.enter(1, Some(Duration::from_millis(1)));
-            self.reap(&mut ignored);
         }
-        if self.in_flight > 0 {
+        for done in rest {
+            self.swallow(done.what);
+        }
+        if self.ring.requests() > 0 {
             self.pool.leak();
-        }
-        ignored.append(&mut self.local);
-        let mut ended: Vec<Outcome> = Vec::new();
-        for done in ignored {
-            match done.what {
-                // Its table entry is dropped with the engine.
-                Outcome::Accepted(sock, _) => drop(sock.taken()),
-                what => ended.push(what),
+            for group in &mut self.groups {
+                if let Some(group) = group.take() {
+                    group.leak();
+                }
             }
         }
-        let mut bufs = Vec::new();
-        for (_, e) in self.table.iter_mut() {
-            ended.extend(e.slots.inward.take().map(|(_, op)| op.ended(None)));
-            ended.extend(e.slots.outward.take().map(|(_, op)| op.ended(None)));
-            bufs.extend(e.own.take());
+        // What never reached the kernel, or did not come back: its buffers are no leaks of the
+        // worker's, and those that the kernel may still use are in leaked memory.
+        for name in names {
+            let Some(socket) = self.table.get_mut(name) else {
+                continue;
+            };
+            for buf in socket.take_buffers() {
+                self.pool.free(buf);
+            }
         }
-        bufs.extend(ended.into_iter().filter_map(slots::buffers_of));
-        bufs.into_iter().for_each(|b| self.pool.free(b));
     }
 }

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use crypto::Id;
-use crypto::check::{Denial, Evidence, Grant};
+use crypto::check::{Denial, Evidence, Grant, Reason};
 use crypto::names::HostPort;
 use crypto::statics::StaticPublic;
 
@@ -63,6 +63,8 @@ struct Open {
     next_request: u32,
     /// Requests without an answer, and when they were made.
     asked: BTreeMap<RequestNo, Instant>,
+    /// The server has said something that is not a denial.
+    accepted: bool,
 }
 
 /// What an event meant for the owner.
@@ -143,15 +145,17 @@ impl Uplink {
     /// What `status` shows.
     pub fn reach(&self, now: Instant) -> Reach {
         match &self.state {
-            State::Open(open) => Reach::Reached {
+            State::Open(open) if open.accepted => Reach::Reached {
                 at: open.at,
                 since: now.since(open.since),
             },
-            State::Waiting | State::Resolving(_) | State::Dialing { .. } => Reach::Trying {
-                since: now.since(self.since),
-                failures: self.failures,
-                why: self.why.as_ref().map(|(_, why)| why.clone()),
-            },
+            State::Waiting | State::Resolving(_) | State::Dialing { .. } | State::Open(_) => {
+                Reach::Trying {
+                    since: now.since(self.since),
+                    failures: self.failures,
+                    why: self.why.as_ref().map(|(_, why)| why.clone()),
+                }
+            }
         }
     }
 
@@ -305,20 +309,6 @@ impl Uplink {
         let at = at.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0)));
         node.out
             .deadline(link, now.mono, SESSION_DEAD, CloseReason::SessionDead);
-        let who = self.who();
-        let level = if self.quiet {
-            Level::Debug
-        } else {
-            Level::Info
-        };
-        self.quiet = false;
-        let record = LogRecord::new(level, format!("{who} reached"));
-        node.out.log(record.with("address", at));
-        node.out.status_changed();
-        self.since = now.mono;
-        self.failures = 0;
-        self.why = None;
-        self.logged = false;
         self.state = State::Open(Box::new(Open {
             link,
             sealed,
@@ -327,7 +317,33 @@ impl Uplink {
             next_ping: now.mono + SESSION_PING,
             next_request: 1,
             asked: BTreeMap::new(),
+            accepted: false,
         }));
+    }
+
+    /// The server talks to this node: only now it is reached. A session that is refused as soon
+    /// as it is open must not look like one that was lost, over and over.
+    fn accepted(&mut self, node: &mut Node, now: Now) {
+        let State::Open(open) = &mut self.state else {
+            return;
+        };
+        if std::mem::replace(&mut open.accepted, true) {
+            return;
+        }
+        let at = open.at;
+        let level = if self.quiet {
+            Level::Debug
+        } else {
+            Level::Info
+        };
+        let record = LogRecord::new(level, format!("{} reached", self.who()));
+        node.out.log(record.with("address", at));
+        node.out.status_changed();
+        self.quiet = false;
+        self.since = now.mono;
+        self.failures = 0;
+        self.why = None;
+        self.logged = false;
     }
 
     fn on_message(
@@ -348,6 +364,10 @@ impl Uplink {
         node.out.expect_frame(link);
         node.out
             .deadline(link, now.mono, SESSION_DEAD, CloseReason::SessionDead);
+        let denied = request == RequestNo::UNASKED && matches!(message, Message::Refused(_));
+        if !denied {
+            self.accepted(node, now);
+        }
         if matches!(message, Message::Pong) {
             UplinkNews::None
         } else {
@@ -414,25 +434,38 @@ impl Uplink {
     }
 
     fn fail_session(&mut self, node: &mut Node, now: Now, error: &SessionError) {
-        let problem = match (self.kind, error) {
-            (_, SessionError::Noise(_) | SessionError::Denied(_) | SessionError::Evidence(_)) => {
-                Some(match self.kind {
-                    Kind::Authority => Problem::WrongProject,
-                    Kind::Relay => Problem::NotARelay,
-                })
-            }
-            _ => None,
+        let Some(problem) = self.problem(error) else {
+            return self.fail(node, now, error.code(), error.to_string(), Failure::Lost);
         };
-        let (code, why) = match problem {
-            Some(problem) => (problem.code(), format!("{problem}: {error}")),
-            None => (error.code(), error.to_string()),
+        let why = format!("{problem}: {error}");
+        self.fail(node, now, problem.code(), why, Failure::Refused);
+    }
+
+    /// What is behind a failed handshake, where that is known and trying again at once is no use.
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "only what has to do with clocks is special"
+    )]
+    fn problem(&self, error: &SessionError) -> Option<Problem> {
+        let other_end = match self.kind {
+            Kind::Authority => Problem::WrongProject,
+            Kind::Relay => Problem::NotARelay,
         };
-        let failure = if problem.is_some() {
-            Failure::Refused
-        } else {
-            Failure::Lost
-        };
-        self.fail(node, now, code, why, failure);
+        match error {
+            SessionError::Denied(denial) => Some(match denial.reason() {
+                Reason::AttestationEarly(_)
+                | Reason::AttestationExpired(_)
+                | Reason::CredentialEarly(_) => Problem::ClockSkew,
+                _ => other_end,
+            }),
+            SessionError::Noise(_) | SessionError::Evidence(_) => Some(other_end),
+            SessionError::Malformed
+            | SessionError::Suite
+            | SessionError::Version(..)
+            | SessionError::BadTag
+            | SessionError::Violation
+            | SessionError::Limit => None,
+        }
     }
 
     fn fail(&mut self, node: &mut Node, now: Now, code: Code, why: String, failure: Failure) {

@@ -4,7 +4,7 @@
 //! |---|---|---|---|---|
 //! | 1 | Ping | both | node | |
 //! | 2 | Pong | both | server | |
-//! | 3 | Refused | both | server | code, detail, redeemed by or null, redeemed at or null |
+//! | 3 | Refused | both | server | code, detail, redeemed by or null, time or null |
 //! | 16 | Redeem | authority | node | ticket id, secret, name wish or null |
 //! | 17 | Enrolled | authority | authority | credential, pass, project note |
 //! | 18 | Renew | authority | node | |
@@ -56,7 +56,8 @@ pub struct Refusal {
     pub detail: String,
     /// Who redeemed the ticket.
     pub redeemed_by: Option<Id>,
-    /// When that was, or when the ticket expired.
+    /// When that was, or when the ticket expired; unasked in an authority session: the authority's
+    /// time, because a wrong clock is the likeliest cause.
     pub at: Option<UnixTime>,
 }
 

@@ -83,7 +83,7 @@ impl InletShake {
 
     /// The bare handshake, for tests that lie in message 3.
     #[cfg(test)]
-    pub(super) fn into_initiator(self) -> Initiator {
+    pub(crate) fn into_initiator(self) -> Initiator {
         self.initiator
     }
 }

@@ -72,8 +72,18 @@ impl App {
         self.sock.is_none()
     }
 
-    /// Does what can be done now.
-    pub fn pump(&mut self) {
+    /// Does what can be done now; whether that was anything.
+    pub fn pump(&mut self) -> bool {
+        let progress = |app: &App| {
+            (
+                app.got.len(),
+                app.written,
+                app.eof,
+                app.fin_sent,
+                app.sock.is_some(),
+            )
+        };
+        let before = progress(self);
         if let Err(errno) = self.try_pump() {
             self.failed = Some(errno);
             self.sock = None;
@@ -81,6 +91,7 @@ impl App {
         if self.eof && self.fin_sent {
             self.sock = None;
         }
+        progress(self) != before
     }
 
     fn try_pump(&mut self) -> Result<(), Errno> {

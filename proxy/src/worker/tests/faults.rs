@@ -418,7 +418,10 @@ fn a_drain_cuts_nobody_before_its_deadline() {
             node.has(drained)
         };
         assert!(rig.within(Duration::from_secs(1), is_drained), "{end}");
-        assert!(rig.apps.iter().all(App::is_finished), "{end}");
+        assert!(
+            rig.until(|rig| rig.apps.iter().all(App::is_finished)),
+            "{end}"
+        );
         rig.close();
     }
 }

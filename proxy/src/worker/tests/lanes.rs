@@ -122,7 +122,7 @@ fn a_service_that_ends_first_still_gets_everything() {
             rig.until(|rig| rig.apps[app].is_over() && rig.is_idle()),
             "seed {seed}"
         );
-        assert!(rig.served[0].is_finished(), "seed {seed}");
+        assert!(rig.until(|rig| rig.served[0].is_finished()), "seed {seed}");
         assert!(rig.served[0].got == bytes, "seed {seed}");
         rig.close();
     });
@@ -366,8 +366,23 @@ fn starved_pools_slow_down_and_lose_nothing() {
             let app = rig.app(bytes);
             rig.apps[app].fin = true;
         }
-        let over = |rig: &mut Rig| rig.apps.iter().all(App::is_over) && rig.is_idle();
-        assert!(rig.within(Duration::from_secs(600), over), "seed {seed}");
+        let over = |rig: &mut Rig| {
+            rig.steps > 100_000 || rig.apps.iter().all(App::is_over) && rig.is_idle()
+        };
+        let r = rig.within(Duration::from_secs(20), over);
+        eprintln!(
+            "{:?} {} steps {:?} {:?}",
+            rig.world.now(),
+            rig.steps,
+            rig.inlet.counters.all(),
+            rig.outlet.counters.all()
+        );
+        if !r || rig.steps > 100_000 {
+            rig.inlet.worker.dump();
+            eprintln!("----------- outlet");
+            rig.outlet.worker.dump();
+        }
+        assert!(r, "seed {seed}");
         for (app, bytes) in rig.apps.iter().zip(&bytes) {
             assert!(
                 app.is_finished() && app.got == *bytes,
@@ -408,16 +423,13 @@ fn alloc_that_fails_now_and_then_loses_nothing() {
 
 #[test]
 fn open_and_first_bytes_leave_in_one_send() {
-    let mut rig = Rig::up(1, Via::Direct, Faults::none(), PLENTY);
-    rig.pass(Duration::from_secs(1));
-    let before = rig.inlet.counters.lane_sends.get();
-    // The app is faster than the worker: its first bytes are there when it is accepted.
-    rig.inlet.rests = true;
+    let mut rig = Rig::new(1, Via::Direct, Faults::none(), PLENTY);
+    // The app waits for a lane, so its first bytes are there when it gets one.
     rig.app(b"hello");
-    rig.pass(Duration::from_millis(1));
-    rig.inlet.rests = false;
+    rig.pass(Duration::from_secs(1));
+    rig.connect_lane();
     assert!(rig.until(|rig| rig.served.first().is_some_and(|s| s.got == b"hello")));
-    assert_eq!(rig.inlet.counters.lane_sends.get(), before + 1);
+    assert_eq!(rig.inlet.counters.lane_sends.get(), 1);
     rig.close();
 }
 

@@ -44,8 +44,6 @@ pub(super) struct Node {
     /// Whether control takes events at all.
     pub listening: bool,
     pub alive: bool,
-    /// Gets no time, as a process that is stopped.
-    pub rests: bool,
 }
 
 impl Node {
@@ -72,7 +70,6 @@ impl Node {
             events: Vec::new(),
             listening: true,
             alive: true,
-            rests: false,
         }
     }
 
@@ -187,7 +184,10 @@ impl Rig {
         let relay = (via == Via::Relay).then(|| Node::new(&world, RELAY, buffers));
         let public = relay.as_ref().unwrap_or(&outlet);
         let (socket, _) = world.listen(SocketAddr::new(public.host, 7348)).unwrap();
-        let heard = public.control.send(ToWorker::Listen { portal: None, socket });
+        let heard = public.control.send(ToWorker::Listen {
+            portal: None,
+            socket,
+        });
         assert!(heard.is_ok());
         if let Some(relay) = &relay {
             for role in [Role::Inlet, Role::Outlet] {
@@ -196,7 +196,11 @@ impl Rig {
                     session,
                     key,
                     member: Id([session.0[0]; 32]),
-                    serve: if role == Role::Outlet { vec![ADDRESS] } else { vec![] },
+                    serve: if role == Role::Outlet {
+                        vec![ADDRESS]
+                    } else {
+                        vec![]
+                    },
                     connect: ConnectSet::All,
                     not_after: Instant::FAR_FUTURE,
                 })));
@@ -234,23 +238,41 @@ impl Rig {
     }
 
     fn dial(&self, role: Role, link: LinkId, to: IpAddr, hello: Vec<u8>, expect: Expect) {
-        let node = if role == Role::Inlet { &self.inlet } else { &self.outlet };
+        let node = if role == Role::Inlet {
+            &self.inlet
+        } else {
+            &self.outlet
+        };
         let to = vec![SocketAddr::new(to, 7348)];
         let deadline = self.world.now() + Duration::from_secs(10);
-        node.tell(Command::Dial { link, to, hello, expect, deadline });
+        node.tell(Command::Dial {
+            link,
+            to,
+            hello,
+            expect,
+            deadline,
+        });
     }
 
     /// Dials the relay with a leg of that end.
     pub fn dial_leg(&self, role: Role, link: LinkId) {
         let (session, key) = session(role);
-        let request = Request { role, suites: SuiteMask(1), address: ADDRESS };
+        let request = Request {
+            role,
+            suites: SuiteMask(1),
+            address: ADDRESS,
+        };
         let hello = leg::preface(&key, session, link.0, &request).to_vec();
         self.dial(role, link, RELAY, hello, Expect::Exact(48));
     }
 
     /// What the relay answered to a leg.
     pub fn answer_to(&self, role: Role, link: LinkId) -> Option<Answer> {
-        let node = if role == Role::Inlet { &self.inlet } else { &self.outlet };
+        let node = if role == Role::Inlet {
+            &self.inlet
+        } else {
+            &self.outlet
+        };
         let (_, key) = session(role);
         node.events.iter().find_map(|event| match event {
             Event::Frame { link: of, bytes } if *of == link => {
@@ -333,32 +355,41 @@ impl Rig {
         let relayed = self.relay.is_some();
         match (of, event) {
             (Role::Inlet, Event::Connected { link, .. }) if !relayed => {
-                self.inlet.tell(self.adopt(of, *link, bundle_of(*link), Vec::new()));
+                self.inlet
+                    .tell(self.adopt(of, *link, bundle_of(*link), Vec::new()));
             }
             (Role::Outlet, Event::Accepted { link, .. }) => {
-                self.outlet.tell(self.adopt(of, *link, self.bundles, Vec::new()));
+                self.outlet
+                    .tell(self.adopt(of, *link, self.bundles, Vec::new()));
             }
-            (Role::Inlet, Event::Frame { link, .. })
-                if self.answer_is_paired(of, *link, event) =>
-            {
+            (Role::Inlet, Event::Frame { link, .. }) if self.answer_is_paired(of, *link, event) => {
                 let last = MESSAGE_3.to_vec();
-                self.inlet.tell(self.adopt(of, *link, bundle_of(*link), last));
+                self.inlet
+                    .tell(self.adopt(of, *link, bundle_of(*link), last));
             }
             (Role::Outlet, Event::Frame { link, bytes }) if bytes == MESSAGE_3 => {
-                self.outlet.tell(self.adopt(of, *link, bundle_of(*link), Vec::new()));
+                self.outlet
+                    .tell(self.adopt(of, *link, bundle_of(*link), Vec::new()));
             }
             (Role::Outlet, Event::Frame { link, .. })
                 if self.answer_is_paired(of, *link, event) =>
             {
                 let then = Expect::Frame;
-                self.outlet.tell(Command::Send { link: *link, bytes: vec![], framed: true, then });
+                self.outlet.tell(Command::Send {
+                    link: *link,
+                    bytes: vec![],
+                    framed: true,
+                    then,
+                });
             }
             _ => {}
         }
     }
 
     fn answer_is_paired(&self, of: Role, link: LinkId, event: &Event) -> bool {
-        let Event::Frame { bytes, .. } = event else { return false };
+        let Event::Frame { bytes, .. } = event else {
+            return false;
+        };
         let answer = leg::read_answer(&session(of).1, link.0, bytes);
         matches!(answer, Ok(Answer::Paired { .. }))
     }
@@ -380,7 +411,7 @@ impl Rig {
                 .flatten()
                 .filter(|node| node.engine == engine)
             {
-                if node.alive && !node.rests {
+                if node.alive {
                     node.alive = node.worker.one_turn();
                     node.worker.check();
                 }
@@ -392,11 +423,16 @@ impl Rig {
                 self.served.push((self.serve)(sock));
             }
         }
+        self.pump_apps();
+        true
+    }
+
+    /// Lets every app and service do what it can; whether that was anything.
+    fn pump_apps(&mut self) -> bool {
         self.apps
             .iter_mut()
             .chain(&mut self.served)
-            .for_each(App::pump);
-        true
+            .fold(false, |any, app| app.pump() | any)
     }
 
     /// Runs until that holds; false if it does not within a minute of simulated time.
@@ -411,11 +447,8 @@ impl Rig {
             if holds(self) {
                 return true;
             }
-            self.apps
-                .iter_mut()
-                .chain(&mut self.served)
-                .for_each(App::pump);
-            if !self.step(limit) {
+            let apps = self.pump_apps();
+            if !self.step(limit) && !apps {
                 return holds(self);
             }
         }

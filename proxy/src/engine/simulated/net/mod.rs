@@ -23,7 +23,7 @@ mod wire;
 
 pub(super) type SockId = u64;
 /// A middlebox: sees and changes bytes before they arrive.
-pub(super) type Tap = Box<dyn FnMut(&Flow, &mut Vec<u8>) -> Verdict>;
+pub type Tap = Box<dyn FnMut(&Flow, &mut Vec<u8>) -> Verdict>;
 
 /// Who is to be told that a socket may have become ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -226,11 +226,23 @@ impl Enrollment {
             return EnrollmentNews::None;
         }
         if request == RequestNo::UNASKED {
-            let code = Code(refusal.code);
-            let why = format!(
-                "the authority refuses this node: {}",
-                CloseReason::NotAuthorized
-            );
+            let here = node.clock.now(now);
+            let skew = refusal
+                .at
+                .map_or(0, |there| here.since(there).max(there.since(here)));
+            let (code, why) = if skew > CLOCK_SKEW_WARN.as_secs() {
+                let problem = Problem::ClockSkew;
+                (
+                    problem.code(),
+                    format!("{problem} by {skew} s; to mend it: {}", problem.mend()),
+                )
+            } else {
+                let why = CloseReason::NotAuthorized;
+                (
+                    Code(refusal.code),
+                    format!("the authority refuses this node: {why}"),
+                )
+            };
             self.uplink.refused(node, now, code, why);
             self.forget_requests();
         }

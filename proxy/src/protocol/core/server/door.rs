@@ -267,11 +267,13 @@ impl Door {
                 parts.out.log(record);
                 let code = CloseReason::NotAuthorized.code().0;
                 let detail = String::new();
+                // The authority's time, which nodes go by: a wrong clock is the likeliest cause.
+                let at = (kind == Kind::Authority).then(|| now.wall());
                 let refusal = Refusal {
                     code,
                     detail,
                     redeemed_by: None,
-                    at: None,
+                    at,
                 };
                 let message = Message::Refused(refusal);
                 if let Ok(bytes) = sealed.seal(RequestNo::UNASKED, message) {

@@ -308,3 +308,35 @@ fn a_wrong_clock_does_not_keep_a_node_out_and_is_warned_about() {
         assert!(there.abs_diff(portal.world.time().0 * 1000) <= 1000);
     }
 }
+
+#[test]
+fn an_impostor_that_knows_all_but_the_key_gets_no_secret() {
+    let mut world = World::new(13);
+    let acme = world.add_server("acme");
+    let impostor = world.add_impostor(acme);
+    let ticket = world.ticket(acme, World::spec("analysis", "postgres-inlet", &[]));
+    let there = world.host(impostor).address;
+    world.names.insert("acme.example:7348".into(), vec![there]);
+    let node = world.add_node("node", Some(ticket), inlet());
+    world.run(Duration::from_secs(30));
+    assert_eq!(world.host(node).logged(Problem::WrongProject.code()), 1);
+    assert!(matches!(
+        world.status(node).membership,
+        MembershipStatus::Enrolling { .. }
+    ));
+    let status = world.status(impostor).server.unwrap();
+    assert_eq!(
+        (status.authority_sessions, status.strangers),
+        (0, 0),
+        "no message 3 came"
+    );
+    // A member is not taken in by it either.
+    let home = world.host(acme).address;
+    world.names.insert("acme.example:7348".into(), vec![home]);
+    world.run(Duration::from_secs(11));
+    world.names.insert("acme.example:7348".into(), vec![there]);
+    world.cut(node, acme);
+    world.run(Duration::from_secs(11));
+    let status = world.status(impostor).server.unwrap();
+    assert_eq!((status.authority_sessions, status.relay_sessions), (0, 0));
+}

@@ -19,6 +19,11 @@ fn a_portal_opens_from_two_tickets() {
     assert_eq!(outlet.peer_name, "analysis-inlet");
     assert_eq!(&*inlet.targets, ["postgres".to_owned()]);
     assert_eq!(&*outlet.targets, ["postgres".to_owned()]);
+    for permit in [inlet, outlet] {
+        let ends = permit.not_after.since(world.now());
+        let hour = Duration::from_secs(3600 + crypto::limits::CLOCK_TOLERANCE);
+        assert!(ends <= hour + Duration::from_secs(1) && ends >= hour - Duration::from_secs(9));
+    }
     assert!(world.host(portal.inlet).ticket_spent);
     assert_eq!(
         world.host(portal.inlet).gates.get(&PortalNo(0)),

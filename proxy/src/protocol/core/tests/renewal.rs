@@ -19,9 +19,9 @@ fn a_day_passes_and_every_lane_is_replaced_before_it_is_lost() {
     let mut portal = World::portal(1);
     let Portal {
         world,
+        server,
         outlet,
         inlet,
-        ..
     } = &mut portal;
     for host in [*outlet, *inlet] {
         world.host_mut(host).logs.clear();
@@ -32,6 +32,7 @@ fn a_day_passes_and_every_lane_is_replaced_before_it_is_lost() {
         world.run(Duration::from_secs(600));
         assert!(world.status(*inlet).ready() && world.status(*outlet).ready());
         assert!(!world.lanes().is_empty());
+        assert!(world.status(*server).server.unwrap().relay_sessions <= 3);
         for (_, inlet, outlet) in world.lanes() {
             assert!(inlet.serial > 0 && outlet.serial > 0);
         }

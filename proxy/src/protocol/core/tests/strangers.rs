@@ -2,6 +2,7 @@
 
 use super::super::world::{HostNo, Portal, World};
 use super::super::{Input, MembershipStatus};
+use crate::error::Problem;
 use crate::ids::LinkId;
 use crate::limits::{GUEST_TIME, PREFACE, SESSION_STRANGERS_MAX, SESSION_STRANGERS_PER_PREFIX_MAX};
 use crate::protocol::command::Event;
@@ -135,4 +136,44 @@ fn a_kind_that_is_not_served_is_not_let_in() {
     );
     world.settle();
     assert_eq!(strangers(&world, server), 0);
+}
+
+#[test]
+fn who_is_not_believed_gives_its_place_back() {
+    let Portal {
+        mut world, server, ..
+    } = World::portal(6);
+    let ticket = world.ticket(server, World::spec("lost-in-time", "x", &[]));
+    let node = world.add_node("lost-in-time", Some(ticket), Vec::new());
+    world.kill(node);
+    // It believes the authority's attestation, and the authority not its own, which begins in 17
+    // hours.
+    world.host_mut(node).clock_error_secs = 20 * 3600;
+    world.restart(node);
+    world.run(Duration::from_secs(60));
+    assert_eq!(strangers(&world, server), 0);
+    assert!(world.host(server).said("an authority session was denied") > 0);
+    assert_eq!(world.host(node).logged(Problem::ClockSkew.code()), 1);
+    let why = format!("{:?}", world.status(node).authority);
+    assert!(
+        why.contains("by 72000 s") && why.contains("timedatectl"),
+        "{why}"
+    );
+}
+
+#[test]
+fn a_clock_that_is_days_off_is_named_as_the_cause() {
+    for error in [3 * 24 * 3600, -3 * 24 * 3600] {
+        let Portal {
+            mut world, server, ..
+        } = World::portal(7);
+        let ticket = world.ticket(server, World::spec("lost-in-time", "x", &[]));
+        let node = world.add_node("lost-in-time", Some(ticket), Vec::new());
+        world.kill(node);
+        world.host_mut(node).clock_error_secs = error;
+        world.restart(node);
+        world.run(Duration::from_secs(60));
+        assert_eq!(world.host(node).logged(Problem::ClockSkew.code()), 1);
+        assert_eq!(strangers(&world, server), 0);
+    }
 }

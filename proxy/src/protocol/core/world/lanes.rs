@@ -99,7 +99,7 @@ impl World {
                 LaneEvent::Ready
             }
             Kind::Denied => {
-                let code = Code(u16::from_be_bytes(payload.as_ref().try_into().unwrap()));
+                let code = Code(u16::from_be_bytes(payload[..].try_into().unwrap()));
                 LaneEvent::Denied(CloseReason::from_code(code.0).unwrap())
             }
             Kind::Credential => LaneEvent::Credential(payload.to_vec()),

@@ -139,6 +139,26 @@ impl World {
         })
     }
 
+    /// A server that says it is the authority and relay of another's project, with keys of its
+    /// own.
+    pub fn add_impostor(&mut self, of: HostNo) -> HostNo {
+        let Seat::Server { project, .. } = &self.host(of).seat else {
+            panic!("not a server");
+        };
+        let project = project.clone();
+        let (authority, relay) = (self.identity().to_bytes(), self.identity().to_bytes());
+        let mut store = MemoryStore::new();
+        store.create_project(&project).unwrap();
+        let host = "impostor.example:7348".into();
+        self.add(Seat::Server {
+            host,
+            authority,
+            relay,
+            project,
+            store: Box::new(store),
+        })
+    }
+
     /// A node with portals.
     pub fn add_node(&mut self, name: &str, ticket: Option<Ticket>, plan: Vec<Plan>) -> HostNo {
         let identity = self.identity().to_bytes();

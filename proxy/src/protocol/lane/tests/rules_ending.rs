@@ -2,7 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use super::super::*;
-use super::world::{Side, World, give, one_stream};
+use super::world::{NOW_MILLIS, Side, World, give, one_stream, open_at};
 use crate::error::Code;
 use crate::protocol::record::{Body, Kind};
 use crate::time::Instant;
@@ -216,16 +216,34 @@ fn a_reset_that_crosses_refused_needs_no_more_answer() {
 
 #[test]
 fn an_end_that_counts_other_bytes_is_a_violation() {
+    for said in [9, 11, 0, u64::MAX] {
+        let mut world = one_stream();
+        world.send(Inlet, 0, 10);
+        world.settle();
+        let wrong = give(&mut world, Outlet, &Body::End(said), 1);
+        assert_eq!(wrong, Err(Violation::Count { said, counted: 10 }));
+    }
+}
+
+#[test]
+fn a_number_is_not_free_before_its_closed_has_left() {
     let mut world = one_stream();
-    world.send(Inlet, 0, 10);
+    for side in [Inlet, Outlet] {
+        world.fin(side, 0);
+    }
     world.settle();
-    let wrong = give(&mut world, Outlet, &Body::End(9), 1);
-    assert_eq!(
-        wrong,
-        Err(Violation::Count {
-            said: 9,
-            counted: 10
-        })
+    world.close_if_done(0);
+    let open = Body::Open(open_at("postgres", NOW_MILLIS));
+    let early = give(&mut world, Outlet, &open, 1);
+    assert!(
+        matches!(
+            early,
+            Err(Violation::OutOfTurn {
+                input: Input::Open,
+                ..
+            })
+        ),
+        "{early:?}"
     );
 }
 

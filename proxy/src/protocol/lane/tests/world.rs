@@ -40,6 +40,8 @@ pub(super) struct App {
     pub(super) got: u64,
     /// Outlet: not connected yet.
     pub(super) connecting: bool,
+    /// Its credit is used up, and it is not read until `Resume` comes.
+    pub(super) starved: bool,
     /// It sent its FIN.
     pub(super) fin_sent: bool,
     /// It is to get a FIN behind what is pending.
@@ -198,6 +200,8 @@ impl World {
             let record = (Header::new(Kind::Data, n), vec![0; len]);
             self.wire_to(side.other()).push_back(record);
         }
+        let end = self.end(side);
+        end.apps[app].starved = end.lane.sendable(n) == 0;
         self.react(side, &[]);
         len
     }
@@ -324,8 +328,13 @@ impl World {
     }
 
     pub(super) fn check(&self) {
-        self.inlet.lane.check();
-        self.outlet.lane.check();
+        for end in [&self.inlet, &self.outlet] {
+            end.lane.check();
+            for app in end.apps.iter().filter(|app| app.is_live() && app.starved) {
+                let credit = app.n.map(|n| end.lane.sendable(n));
+                assert_eq!(credit, Some(0), "credit came and nobody was told");
+            }
+        }
         if self.to_inlet.is_empty() && self.to_outlet.is_empty() {
             let quiet = !self.inlet.lane.has_control() && !self.outlet.lane.has_control();
             if quiet && self.inlet.lane.phase == Phase::Up {
@@ -421,6 +430,7 @@ impl World {
                     end.lane.sendable(end.n(app(key))) > 0,
                     "resumed without credit"
                 );
+                end.apps[app(key)].starved = false;
             }
             Reaction::Refused { .. }
             | Reaction::Opened { .. }

@@ -18,7 +18,7 @@ use super::peer::{Judge, Lane};
 use super::relay_link::RelayLink;
 use crate::error::{CloseReason, Code};
 use crate::ids::{BundleId, LinkId, PortalNo};
-use crate::limits::PAIRING_TIMEOUT;
+use crate::limits::{NO_OUTLET_PATIENCE, PAIRING_TIMEOUT};
 use crate::protocol::command::{Command, Gate, LaneCommand, LaneEvent, Role, address_hash};
 use crate::protocol::core::config::InletConfig;
 use crate::protocol::core::io::{Level, LogRecord, Now};
@@ -57,6 +57,8 @@ pub struct Inlet {
     lanes: BTreeMap<LinkId, Lane>,
     gate: Gate,
     trouble: Option<(Code, String)>,
+    /// The relay has answered NO_OUTLET since then.
+    unserved_since: Option<Instant>,
     /// Why apps are reset, as it was logged.
     resets_logged: Option<CloseReason>,
 }
@@ -78,6 +80,7 @@ impl Inlet {
             lanes: BTreeMap::new(),
             gate: Gate::Wait,
             trouble: None,
+            unserved_since: None,
             resets_logged: None,
         }
     }
@@ -185,7 +188,7 @@ impl Inlet {
                 Ok(hinted) => self.shake(node, now, link, hinted),
                 Err((why, failure)) => {
                     node.out.close(link, false, why);
-                    if failure == Failure::Refused {
+                    if failure == Failure::Refused || self.is_unserved(now, why) {
                         self.set_gate(node, Gate::Reset(why));
                     }
                     self.fail(node, now, why, failure);
@@ -255,6 +258,7 @@ impl Inlet {
                 }
                 self.lanes.insert(link, lane);
                 self.trouble = None;
+                self.unserved_since = None;
                 self.resets_logged = None;
                 self.pool.on_ready(now.mono, node.out.random());
                 self.set_gate(node, Gate::Wait);
@@ -262,6 +266,17 @@ impl Inlet {
             }
             other => self.building = other,
         }
+    }
+
+    /// Whether nobody has served the address for so long that waiting for a lane is pointless. An
+    /// outlet that restarts is back within that time, and its apps should wait for it.
+    fn is_unserved(&mut self, now: Now, why: CloseReason) -> bool {
+        if why != CloseReason::NoOutlet {
+            self.unserved_since = None;
+            return false;
+        }
+        let since = *self.unserved_since.get_or_insert(now.mono);
+        now.mono.since(since) >= NO_OUTLET_PATIENCE
     }
 
     fn on_denied(&mut self, node: &mut Node, now: Now, link: LinkId, why: CloseReason) {

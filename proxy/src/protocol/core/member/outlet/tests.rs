@@ -1,0 +1,208 @@
+//! An outlet alone, against inlets that lie.
+
+use super::*;
+use crate::ids::{BundleId, CircuitNo};
+use crate::limits::OUTLET_LANES_PER_MEMBER_MAX;
+use crate::protocol::canonical;
+use crate::protocol::core::io::Output;
+use crate::protocol::core::membership::{Membership, Pinned};
+use crate::protocol::record::{Header, Kind};
+use crate::protocol::session::Hello;
+use crate::protocol::shake::{CircuitHello, CircuitKind, InletShake, Side};
+use crate::protocol::testkit::{Member, NOW, Project};
+use crypto::SeededRandom;
+use crypto::attestation::Purpose;
+use crypto::credential::Roles;
+use crypto::project::ProjectNote;
+use crypto::record::Opener;
+
+const SUITES: SuiteMask = SuiteMask(0b11);
+
+struct World {
+    project: Project,
+    node: Node,
+    outlet: Outlet,
+    inlet: Member,
+    next: u64,
+}
+
+/// What became of a link.
+#[derive(Debug, PartialEq, Eq)]
+enum End {
+    Adopted,
+    Denied(CloseReason),
+    Dropped(CloseReason),
+}
+
+impl World {
+    fn new() -> World {
+        let mut project = Project::new(1);
+        let Member {
+            keys,
+            credential,
+            pass,
+        } = project.member("outlet", Roles::MEMBER);
+        let identity = keys.identity().to_bytes();
+        let identity = crypto::identity::IdentitySecret::from_bytes(&identity).unwrap();
+        let name = "acme".parse().unwrap();
+        let note = ProjectNote::issue(&project.authority, name, 1, Vec::new(), SUITES).unwrap();
+        let authority = project.trusted();
+        let pinned = Pinned::default();
+        let membership = Membership {
+            note,
+            credential,
+            pass,
+            authority,
+            pinned,
+        };
+        let node = Node::new(identity, Some(membership), Box::new(SeededRandom::new(2)));
+        let config = OutletConfig {
+            portal: PortalNo(0),
+            at: "postgres".parse().unwrap(),
+            targets: Vec::new(),
+            allow: Policy::parse(&["inlet=true"]).unwrap(),
+        };
+        let inlet = project.member("inlet", Roles::MEMBER);
+        World {
+            project,
+            node,
+            outlet: Outlet::new(config, SUITES),
+            inlet,
+            next: 2,
+        }
+    }
+
+    fn now() -> Now {
+        Now {
+            mono: Instant::from_nanos(1),
+            wall_millis: NOW.0 * 1000,
+        }
+    }
+
+    /// A paired link.
+    fn paired(&mut self) -> LinkId {
+        let link = LinkId(self.next);
+        self.next += 2;
+        self.outlet.stages.insert(link, Stage::Paired);
+        link
+    }
+
+    fn frame(&mut self, link: LinkId, bytes: Vec<u8>) -> Vec<Command> {
+        let event = LinkEvent::Frame(bytes);
+        self.outlet
+            .on_event(&mut self.node, World::now(), link, event);
+        let mut commands = Vec::new();
+        while let Some(output) = self.node.out.poll() {
+            if let Output::Command(command) = output {
+                commands.push(command);
+            }
+        }
+        commands
+    }
+
+    /// A whole handshake that asks for this.
+    fn propose(&mut self, kind: CircuitKind, circuit: u16) -> End {
+        let link = self.paired();
+        let evidence = self.inlet.circuit();
+        let project = self.project.id();
+        let address = "postgres".parse().unwrap();
+        let side = Side {
+            project: &project,
+            address: &address,
+            suites: SUITES,
+            pair: self.inlet.keys.pair(Purpose::Circuit),
+            evidence: &evidence,
+        };
+        let started = InletShake::start(&side, SUITES, &mut self.project.random);
+        let (shake, frame_1) = started.unwrap();
+        let suite = crypto::suite::Suite::from_number(frame_1[0]).unwrap();
+        let frame_2 = sent(&self.frame(link, frame_1));
+        let (checking, _) = shake.into_initiator().read_message_2(&frame_2).unwrap();
+        let payload = CircuitHello {
+            hello: Hello::new(SUITES, &evidence),
+            kind,
+            bundle: BundleId([3; 16]),
+            circuit: CircuitNo(circuit),
+        };
+        let payload = canonical::to_bytes(&payload, 512);
+        let (finished, frame_3) = checking.write_message_3(&payload).unwrap();
+        let mut opener = Opener::new(suite, finished.split().responder_to_initiator);
+        let commands = self.frame(link, frame_3);
+        if commands
+            .iter()
+            .any(|command| matches!(command, Command::Adopt(_)))
+        {
+            return End::Adopted;
+        }
+        let mut record = sent(&commands);
+        let inner = opener.open(&mut record).unwrap();
+        let (head, payload) = inner.split_first_chunk::<4>().unwrap();
+        assert_eq!(Header::parse(*head).unwrap().kind, Kind::Denied);
+        let code = u16::from_be_bytes(payload[..].try_into().unwrap());
+        let why = closed(&commands);
+        assert_eq!(CloseReason::from_code(code), Some(why));
+        assert!(!self.outlet.owns(link));
+        End::Denied(why)
+    }
+}
+
+fn sent(commands: &[Command]) -> Vec<u8> {
+    let found = commands.iter().find_map(|command| match command {
+        Command::Send { bytes, .. } => Some(bytes.clone()),
+        _ => None,
+    });
+    found.unwrap()
+}
+
+fn closed(commands: &[Command]) -> CloseReason {
+    let found = commands.iter().find_map(|command| match command {
+        Command::Close { why, .. } => Some(*why),
+        _ => None,
+    });
+    found.unwrap()
+}
+
+#[test]
+fn a_lane_is_adopted_and_a_circuit_of_no_bundle_denied() {
+    let mut world = World::new();
+    assert_eq!(world.propose(CircuitKind::Lane, 0), End::Adopted);
+    assert_eq!(
+        world.propose(CircuitKind::Circuit, 1),
+        End::Denied(CloseReason::NoBundle)
+    );
+}
+
+#[test]
+fn one_member_has_so_many_lanes_and_no_more() {
+    let mut world = World::new();
+    for _ in 0..OUTLET_LANES_PER_MEMBER_MAX {
+        assert_eq!(world.propose(CircuitKind::Lane, 0), End::Adopted);
+    }
+    assert_eq!(
+        world.propose(CircuitKind::Lane, 0),
+        End::Denied(CloseReason::Overloaded)
+    );
+    world.inlet = world.project.member("inlet", Roles::MEMBER);
+    assert_eq!(
+        world.propose(CircuitKind::Lane, 0),
+        End::Adopted,
+        "another member"
+    );
+}
+
+#[test]
+fn garbage_in_any_frame_is_dropped_without_a_word() {
+    let mut world = World::new();
+    let mut dropped = Vec::new();
+    for bytes in [vec![], vec![0; 33], vec![1; 20], vec![2; 4000], vec![9]] {
+        let link = world.paired();
+        let commands = world.frame(link, bytes);
+        assert_eq!(commands.len(), 1, "{commands:?}");
+        dropped.push(End::Dropped(closed(&commands)));
+        assert!(!world.outlet.owns(link));
+    }
+    assert!(dropped.iter().all(|end| matches!(
+        end,
+        End::Dropped(CloseReason::Malformed | CloseReason::ShakeFailed)
+    )));
+}
