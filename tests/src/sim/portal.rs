@@ -43,7 +43,7 @@ pub const APPS: IpAddr = host(1, 1);
 pub const SERVICES: IpAddr = host(1, 3);
 
 /// Steps of one run, past which something spins.
-const STEPS: u64 = 1_000_000;
+const STEPS: u64 = 200_000;
 
 /// Where the server is reached, and by which name.
 pub const PUBLIC: (&str, u16) = ("relay.example:7348", 7348);
@@ -493,10 +493,12 @@ impl Portal {
                 );
             }
             if let Some(counters) = process.counters() {
-                let _ = writeln!(text, "{} {:?}", process.name, counters.all());
+                let all = counters.all().into_iter().filter(|(_, n)| *n > 0);
+                let _ = writeln!(text, "{} {:?}", process.name, all.collect::<Vec<_>>());
             }
         }
-        for (no, app) in self.apps.iter().enumerate() {
+        let open = |app: &&App| !app.end.is_over();
+        for app in self.apps.iter().filter(open).take(10) {
             let service = app.served.map(|place| &self.served[place].end);
             let _ = writeln!(
                 text,

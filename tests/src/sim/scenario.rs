@@ -242,6 +242,9 @@ impl Scenario {
             self.acts.push((begin + fault.span(rng), Act::End(fault)));
         }
         self.acts.sort_by_key(|(at, _)| *at);
+        if super::sweep::seed_asked_for().is_some() {
+            println!("{:?} {:#?}", self.damage, self.acts);
+        }
     }
 
     fn busy(&mut self, rng: &mut Rng) {
