@@ -369,7 +369,8 @@ impl Scenario {
     fn counts(&mut self) {
         let portal = &mut self.portal;
         let routes = portal.routes.len() as u64;
-        let settled = portal.within(Duration::from_secs(40), |portal| {
+        // Keepalive finds a connection that only one end has given up: 60 s, and the probes.
+        let settled = portal.within(Duration::from_secs(90), |portal| {
             let gauge = |who: Who, name: &str| {
                 let counters = portal.see(who).counters().map(|c| c.all());
                 let of = |(own, value): (&str, u64)| (own == name).then_some(value);
