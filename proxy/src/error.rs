@@ -113,9 +113,9 @@ close_reasons! {
     /// What arrived is no adit connection.
     NotAdit = 4301, "this is not an adit connection";
     /// An HTTP client, by mistake.
-    HttpByMistake = 4310, "this is an HTTP request; adit speaks its own protocol on this port";
+    HttpByMistake = 4321, "this is an HTTP request; adit speaks its own protocol on this port";
     /// A TLS client, by mistake.
-    TlsByMistake = 4311, "this is a TLS handshake; adit speaks its own protocol on this port";
+    TlsByMistake = 4322, "this is a TLS handshake; adit speaks its own protocol on this port";
     /// A version that is not spoken here.
     BadVersion = 4302, "the protocol version is not supported";
     /// A frame or record is malformed or out of bounds.

@@ -89,7 +89,7 @@ fn an_http_client_gets_a_hint_in_the_log(engine: Engine) {
     world.is_cut_off(b"GET / HTTP/1.1\r\nHost: relay.example.com\r\n\r\n");
     let serve = world.portal.project.serve.process();
     serve
-        .wait_for_line(&["ADIT-4310", "HTTP"], SHORTLY)
+        .wait_for_line(&["ADIT-4321", "HTTP"], SHORTLY)
         .unwrap();
     world.is_unharmed();
 }
@@ -101,7 +101,7 @@ fn a_tls_client_gets_a_hint_in_the_log(engine: Engine) {
     hello.resize(513, 7);
     world.is_cut_off(&hello);
     let serve = world.portal.project.serve.process();
-    serve.wait_for_line(&["ADIT-4311", "TLS"], SHORTLY).unwrap();
+    serve.wait_for_line(&["ADIT-4322", "TLS"], SHORTLY).unwrap();
     world.is_unharmed();
 }
 

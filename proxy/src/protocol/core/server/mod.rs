@@ -135,6 +135,7 @@ impl ServerCore {
             parts,
             door,
             asked,
+            hinted: BTreeMap::new(),
             stopping: false,
         };
         core.look(now);
