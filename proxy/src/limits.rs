@@ -365,3 +365,9 @@ pub const RING_PAUSE: Duration = Duration::from_millis(1);
 pub const RING_DRAIN: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(2));
 /// Simulation: an engine that takes so many turns at one instant of the clock spins.
 pub const SIM_TURNS_MAX: u32 = 100_000;
+/// Simulation: SYN retries double from here (RFC 6298, section 5.7), as Linux does.
+pub const SIM_SYN_RETRY: Duration = Duration::from_secs(1);
+/// Simulation: after so many SYNs a dial fails with ETIMEDOUT.
+pub const SIM_SYN_RETRIES_MAX: u32 = 7;
+/// Simulation: how long data may stay unacknowledged without TCP_USER_TIMEOUT (15 retries).
+pub const SIM_RETRANSMIT_TIMEOUT: Duration = Duration::from_secs(924);

@@ -14,8 +14,8 @@ use std::net::{Shutdown, TcpStream};
 use std::os::fd::OwnedFd;
 
 use proxy::engine::{
-    Class, Close, Dir, DoneList, Engine, EngineConfig, Epoll, Interest, Op, Outcome, Sock, SockOpt,
-    Token, Uring, Wait, leaks, listener,
+    Class, Close, Dir, DoneList, Engine, EngineConfig, Epoll, Family, Interest, Op, Outcome, Sock,
+    SockOpt, Token, Uring, Wait, leaks, listener,
 };
 use proxy::time::Duration;
 
@@ -449,4 +449,51 @@ fn completions_outlive_a_full_completion_queue() {
         e.close(near, Close::Reset);
     }
     assert_eq!(e.pool().out(), 0);
+}
+
+/// A connect that nobody answers: the listening socket's backlog is full.
+fn cancelled_connect<E: Engine<Carry = OwnedFd>>(mut e: E) {
+    use rustix::net::{self, AddressFamily, SocketType};
+    let full = net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    net::bind(&full, &std::net::SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    net::listen(&full, 0).unwrap();
+    let addr = std::net::SocketAddr::try_from(net::getsockname(&full).unwrap()).unwrap();
+    // What fits into the backlog connects at once; the first that does not is the one.
+    let mut up = Vec::new();
+    loop {
+        let s = e.socket(Family::V4, &SockOpt::default()).unwrap();
+        e.submit(
+            token(1),
+            Op::Connect {
+                on: s.name(),
+                to: addr,
+            },
+        )
+        .unwrap();
+        let mut out = DoneList::new();
+        let until = e.now() + Duration::from_millis(100);
+        while out.is_empty() && e.now() < until {
+            e.turn(Wait::Until(until), &mut out);
+        }
+        match out.pop().map(|d| d.what) {
+            Some(Outcome::Connected) => up.push(s),
+            None => {
+                e.cancel(s.name());
+                assert!(matches!(wait(&mut e, token(1)), Outcome::Cancelled { .. }));
+                e.close(s, Close::Reset);
+                break;
+            }
+            other => panic!("{other:?}"),
+        }
+        assert!(up.len() < 50, "a backlog without a bottom");
+    }
+    for s in up {
+        e.close(s, Close::Reset);
+    }
+}
+
+#[test]
+fn a_cancelled_connect_ends_once() {
+    cancelled_connect(Epoll::open(&config()).unwrap());
+    cancelled_connect(Uring::open(&config()).unwrap());
 }

@@ -557,6 +557,36 @@ fn settle_with(world: &World, e: &mut SimEngine) {
 }
 
 #[test]
+fn a_cancelled_connect_ends_once() {
+    let world = World::new(1);
+    let mut e = world.engine(HOST, &config()).unwrap();
+    let _service = world.app_listen(at(APP, 80)).unwrap();
+    world.partition(APP, HOST);
+    let s = e.socket(Family::V4, &SockOpt::default()).unwrap();
+    e.submit(
+        token(1),
+        Op::Connect {
+            on: s.name(),
+            to: at(APP, 80),
+        },
+    )
+    .unwrap();
+    let mut out = DoneList::new();
+    e.turn(Wait::Forever, &mut out);
+    assert!(out.is_empty());
+    e.cancel(s.name());
+    assert!(matches!(
+        one(&world, &mut e).what,
+        Outcome::Cancelled { .. }
+    ));
+    e.close(s, Close::Reset);
+    world.heal(APP, HOST);
+    settle_with(&world, &mut e);
+    assert_eq!(world.census().connections, 0);
+    assert_eq!(world.violations(), Vec::<String>::new());
+}
+
+#[test]
 fn breaches_of_the_contract_are_recorded() {
     let world = World::new(1);
     let mut e = world.engine(HOST, &config()).unwrap();

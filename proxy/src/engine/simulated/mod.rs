@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`World`] | makes engines and apps, moves the clock, breaks things on request |
 //! | `engine` | [`SimEngine`]: the [`Engine`](super::Engine) contract on the world's sockets |
+//! | `attempt` | what it does for one socket in a turn |
 //! | `app` | [`SimSocket`], [`SimListener`]: endpoints that a test reads and writes by hand |
 //! | `net` | sockets, connections, bytes in flight: what a kernel and the wire do |
 //! | `faults` | what may go wrong by chance, and what a test orders |
@@ -31,6 +32,7 @@
 //! wrong engine, an engine that spins. (A buffer can't be freed twice: `free` takes it by value.)
 
 mod app;
+mod attempt;
 mod engine;
 mod faults;
 mod net;

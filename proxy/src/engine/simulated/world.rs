@@ -78,7 +78,7 @@ impl World {
     // ---- what is in it --------------------------------------------------------------------
 
     /// An engine on that host: one worker of one process. Dropping it ends it as a killed process
-    /// does: the kernel closes its sockets.
+    /// does: the kernel resets its connections.
     ///
     /// # Errors
     /// When its buffers can't be mapped.

@@ -327,7 +327,7 @@ fn a_stranger_that_speaks_something_else_is_reset_with_a_hint() {
     assert!(rig.outlet.has(|e| matches!(
         e,
         Event::LegRefused {
-            why: CloseReason::NotAdit,
+            why: CloseReason::HttpByMistake,
             ..
         }
     )));

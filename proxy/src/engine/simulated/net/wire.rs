@@ -3,16 +3,16 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::super::faults::{Flow, Verdict};
-use super::{Answer, Chunk, Kind, Net, Owner, SockId};
+use super::dial::Answer;
+use super::{Chunk, Kind, Net, Owner, SockId};
 use crate::engine::Errno;
-use crate::limits::{TUNNEL_KEEPALIVE, TUNNEL_KEEPALIVE_PROBE, TUNNEL_USER_TIMEOUT};
+use crate::limits::{
+    SIM_RETRANSMIT_TIMEOUT, SIM_SYN_RETRIES_MAX, SIM_SYN_RETRY, TUNNEL_KEEPALIVE,
+    TUNNEL_KEEPALIVE_PROBE, TUNNEL_USER_TIMEOUT,
+};
 use crate::time::{Duration, Instant};
 
-/// SYN retries double from here (RFC 6298, section 5.7), and after that many the dial fails.
-const SYN_RETRY: Duration = Duration::from_secs(1);
-const SYN_RETRIES: u32 = 7;
-/// What data may stay unacknowledged without TCP_USER_TIMEOUT: Linux's 15 retries.
-const RETRANSMIT_TIMEOUT: Duration = Duration::from_secs(924);
+/// Nothing is faster: the clock moves between cause and effect.
 const HOP: Duration = Duration::from_micros(1);
 
 #[derive(Debug)]
@@ -162,9 +162,11 @@ impl Net {
         match answer {
             Answer::Accepted(conn) => self.after(delay, Event::SynAck { conn }),
             Answer::Refused => self.after(delay, Event::Refused { sock }),
-            Answer::Dropped if tries >= SYN_RETRIES => self.fail_dial(sock, Errno::TIMEDOUT),
+            Answer::Dropped if tries >= SIM_SYN_RETRIES_MAX => {
+                self.fail_dial(sock, Errno::TIMEDOUT)
+            }
             Answer::Dropped => {
-                let delay = SYN_RETRY * 2_u32.pow(tries);
+                let delay = SIM_SYN_RETRY * 2_u32.pow(tries);
                 self.after(
                     delay,
                     Event::Syn {
@@ -459,7 +461,7 @@ impl Net {
         let timeout = if self.is_tunnel(sender) {
             TUNNEL_USER_TIMEOUT
         } else {
-            RETRANSMIT_TIMEOUT
+            SIM_RETRANSMIT_TIMEOUT
         };
         self.after(timeout, Event::Unacknowledged { conn, side, since });
     }
