@@ -22,6 +22,7 @@ use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue};
 use rustix::io::Errno as SysErrno;
 
 use super::super::config::OpenError;
+use super::super::os;
 use super::id::{Id, RequestId};
 use super::provided::Group;
 use super::setup::{self, Sizes, refused};
@@ -264,12 +265,7 @@ fn bear(e: &io::Error) {
     );
     assert!(harmless || short, "io_uring_enter: {e}");
     if short {
-        // Nothing would end a wait for memory: look again after a moment instead of spinning. That
-        // this pause is cut short by a signal changes nothing.
-        let pause = rustix::event::Timespec {
-            tv_sec: 0,
-            tv_nsec: i64::from(RING_PAUSE.subsec_nanos()),
-        };
-        let _ = rustix::event::poll(&mut [], Some(&pause));
+        // Nothing would end a wait for memory: look again after a moment instead of spinning.
+        os::rest(RING_PAUSE);
     }
 }

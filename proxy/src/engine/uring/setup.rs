@@ -20,7 +20,7 @@ use crate::limits::RING_COMPLETIONS_MAX;
 const ENGINE: &str = "io_uring";
 const PROVIDED: &str = "provided-buffers";
 /// The oldest kernel with everything the engine relies on.
-const KERNEL_MIN: (u32, u32) = (6, 1);
+const OLDEST_KERNEL: (u32, u32) = (6, 1);
 
 /// The operations in use, by code and name. The ring may do nothing else.
 const OPERATIONS: [(u8, &str); 7] = [
@@ -110,8 +110,8 @@ fn check_kernel(release: &str) -> Result<(), OpenError> {
         .split(|c: char| !c.is_ascii_digit())
         .map(|part| part.parse::<u32>().unwrap_or(0));
     let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-    if version < KERNEL_MIN {
-        let (major, minor) = KERNEL_MIN;
+    if version < OLDEST_KERNEL {
+        let (major, minor) = OLDEST_KERNEL;
         return Err(unavailable(format!(
             "this kernel is {release}, it needs {major}.{minor}"
         )));
