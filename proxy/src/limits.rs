@@ -326,6 +326,10 @@ pub const BUFFERS_PER_CLASS_MAX: u32 = 64 * 1024;
 pub const SOCKETS_MAX: u32 = 1 << 20;
 /// Connections that may wait in the backlog of a listening socket.
 pub const LISTEN_BACKLOG: i32 = 4096;
+/// How often to look, and for how long, when an address to listen on is in use: a killed process
+/// keeps its port for a moment.
+pub const LISTEN_PATIENCE: (Duration, Duration) =
+    (Duration::from_millis(5), Duration::from_millis(500));
 /// Connections taken from one listening socket in one turn.
 pub const ACCEPT_BURST: usize = 64;
 /// How long accepting rests when descriptors, memory or places are used up.

@@ -10,7 +10,7 @@ use rustix::time::{ClockId, clock_gettime};
 use super::config::{Close, Dir, Family, SockOpt};
 use super::op::Errno;
 use crate::limits::{
-    LISTEN_BACKLOG, TUNNEL_KEEPALIVE, TUNNEL_KEEPALIVE_PROBE, TUNNEL_USER_TIMEOUT,
+    LISTEN_BACKLOG, LISTEN_PATIENCE, TUNNEL_KEEPALIVE, TUNNEL_KEEPALIVE_PROBE, TUNNEL_USER_TIMEOUT,
 };
 use crate::time::{Duration, Instant};
 
@@ -32,6 +32,10 @@ pub(super) fn monotonic() -> Instant {
 /// asks the kernel for one). SO_REUSEADDR, so that a restart needs no wait, and never
 /// SO_REUSEPORT, which lets a second process bind the same port silently.
 ///
+/// Blocks for up to half a second when the address is in use: that of a process which was killed
+/// while a ring of it accepted stays so until the kernel has dismantled the ring, some 10 ms after
+/// the process is gone (seen on 6.18), and who restarts it at once must not be told an error.
+///
 /// # Errors
 /// What socket, bind or listen say: EADDRINUSE, EACCES, EADDRNOTAVAIL …
 pub fn listener(addr: SocketAddr) -> io::Result<(OwnedFd, SocketAddr)> {
@@ -40,10 +44,27 @@ pub fn listener(addr: SocketAddr) -> io::Result<(OwnedFd, SocketAddr)> {
     // Accepted sockets inherit both on Linux: no system call per connection.
     sockopt::set_tcp_nodelay(&fd, true)?;
     reset_unless_told(fd.as_fd())?;
-    net::bind(&fd, &addr)?;
+    let (pause, patience) = LISTEN_PATIENCE;
+    let deadline = monotonic() + patience;
+    loop {
+        match net::bind(&fd, &addr) {
+            Err(rustix::io::Errno::ADDRINUSE) if monotonic() < deadline => rest(pause),
+            bound => break bound?,
+        }
+    }
     net::listen(&fd, LISTEN_BACKLOG)?;
     let bound = SocketAddr::try_from(net::getsockname(&fd)?)?;
     Ok((fd, bound))
+}
+
+/// Blocks for less than a second; a signal may end it early.
+pub(super) fn rest(pause: Duration) {
+    let pause = rustix::event::Timespec {
+        tv_sec: 0,
+        tv_nsec: i64::from(pause.subsec_nanos()),
+    };
+    // Nothing is polled, so that only time can pass.
+    let _ = rustix::event::poll(&mut [], Some(&pause));
 }
 
 fn new_socket(family: Family) -> io::Result<OwnedFd> {
@@ -114,4 +135,20 @@ pub(super) fn prepare_close(fd: BorrowedFd<'_>, how: Close) {
 pub(super) fn peer(fd: BorrowedFd<'_>) -> io::Result<SocketAddr> {
     let any = net::getpeername(fd)?.ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected))?;
     Ok(SocketAddr::try_from(any)?)
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    #[test]
+    fn an_address_that_stays_in_use_is_an_error_in_the_end() {
+        let (_held, addr) = listener(([127, 0, 0, 1], 0).into()).unwrap();
+        let begun = monotonic();
+        let refused = listener(addr).map(|(_, addr)| addr).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::AddrInUse);
+        assert!(monotonic().since(begun) >= LISTEN_PATIENCE.1);
+    }
 }

@@ -4,17 +4,19 @@
 //! 1. `submit` stores the operation in its socket's entry, which owns its buffer from then on, and
 //!    puts a request into the submission queue (`issue`). The kernel sees it in the next turn.
 //! 2. `turn` closes what was closed, lends buffers to the kernel, enters the ring once, and turns
-//!    completions into results (`complete`, `incoming`). What needs another request, such as the
+//!    completions into results (`complete`). What needs another request, such as the
 //!    rest of a short send or a receive that found nothing, is issued for the next entry.
 //!
 //! | file | what it is |
 //! |---|---|
-//! | `ring` | set-up, probing, restrictions, entering |
+//! | `setup` | making a ring: probing, restrictions |
+//! | `ring` | submitting, entering, collecting |
 //! | `id` | whose completion it is |
 //! | `socket` | a socket and what the kernel holds for it |
 //! | `provided` | buffers that lie in the kernel until bytes come |
 //! | `issue` | operation → request |
-//! | `complete`, `incoming` | completion → result; accepting |
+//! | `complete` | completion → result; polls |
+//! | `received`, `sent`, `incoming` | completions of receives, of sends and connects, of accepts |
 //!
 //! # Invariants
 //! - A side of a socket has at most one request in the kernel. Its operation, with its buffer, stays
@@ -47,13 +49,17 @@ mod id;
 mod incoming;
 mod issue;
 mod provided;
+mod received;
 mod ring;
+mod sent;
+mod setup;
 mod socket;
 #[cfg(test)]
 mod tests;
 
 use provided::Group;
-use ring::{Ring, Sizes};
+use ring::Ring;
+use setup::Sizes;
 use socket::{SIDES, Socket};
 
 /// An engine on io_uring. See the module for how it works and [`Engine`] for how it is used.
@@ -85,7 +91,7 @@ impl Uring {
     /// before 6.1, missing features. [`OpenError::Failed`] for anything else (ENOMEM, EMFILE).
     pub fn open(cfg: &EngineConfig) -> Result<Uring, OpenError> {
         let submissions = RING_SUBMISSIONS;
-        let completions = ring::completions_for(cfg.sockets, submissions);
+        let completions = setup::completions_for(cfg.sockets, submissions);
         Self::open_sized(
             cfg,
             Sizes {
@@ -96,11 +102,11 @@ impl Uring {
     }
 
     fn open_sized(cfg: &EngineConfig, sizes: Sizes) -> Result<Uring, OpenError> {
-        let pool = Pool::open(cfg.buffers).map_err(ring::failed)?;
-        let waker = EventWaker::new().map_err(ring::failed)?;
+        let pool = Pool::open(cfg.buffers).map_err(setup::failed)?;
+        let waker = EventWaker::new().map_err(setup::failed)?;
         let mut groups = [None, None, None, None];
         for (class, group) in Class::ALL.into_iter().zip(&mut groups) {
-            *group = Group::new(class, pool.made(class)).map_err(ring::failed)?;
+            *group = Group::new(class, pool.made(class)).map_err(setup::failed)?;
         }
         Ok(Uring {
             ring: Ring::open(sizes, groups.iter().flatten(), waker.fd())?,
