@@ -502,7 +502,7 @@ impl Portal {
             let service = app.served.map(|place| &self.served[place].end);
             let _ = writeln!(
                 text,
-                "app {no} born {:?} {:?}\n  service {service:?}",
+                "app born {:?} {:?}\n  service {service:?}",
                 app.born, app
             );
         }

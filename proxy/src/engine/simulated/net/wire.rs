@@ -44,6 +44,11 @@ pub(super) enum Event {
         conn: u64,
         since: Instant,
     },
+    /// That side probes a connection that the other side has given up.
+    Probe {
+        conn: u64,
+        side: usize,
+    },
     /// The test wants to look.
     Alarm,
     /// An operation moved less than it could: the engine tries again.
@@ -117,6 +122,7 @@ impl Net {
                 }
             }
             Event::Unanswered { conn, since } => self.unanswered(conn, since),
+            Event::Probe { conn, side } => self.probe(conn, side),
             Event::Alarm => {}
             Event::Nudge(engine) => self.tell(Owner::Engine(engine)),
         }
@@ -351,6 +357,10 @@ impl Net {
         }
         let sock = c.socks[side];
         self.tell_sock(sock);
+        if errno == Errno::TIMEDOUT {
+            let side = 1 - side;
+            self.after(TUNNEL_KEEPALIVE, Event::Probe { conn, side });
+        }
     }
 
     /// A call on that socket failed by order: the connection is lost, and the peer learns of it.
@@ -452,6 +462,22 @@ impl Net {
             RETRANSMIT_TIMEOUT
         };
         self.after(timeout, Event::Unacknowledged { conn, side, since });
+    }
+
+    /// A keepalive probe: the other host knows the connection no more and answers with a reset.
+    fn probe(&mut self, conn: u64, side: usize) {
+        let Some(c) = self.conns.get(&conn) else {
+            return;
+        };
+        let [own, other] = [c.addrs[side], c.addrs[1 - side]];
+        if c.errors[side].is_some() || !self.is_tunnel(c.socks[side]) {
+            return;
+        }
+        if self.is_cut(own.ip(), other.ip()) {
+            self.after(TUNNEL_KEEPALIVE_PROBE.0, Event::Probe { conn, side });
+        } else {
+            self.lose(conn, side, Errno::CONNRESET);
+        }
     }
 
     fn unanswered(&mut self, conn: u64, since: Instant) {
