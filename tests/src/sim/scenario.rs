@@ -5,12 +5,14 @@
 //! 2. *Busy.* Apps come and go while faults strike. Where no fault may end a connection, every
 //!    app must finish as its script says.
 //! 3. *Quiet.* Faults end, dead processes are started. All apps end; a new one works within two
-//!    seconds of the last missing piece (promise 6), or 17 where a silent network has to be found
-//!    out first (15 s). Gauges are 0.
+//!    seconds of the last missing piece (promise 6); later where a silent network has to be found
+//!    out first (15 s), or a lane whose bytes were meddled with so that it waits for more of them
+//!    (30 s). Gauges are 0.
 //! 4. *End.* Workers stop or drain; nothing is left of buffers, slots and sockets.
 
 use proxy::engine::Errno;
 use proxy::engine::simulated::{Faults, OpKind, Rng};
+use proxy::limits::{LANE_QUIET, LANE_SILENT};
 use proxy::protocol::stream::Visits;
 use proxy::time::{Duration, Instant};
 
@@ -50,6 +52,8 @@ enum Damage {
     Resets,
     /// Connections may be dead for a while before anybody knows.
     Silence,
+    /// A lane may wait for the rest of a record that never comes, while its connection lives.
+    Deceit,
 }
 
 impl Fault {
@@ -82,7 +86,8 @@ impl Fault {
             Fault::Hold(_) => Damage::None,
             Fault::Kill(_) | Fault::Cut(_) | Fault::NoService => Damage::Resets,
             Fault::DeadService | Fault::Call(..) => Damage::Resets,
-            Fault::Partition(_) | Fault::Meddle(_) => Damage::Silence,
+            Fault::Partition(_) => Damage::Silence,
+            Fault::Meddle(_) => Damage::Deceit,
         }
     }
 
@@ -320,7 +325,8 @@ impl Scenario {
         }
         let patience = match self.damage {
             Damage::None | Damage::Resets => Duration::from_secs(2),
-            Damage::Silence => Duration::from_secs(17),
+            Damage::Silence => Duration::from_secs(15 + 2),
+            Damage::Deceit => LANE_QUIET + LANE_SILENT + Duration::from_secs(2),
         };
         let held = ALL.map(|who| portal.see(who).held_until);
         let now = portal.world.now();
