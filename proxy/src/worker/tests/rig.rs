@@ -266,22 +266,6 @@ impl Rig {
         self.dial(role, link, RELAY, hello, Expect::Exact(48));
     }
 
-    /// What the relay answered to a leg.
-    pub fn answer_to(&self, role: Role, link: LinkId) -> Option<Answer> {
-        let node = if role == Role::Inlet {
-            &self.inlet
-        } else {
-            &self.outlet
-        };
-        let (_, key) = session(role);
-        node.events.iter().find_map(|event| match event {
-            Event::Frame { link: of, bytes } if *of == link => {
-                leg::read_answer(&key, link.0, bytes).ok()
-            }
-            _ => None,
-        })
-    }
-
     pub fn is_ready(&self) -> bool {
         let ready = |event: &Event| {
             matches!(

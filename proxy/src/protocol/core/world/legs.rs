@@ -91,7 +91,7 @@ impl World {
             Verdict::Wait => drop(relay.legs.insert(handle(no), info)),
             Verdict::Pair(with) => {
                 relay.legs.insert(handle(no), info);
-                self.join(host, no, u64::from(with.0));
+                self.join(host, no, with.0);
             }
         }
         self.tell_wants(host);
@@ -145,12 +145,12 @@ impl World {
             .collect();
         for leg in over {
             if let Some(info) = self.host(host).relay_worker.legs.get(&leg).copied() {
-                self.answer(host, u64::from(leg.0), &info, Answer::NoOutlet);
+                self.answer(host, leg.0, &info, Answer::NoOutlet);
             }
-            self.drop_conn(u64::from(leg.0), Some(1), CloseReason::TunnelLost);
+            self.drop_conn(leg.0, Some(1), CloseReason::TunnelLost);
         }
         for leg in ended {
-            self.drop_conn(u64::from(leg.0), Some(1), CloseReason::TunnelLost);
+            self.drop_conn(leg.0, Some(1), CloseReason::TunnelLost);
         }
         self.tell_wants(host);
     }
