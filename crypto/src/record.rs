@@ -159,6 +159,12 @@ impl Epoch {
         self.records >= KEY_RECORDS_MAX
     }
 
+    #[cfg(feature = "planted")]
+    fn nonce_with_planted_bug(&self) -> u64 {
+        let wrong = self.records % 8 == 7 && crate::planted::is(crate::planted::Bug::WrongNonce);
+        self.records - u64::from(wrong)
+    }
+
     fn due(&self) -> bool {
         self.records >= KEY_RECORDS_DUE || self.bytes >= KEY_BYTES_DUE
     }
@@ -208,6 +214,8 @@ impl Sealer {
         let [_, a, b, c] = (length as u32).to_be_bytes();
         *header = [a, b, c, self.0.number];
         let nonce = aead::counter_nonce(self.0.records);
+        #[cfg(feature = "planted")]
+        let nonce = aead::counter_nonce(self.0.nonce_with_planted_bug());
         *tag = self
             .0
             .key

@@ -9,6 +9,11 @@ const HOW: &str = "cargo test -p tests --test sim_portal one_seed -- --nocapture
 /// Portals of the test command.
 const PORTALS: u64 = 2_500;
 
+/// Filled cells that two honest ends never visit. An outlet says OPENED before it can say ABORT,
+/// and a target that is being connected fails to connect and is not reset. The unit tests of the
+/// lane visit both.
+const OUT_OF_REACH: [&str; 2] = ["Opening/Abort", "Connecting/AppReset"];
+
 #[test]
 fn thousands_of_portals_keep_every_promise_and_visit_every_cell_of_the_stream_table() {
     let swept = sweep(how_many(PORTALS), HOW, scenario::run);
@@ -17,7 +22,8 @@ fn thousands_of_portals_keep_every_promise_and_visit_every_cell_of_the_stream_ta
         swept.ran, swept.took, swept.failed
     );
     assert!(swept.failed.is_empty(), "failed: {:?}", swept.failed);
-    let missing = swept.visits.missing();
+    let mut missing = swept.visits.missing();
+    missing.retain(|cell| !OUT_OF_REACH.contains(&cell.as_str()));
     println!(
         "{} of {} cells visited",
         swept.visits.0.count_ones(),

@@ -403,7 +403,14 @@ impl<E: Engine> Worker<E> {
             Reaction::Resume { key, .. } => self.with_stream(key, Self::stream_credited),
             Reaction::FinToApp { key, .. } => self.with_stream(key, Self::stream_finish),
             Reaction::ResetApp { key, .. } => {
-                self.with_stream(key, |worker, key| worker.stream_stop(key, Close::Reset));
+                let how = Close::Reset;
+                #[cfg(feature = "planted")]
+                let how = if crypto::planted::is(crypto::planted::Bug::FinForCut) {
+                    Close::Fin
+                } else {
+                    how
+                };
+                self.with_stream(key, |worker, key| worker.stream_stop(key, how));
             }
             Reaction::Freed {
                 key,

@@ -139,6 +139,8 @@ pub struct Endpoint {
     pub eof: bool,
     /// How it went.
     pub ending: Ending,
+    /// It does not end its direction while this is set.
+    pub lingers: bool,
     up_at: Option<Instant>,
     rests_until: Instant,
 }
@@ -171,6 +173,7 @@ impl Endpoint {
             ended: false,
             eof: false,
             ending: Ending::Open,
+            lingers: false,
             up_at: None,
             rests_until: Instant::ZERO,
         }
@@ -311,7 +314,7 @@ impl Endpoint {
             }
         }
         let done = self.sent == self.part.bytes && (self.eof || !self.part.ends_last);
-        if done && !self.ended {
+        if done && !self.ended && !self.lingers {
             self.ended = true;
             if self.part.hangs_up {
                 self.ending = Ending::Quit;
