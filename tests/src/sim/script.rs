@@ -142,7 +142,7 @@ impl Script {
                 let bytes = 24_000 + rng.below(24_000);
                 let app = Part {
                     quit: Quit::Read(1 + rng.below(bytes)),
-                    pace: Some((1000, Duration::from_millis(1))),
+                    pace: Some((1000, Duration::from_millis(1 + rng.below(20)))),
                     ..Part::plain(small(rng))
                 };
                 let service = Part::plain(bytes);
