@@ -112,6 +112,10 @@ close_reasons! {
     LegExpired = 4206, "the leg outlived its session or its member's pass";
     /// What arrived is no adit connection.
     NotAdit = 4301, "this is not an adit connection";
+    /// An HTTP client, by mistake.
+    HttpByMistake = 4321, "this is an HTTP request; adit speaks its own protocol on this port";
+    /// A TLS client, by mistake.
+    TlsByMistake = 4322, "this is a TLS handshake; adit speaks its own protocol on this port";
     /// A version that is not spoken here.
     BadVersion = 4302, "the protocol version is not supported";
     /// A frame or record is malformed or out of bounds.

@@ -220,6 +220,8 @@ pub const STORE_REQUESTS_MAX: usize = 1024;
 pub const SESSION_STRANGERS_MAX: usize = 256;
 /// … and from one source prefix (/24 of IPv4, /48 of IPv6).
 pub const SESSION_STRANGERS_PER_PREFIX_MAX: usize = 64;
+/// A mistake of strangers (HTTP, TLS, another version) is worth a line this often.
+pub const MISTAKE_HINT_INTERVAL: Duration = Duration::from_secs(60);
 /// An identity that has an authority session must show to be a member by then.
 pub const GUEST_TIME: Duration = Duration::from_secs(10);
 /// Sessions of one kind that a server keeps.

@@ -520,7 +520,8 @@ fn a_killed_process_leaves_nothing_behind() {
     tear_down(|| drop((on, far, e)));
     assert_eq!(leaks(), leaked);
     settle(&world);
-    assert_eq!(app.read(&mut [0; 1]), Ok(SimRead::Eof));
+    // A killed process must not look like the end of its data.
+    assert_eq!(app.read(&mut [0; 1]), Err(Errno::CONNRESET));
     drop(app);
     settle(&world);
     assert_eq!(world.census(), before);

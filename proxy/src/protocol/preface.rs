@@ -62,7 +62,9 @@ impl PrefaceError {
     /// The reason under which the connection is closed.
     pub fn reason(self) -> CloseReason {
         match self {
-            PrefaceError::Http | PrefaceError::Tls | PrefaceError::NotAdit => CloseReason::NotAdit,
+            PrefaceError::Http => CloseReason::HttpByMistake,
+            PrefaceError::Tls => CloseReason::TlsByMistake,
+            PrefaceError::NotAdit => CloseReason::NotAdit,
             PrefaceError::Version(_) => CloseReason::BadVersion,
             PrefaceError::Kind(_) => CloseReason::Malformed,
         }

@@ -24,7 +24,7 @@ use super::outbox::{Outbox, SharedRandom};
 use super::status::{MembershipStatus, Reach, ServerStatus, Status};
 use crate::error::{CloseReason, Problem};
 use crate::ids::LinkId;
-use crate::limits::STORE_REQUESTS_MAX;
+use crate::limits::{MISTAKE_HINT_INTERVAL, STORE_REQUESTS_MAX};
 use crate::protocol::command::Event;
 use crate::protocol::session::Kind;
 use crate::protocol::store::{StoreError, StoreReply};
@@ -74,11 +74,34 @@ enum Asked {
     Admin(AdminNo, AdminPending),
 }
 
+/// Whether a stranger's connection looks like a person's mistake that was not logged lately.
+fn hint_is_due(
+    hinted: &mut BTreeMap<CloseReason, Instant>,
+    now: Instant,
+    why: CloseReason,
+) -> bool {
+    let mistakes = [
+        CloseReason::HttpByMistake,
+        CloseReason::TlsByMistake,
+        CloseReason::BadVersion,
+    ];
+    let due = mistakes.contains(&why)
+        && hinted
+            .get(&why)
+            .is_none_or(|&at| now.since(at) >= MISTAKE_HINT_INTERVAL);
+    if due {
+        hinted.insert(why, now);
+    }
+    due
+}
+
 /// See the module. [`Core`] says how it is run.
 pub struct ServerCore {
     parts: Parts,
     door: Door,
     asked: BTreeMap<StoreNo, Asked>,
+    /// When a mistake of a stranger was last worth a line.
+    hinted: BTreeMap<CloseReason, Instant>,
     stopping: bool,
 }
 
@@ -112,6 +135,7 @@ impl ServerCore {
             parts,
             door,
             asked,
+            hinted: BTreeMap::new(),
             stopping: false,
         };
         core.look(now);
@@ -156,8 +180,9 @@ impl ServerCore {
                 }
             }
             Event::LegRefused { member, peer, why } => {
-                // Anybody can send a wrong preface: only those of members are worth a line.
-                let level = if member.is_some() {
+                // Anybody can send a wrong preface: those of members are worth a line, and once a
+                // minute a mistake that a person may have made.
+                let level = if member.is_some() || hint_is_due(&mut self.hinted, now.mono, why) {
                     Level::Warn
                 } else {
                     Level::Debug

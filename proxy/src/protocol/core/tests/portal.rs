@@ -118,13 +118,14 @@ fn a_stopping_node_goes_off_the_air_and_keeps_its_lanes() {
     assert_eq!(portal.world.lanes().len(), 1);
     assert_eq!(portal.world.host(portal.server).relay_worker.parked(), 0);
     assert!(!portal.world.status(portal.outlet).ready());
-    // Who comes now waits until the outlet is back, or for another.
+    // Who comes now is told at once that nobody serves the address, after a second of waiting.
     let spec = World::spec("late", "postgres-inlet", &[]);
     let ticket = portal.world.ticket(portal.server, spec);
     let plan = vec![Plan::inlet("postgres", "postgres-outlet=true")];
     let late = portal.world.add_node("late", Some(ticket), plan);
     portal.world.run(Duration::from_secs(3));
-    assert_eq!(portal.world.host(late).gates.get(&PortalNo(0)), None);
+    let gate = Gate::Reset(CloseReason::NoOutlet);
+    assert_eq!(portal.world.host(late).gates.get(&PortalNo(0)), Some(&gate));
     assert_eq!(
         portal.world.host(late).logged(CloseReason::NoOutlet.code()),
         1
