@@ -7,7 +7,7 @@ use tests::sim::sweep::{how_many, seed_asked_for, sweep};
 const HOW: &str = "cargo test -p tests --test sim_portal one_seed -- --nocapture";
 
 /// Portals of the test command.
-const PORTALS: u64 = 2_500;
+const PORTALS: u64 = 4_000;
 
 /// Filled cells that two honest ends never visit. An outlet says OPENED before it can say ABORT,
 /// and a target that is being connected fails to connect and is not reset. The unit tests of the

@@ -166,6 +166,7 @@ pub struct Portal {
     pub served: Vec<Served>,
     alarm: Instant,
     steps: u64,
+    scratch: Vec<u8>,
 }
 
 impl Portal {
@@ -223,6 +224,7 @@ impl Portal {
             served: Vec::new(),
             alarm: Instant::ZERO,
             steps: 0,
+            scratch: vec![0; 16 * 1024],
         };
         portal.services(true);
         portal
@@ -339,10 +341,10 @@ impl Portal {
         }
         let mut next = Instant::FAR_FUTURE;
         for app in &mut self.apps {
-            next = next.min(app.end.pump(now).unwrap_or(next));
+            next = next.min(app.end.pump(now, &mut self.scratch).unwrap_or(next));
         }
         for (place, served) in self.served.iter_mut().enumerate() {
-            next = next.min(served.end.pump(now).unwrap_or(next));
+            next = next.min(served.end.pump(now, &mut self.scratch).unwrap_or(next));
             if let Some(no) = served.end.caller() {
                 let app = self.apps.get_mut(no as usize);
                 let app = app.unwrap_or_else(|| panic!("a service was called by no app: {no}"));
@@ -350,7 +352,7 @@ impl Portal {
                 app.served = Some(place);
                 served.app = Some(no as usize);
                 served.end.serve(no, app.script.service);
-                next = next.min(served.end.pump(now).unwrap_or(next));
+                next = next.min(served.end.pump(now, &mut self.scratch).unwrap_or(next));
             }
         }
         if next < Instant::FAR_FUTURE && next != self.alarm {

@@ -124,16 +124,26 @@ pub struct Scenario {
     acts: Vec<(Instant, Act)>,
     meddler: Meddler,
     damage: Damage,
+    /// The network moves one byte at a time.
+    tiny: bool,
     /// The longest way of a byte from one host to the next.
     round: Duration,
 }
 
 /// How a network is.
 fn network(rng: &mut Rng) -> (Faults, Damage) {
-    match rng.below(10) {
-        0..5 => (Faults::none(), Damage::None),
-        5..8 => (Faults::rough(), Damage::None),
-        8 => {
+    match rng.below(100) {
+        0..50 => (Faults::none(), Damage::None),
+        50..80 => (Faults::rough(), Damage::None),
+        80..82 => {
+            let tiny = Faults {
+                one_byte: true,
+                latency: Duration::from_micros(50)..Duration::from_micros(500),
+                ..Faults::rough()
+            };
+            (tiny, Damage::None)
+        }
+        82..91 => {
             let slow = Faults {
                 latency: Duration::from_millis(20)..Duration::from_millis(80),
                 ..Faults::none()
@@ -147,8 +157,9 @@ fn network(rng: &mut Rng) -> (Faults, Damage) {
 fn shape(rng: &mut Rng) -> (Shape, Faults, Damage, bool) {
     let (faults, damage) = network(rng);
     let mut shape = Shape {
-        // What resets connections begins when the portal is open: enrolling has its own tests.
-        faults: if damage == Damage::None {
+        // What resets connections, or takes long, begins when the portal is open: enrolling has
+        // its own tests.
+        faults: if damage == Damage::None && !faults.one_byte {
             faults.clone()
         } else {
             Faults::rough()
@@ -186,7 +197,7 @@ pub fn run(seed: u64) -> Visits {
         return unwelcome(seed, &shape);
     }
     let portal = Portal::up(seed, &shape);
-    let round = faults.latency.end;
+    let (round, tiny) = (faults.latency.end, faults.one_byte);
     portal.world.set_faults(faults);
     let mut scenario = Scenario {
         meddler: Meddler::new(&portal.world, rng.draw()),
@@ -194,6 +205,7 @@ pub fn run(seed: u64) -> Visits {
         acts: Vec::new(),
         damage,
         round,
+        tiny,
     };
     scenario.plan(&mut rng);
     scenario.busy(&mut rng);
@@ -234,7 +246,7 @@ impl Scenario {
             self.acts.push((at(rng), Act::App(route)));
         }
         // Many at once now and then: batching, fairness, credit.
-        if rng.chance(60) {
+        if !self.tiny && rng.chance(60) {
             let when = at(rng);
             for _ in 0..20 + rng.below(60) {
                 self.acts.push((when, Act::App(0)));
@@ -260,11 +272,21 @@ impl Scenario {
             match act {
                 Act::App(route) => {
                     let kind = KINDS[rng.below(KINDS.len() as u64) as usize];
-                    self.portal.app(route, Script::draw(kind, rng));
+                    let script = Script::draw(kind, rng);
+                    self.portal.app(route, self.small_if_tiny(script));
                 }
                 Act::Begin(fault) => self.begin(fault),
                 Act::End(fault) => self.end(fault),
             }
+        }
+    }
+
+    /// Where bytes move one at a time, each may make a record of 25 that moves so as well.
+    fn small_if_tiny(&self, script: Script) -> Script {
+        if self.tiny {
+            Script::echo(40, 20)
+        } else {
+            script
         }
     }
 
@@ -318,9 +340,9 @@ impl Scenario {
     }
 
     fn quiet(&mut self) {
+        let exchange = self.small_if_tiny(Script::echo(300, 100));
         let portal = &mut self.portal;
-        let chance = self.damage > Damage::None;
-        if chance {
+        if self.damage > Damage::None {
             portal.world.set_faults(Faults::none());
         }
         let patience = match self.damage {
@@ -334,12 +356,18 @@ impl Scenario {
         portal.pass(held);
         // Promise 6, with what the network takes for a new connection and an exchange on top.
         let since = portal.world.now();
-        let slack = self.round * 30 * portal.routes.len() as u32;
+        let way = if self.tiny {
+            // The bytes go one by one.
+            self.round * 20
+        } else {
+            self.round
+        };
+        let slack = way * 30 * portal.routes.len() as u32;
         let mut tries = 0;
         for route in 0..portal.routes.len() {
             loop {
                 tries += 1;
-                let probe = portal.app(route, Script::echo(300, 100));
+                let probe = portal.app(route, exchange);
                 let left = patience + slack;
                 let left = left.saturating_sub(portal.world.now().since(since));
                 let over = portal.within(left, |portal| portal.apps[probe].end.is_over());
