@@ -1,7 +1,12 @@
 //! Thousands of whole simulated portals: see `tests::sim`.
 
+use proxy::protocol::core::MembershipStatus;
 use proxy::protocol::stream::{Input, Visits};
+use proxy::time::Duration;
+use tests::sim::endpoint::Ending;
+use tests::sim::portal::{Portal, Shape, Who};
 use tests::sim::scenario;
+use tests::sim::script::Script;
 use tests::sim::sweep::{how_many, seed_asked_for, sweep};
 
 const HOW: &str = "cargo test -p tests --test sim_portal one_seed -- --nocapture";
@@ -42,4 +47,59 @@ fn thousands_of_portals_keep_every_promise_and_visit_every_cell_of_the_stream_ta
 #[test]
 fn one_seed() {
     scenario::run(seed_asked_for().unwrap_or(0));
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run() {
+    for seed in 0..40 {
+        assert_eq!(scenario::run(seed), scenario::run(seed), "seed {seed}");
+    }
+}
+
+#[test]
+fn keys_credentials_and_lanes_are_renewed_under_a_stream_that_lives_for_hours() {
+    let serial = |portal: &Portal| {
+        let now = portal.world.now();
+        match portal.see(Who::Inlet).status(now).map(|s| s.membership) {
+            Some(MembershipStatus::Enrolled { serial, .. }) => serial,
+            _ => 0,
+        }
+    };
+    let mut portal = Portal::up(1, &Shape::default());
+    let first = serial(&portal);
+    // A message and its answer every minute.
+    let minute = Duration::from_secs(60);
+    let mut script = Script::echo(20 * 200, 20);
+    script.app.pace = Some((20, minute));
+    let long = portal.app(0, script);
+    for _ in 0..19 {
+        portal.pass(minute * 10);
+        let short = portal.app(0, Script::echo(300, 100));
+        portal.within(Duration::from_secs(1), |portal| {
+            portal.apps[short].end.is_over()
+        });
+        assert!(portal.is_clean(short), "{}", portal.story());
+        assert_eq!(
+            portal.apps[long].end.ending,
+            Ending::Open,
+            "{}",
+            portal.story()
+        );
+    }
+    let over = portal.within(minute * 20, |portal| {
+        portal.apps_are_over() && portal.is_idle()
+    });
+    assert!(over && portal.is_clean(long), "{}", portal.story());
+    assert!(
+        serial(&portal) > first + 3,
+        "the credential was not renewed"
+    );
+    for who in [Who::Inlet, Who::Outlet] {
+        let counters = portal.see(who).counters();
+        let [updates, lanes] =
+            counters.map_or([0; 2], |c| [c.key_updates.get(), c.lanes_total.get()]);
+        assert!(updates > 10, "{who:?}: {updates} keys were updated");
+        assert!(lanes > 2, "{who:?}: {lanes} lanes were made");
+    }
+    portal.close(true);
 }

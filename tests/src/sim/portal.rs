@@ -43,7 +43,7 @@ pub const APPS: IpAddr = host(1, 1);
 pub const SERVICES: IpAddr = host(1, 3);
 
 /// Steps of one run, past which something spins.
-const STEPS: u64 = 200_000;
+const STEPS: u64 = 500_000;
 
 /// Where the server is reached, and by which name.
 pub const PUBLIC: (&str, u16) = ("relay.example:7348", 7348);
@@ -145,6 +145,17 @@ pub struct App {
     /// When it connected.
     pub born: Instant,
     judged: bool,
+}
+
+/// What a run came to: the same for the same seed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ran {
+    /// Cells of the stream table that were visited.
+    pub visits: Visits,
+    /// Steps of the world.
+    pub steps: u64,
+    /// When everything had ended.
+    pub ended_at: Instant,
 }
 
 /// See the module.
@@ -454,7 +465,7 @@ impl Portal {
     ///
     /// # Panics
     /// When something is.
-    pub fn close(mut self, drain: bool) -> Visits {
+    pub fn close(mut self, drain: bool) -> Ran {
         self.services(false);
         self.apps.clear();
         self.served.clear();
@@ -478,7 +489,11 @@ impl Portal {
         assert_eq!(self.world.violations(), Vec::<String>::new());
         let visits = self.visits();
         assert_eq!(self.world.census().sockets, 0, "sockets are open");
-        visits
+        Ran {
+            visits,
+            steps: self.steps,
+            ended_at: self.world.now(),
+        }
     }
 
     /// What happened, for a message.

@@ -13,11 +13,10 @@
 use proxy::engine::Errno;
 use proxy::engine::simulated::{Faults, OpKind, Rng};
 use proxy::limits::{LANE_QUIET, LANE_SILENT};
-use proxy::protocol::stream::Visits;
 use proxy::time::{Duration, Instant};
 
 use super::endpoint::Ending;
-use super::portal::{ALL, Portal, SERVICES, Shape, Who};
+use super::portal::{ALL, Portal, Ran, SERVICES, Shape, Who};
 use super::portal::{INLET, OUTLET, POSTGRES, SERVER, STAGING};
 use super::relay::{Harm, Meddler};
 use super::script::{KINDS, Script};
@@ -186,11 +185,11 @@ fn shape(rng: &mut Rng) -> (Shape, Faults, Damage, bool) {
     (shape, faults, damage, welcome)
 }
 
-/// Runs the scenario of that seed. Returns which cells of the stream table were visited.
+/// Runs the scenario of that seed.
 ///
 /// # Panics
 /// When a promise is broken.
-pub fn run(seed: u64) -> Visits {
+pub fn run(seed: u64) -> Ran {
     let mut rng = Rng::new(seed.wrapping_mul(0x9e37_79b9) ^ 0x7363_656e);
     let (shape, faults, damage, welcome) = shape(&mut rng);
     if !welcome {
@@ -215,7 +214,7 @@ pub fn run(seed: u64) -> Visits {
 
 /// An inlet that the outlet's policy does not name, or the other way round: not a byte reaches a
 /// service.
-fn unwelcome(seed: u64, shape: &Shape) -> Visits {
+fn unwelcome(seed: u64, shape: &Shape) -> Ran {
     let mut portal = Portal::new(seed, shape);
     portal.pass(Duration::from_millis(500));
     let script = Script::echo(100, 50);
