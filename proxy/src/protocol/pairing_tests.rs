@@ -1,3 +1,5 @@
+//! Pairing, one rule a test, and by chance.
+
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use crypto::suite::SuiteMask;

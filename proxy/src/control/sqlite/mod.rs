@@ -1,6 +1,6 @@
 //! The authority's store in one SQLite file.
 //!
-//! Every method of [`Store`] is one `BEGIN IMMEDIATE` transaction, and a change and its audit row
+//! Every method of [`Store`](crate::protocol::store::Store) is one `BEGIN IMMEDIATE` transaction, and a change and its audit row
 //! are the same one. `synchronous=FULL` in WAL mode: what a method reported as done survives a
 //! power cut. A file of a newer schema is refused before anything is written to it.
 //!
