@@ -1,13 +1,13 @@
-//! Thousands of whole simulated portals: see `tests::sim`.
+//! Thousands of whole simulated portals: see the [module above](crate).
 
+use crate::endpoint::Ending;
+use crate::portal::{Portal, Shape, Who};
+use crate::scenario;
+use crate::script::Script;
+use crate::sweep::{how_many, seed_asked_for, sweep};
 use proxy::protocol::core::MembershipStatus;
 use proxy::protocol::stream::{Input, Visits};
 use proxy::time::Duration;
-use tests::sim::endpoint::Ending;
-use tests::sim::portal::{Portal, Shape, Who};
-use tests::sim::scenario;
-use tests::sim::script::Script;
-use tests::sim::sweep::{how_many, seed_asked_for, sweep};
 
 const HOW: &str = "cargo test -p tests --test sim_portal one_seed -- --nocapture";
 

@@ -225,11 +225,6 @@ impl Endpoint {
         self.sock.is_none()
     }
 
-    /// Whether the connection is up or was.
-    pub fn was_up(&self) -> bool {
-        self.up_at.is_some()
-    }
-
     /// Does what can be done now, reading by way of `scratch`. Returns when it wants to be called
     /// again at the latest.
     ///

@@ -1,18 +1,17 @@
 //! A relay that means harm: each of its tricks, and what must come of it. It may stop a portal;
 //! it may not read, alter or feign anything. That no byte is wrong and no end comes too early is
-//! checked after every step of every test (`tests::sim::portal`).
-
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
+//! checked after every step of every test ([`portal`](crate::portal)).
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 
+use crate::endpoint::{Ending, Part, Say};
+use crate::portal::{INLET, OUTLET, POSTGRES, PUBLIC, Portal, SERVER, STAGING, Shape, Who};
+use crate::process::Seat;
+use crate::relay::{Passing, intercept, leg_key, rewrite_preface};
+use crate::script::Script;
 use crypto::identity::IdentitySecret;
 use crypto::{SeededRandom, suite::Suite, suite::SuiteMask};
 use proxy::engine::simulated::{SimRead, Verdict};
@@ -22,11 +21,6 @@ use proxy::protocol::command::address_hash;
 use proxy::protocol::leg::{Answer, read_answer, seal_answer};
 use proxy::protocol::preface::Kind;
 use proxy::time::{Duration, Instant};
-use tests::sim::endpoint::{Ending, Part, Say};
-use tests::sim::portal::{INLET, OUTLET, POSTGRES, PUBLIC, Portal, SERVER, STAGING, Shape, Who};
-use tests::sim::process::Seat;
-use tests::sim::relay::{Passing, intercept, leg_key, rewrite_preface};
-use tests::sim::script::Script;
 
 const SOON: Duration = Duration::from_secs(2);
 const LATER: Duration = Duration::from_secs(30);

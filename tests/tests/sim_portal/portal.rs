@@ -142,6 +142,8 @@ pub struct App {
     pub end: Endpoint,
     /// Its service, by its place in [`Portal::served`].
     pub served: Option<usize>,
+    /// Whose door it knocked at.
+    pub route: usize,
     /// When it connected.
     pub born: Instant,
     judged: bool,
@@ -298,6 +300,7 @@ impl Portal {
             script,
             end: Endpoint::app(sock, no as u32, script.app),
             served: None,
+            route,
             born: self.world.now(),
             judged: false,
         });
@@ -360,6 +363,10 @@ impl Portal {
                 let app = self.apps.get_mut(no as usize);
                 let app = app.unwrap_or_else(|| panic!("a service was called by no app: {no}"));
                 assert!(app.served.is_none(), "app {no} reached its service twice");
+                assert_eq!(
+                    app.route, served.route,
+                    "app {no} reached another's service"
+                );
                 app.served = Some(place);
                 served.app = Some(no as usize);
                 served.end.serve(no, app.script.service);
