@@ -205,6 +205,7 @@ mod tests {
             Err(PrefaceError::Tls)
         );
         assert!(PrefaceError::Tls.to_string().contains("TLS"));
-        assert_eq!(PrefaceError::Http.reason(), CloseReason::NotAdit);
+        assert_eq!(PrefaceError::Http.reason(), CloseReason::HttpByMistake);
+        assert_eq!(PrefaceError::Tls.reason(), CloseReason::TlsByMistake);
     }
 }
