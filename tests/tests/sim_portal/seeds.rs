@@ -12,7 +12,7 @@ use proxy::time::Duration;
 const HOW: &str = "cargo test -p tests --test sim_portal one_seed -- --nocapture";
 
 /// Portals of the test command.
-const PORTALS: u64 = 4_000;
+const PORTALS: u64 = 3_000;
 
 /// Filled cells that two honest ends never visit. An outlet says OPENED before it can say ABORT,
 /// and a target that is being connected fails to connect and is not reset. The unit tests of the
