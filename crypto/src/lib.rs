@@ -39,6 +39,8 @@ pub mod leg;
 pub mod limits;
 pub mod names;
 pub mod noise;
+#[cfg(feature = "planted")]
+pub mod planted;
 pub mod project;
 pub mod random;
 pub mod record;

@@ -159,6 +159,14 @@ impl Epoch {
         self.records >= KEY_RECORDS_MAX
     }
 
+    fn sealing_counter(&self) -> u64 {
+        #[cfg(feature = "planted")]
+        if self.records % 8 == 7 && crate::planted::is(crate::planted::Bug::WrongNonce) {
+            return self.records - 1;
+        }
+        self.records
+    }
+
     fn due(&self) -> bool {
         self.records >= KEY_RECORDS_DUE || self.bytes >= KEY_BYTES_DUE
     }
@@ -207,7 +215,7 @@ impl Sealer {
         let (body, tag) = rest.split_last_chunk_mut().ok_or(SealError::TooShort)?;
         let [_, a, b, c] = (length as u32).to_be_bytes();
         *header = [a, b, c, self.0.number];
-        let nonce = aead::counter_nonce(self.0.records);
+        let nonce = aead::counter_nonce(self.0.sealing_counter());
         *tag = self
             .0
             .key

@@ -4,7 +4,6 @@
 //! |---|---|
 //! | [`cli`] | the command line as a person types it, and small worlds for it |
 //! | [`process`] | a program that is watched through its output and ended by its id |
-//! | [`sim`] | whole portals in a simulated world: one clock, every byte checked, faults from a seed |
 //! | [`tcp`] | services and clients that know every byte they should see, and how a connection ended |
 //! | [`portal`] | a project with relay, outlet and inlet as processes of their own; the ways to a target |
 //! | [`postgres`] | a PostgreSQL server for one test binary, and the programs that talk to it |
@@ -16,5 +15,4 @@ pub mod cli;
 pub mod portal;
 pub mod postgres;
 pub mod process;
-pub mod sim;
 pub mod tcp;

@@ -157,10 +157,13 @@ pub fn verify_member(
         address: question.address,
         now: question.now,
     };
-    question
-        .policy
-        .decide(&view)
-        .map_err(|denial| Denial::new(Reason::Policy(denial)))?;
+    let decision = question.policy.decide(&view);
+    #[cfg(feature = "planted")]
+    let decision = decision.or_else(|denial| {
+        let skipped = crate::planted::is(crate::planted::Bug::SkippedCheck);
+        if skipped { Ok(()) } else { Err(denial) }
+    });
+    decision.map_err(|denial| Denial::new(Reason::Policy(denial)))?;
     Ok(VerifiedMember {
         named: Some((body.name.clone(), body.attributes.clone())),
         ..member

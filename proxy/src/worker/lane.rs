@@ -75,6 +75,14 @@ impl LaneConn {
         self.streams += 1;
     }
 
+    /// Asks the peer for a sign of life, unless one is awaited already.
+    fn wants_sign(&mut self, now: Instant) {
+        if self.pinged.is_none() && self.end.is_none() {
+            self.pinged = Some(now);
+            self.proto.ping(now);
+        }
+    }
+
     /// When the peer has been silent for too long.
     fn silent_at(&self) -> Instant {
         match self.pinged {
@@ -271,8 +279,7 @@ impl<E: Engine> Worker<E> {
             if let Some(why) = why {
                 return self.lane_cut(ix, why);
             }
-            lane.pinged = Some(now);
-            lane.proto.ping(now);
+            lane.wants_sign(now);
         }
         lane.proto.on_timer(now);
         self.lane_react(ix);
@@ -396,7 +403,14 @@ impl<E: Engine> Worker<E> {
             Reaction::Resume { key, .. } => self.with_stream(key, Self::stream_credited),
             Reaction::FinToApp { key, .. } => self.with_stream(key, Self::stream_finish),
             Reaction::ResetApp { key, .. } => {
-                self.with_stream(key, |worker, key| worker.stream_stop(key, Close::Reset));
+                let how = Close::Reset;
+                #[cfg(feature = "planted")]
+                let how = if crypto::planted::is(crypto::planted::Bug::FinForCut) {
+                    Close::Fin
+                } else {
+                    how
+                };
+                self.with_stream(key, |worker, key| worker.stream_stop(key, how));
             }
             Reaction::Freed {
                 key,
@@ -408,6 +422,12 @@ impl<E: Engine> Worker<E> {
                 self.with_stream(key, |worker, key| {
                     worker.stream_freed(key, why, sent, received)
                 });
+                if why == CloseReason::OpenTimeout {
+                    // An outlet answers sooner than that, whatever its target does. Streams that
+                    // come one after the other must not hide that the lane is dead.
+                    let now = self.now;
+                    self.lanes.get_mut(ix)?.wants_sign(now);
+                }
             }
             Reaction::Ready => {
                 let lane = self.lanes.get_mut(ix)?;

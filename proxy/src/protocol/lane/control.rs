@@ -6,6 +6,9 @@
 //! no OPEN may come behind it. What a record says is put in when it leaves: a CREDIT grants
 //! everything that was returned until then.
 
+#[cfg(feature = "planted")]
+use crypto::planted;
+
 use super::slot::Queued;
 use super::{Lane, Phase};
 use crate::ids::StreamNo;
@@ -187,6 +190,10 @@ impl Lane {
     /// Queues a record of a stream.
     pub(super) fn enqueue(&mut self, n: StreamNo, record: Queued) {
         let Some(slot) = self.slot_mut(n) else { return };
+        #[cfg(feature = "planted")]
+        if record == Queued::End && slot.in_queue && planted::is(planted::Bug::LostEnd) {
+            return;
+        }
         slot.queued.insert(record);
         if !slot.in_queue {
             slot.in_queue = true;

@@ -237,6 +237,10 @@ impl Lane {
             self.live -= 1;
             if self.role == Role::Inlet {
                 self.free.push(Reverse(n.0));
+                #[cfg(feature = "planted")]
+                if crypto::planted::is(crypto::planted::Bug::DoubleFree) {
+                    self.free.push(Reverse(n.0));
+                }
             }
         }
     }

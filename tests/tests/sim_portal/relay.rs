@@ -2,12 +2,17 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
+use crypto::leg::LegKey;
 use proxy::engine::simulated::{Flow, Rng, Verdict, World};
+use proxy::limits::{LEG_ANSWER, LEG_PREFACE};
+use proxy::protocol::preface::Kind;
+use proxy::time::Instant;
 
 use super::portal::SERVER;
+use super::process::LegKeys;
 
 /// What is done to bytes between nodes and server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +72,99 @@ struct State {
 
 /// Meddles with a world's wires between nodes and server while it is told to.
 pub struct Meddler(Rc<RefCell<State>>);
+
+/// A chunk of bytes on a connection between a node and the server.
+pub struct Passing<'a> {
+    /// Which connection.
+    pub connection: u64,
+    /// The fifth byte of its preface: 1 authority session, 2 relay session, 3 leg.
+    pub kind: u8,
+    /// The node's host.
+    pub node: IpAddr,
+    /// The bytes go to the node.
+    pub to_node: bool,
+    /// Bytes of this direction before these.
+    pub offset: u64,
+    /// When they arrive.
+    pub now: Instant,
+    /// The bytes; they may be changed.
+    pub bytes: &'a mut Vec<u8>,
+}
+
+impl Passing<'_> {
+    /// Where the bytes lie in what the two ends say to each other through the relay; `None` for a
+    /// session, for a leg's preface and for the answer to it.
+    pub fn place_in_circuit(&self) -> Option<u64> {
+        let head = if self.to_node {
+            LEG_ANSWER
+        } else {
+            LEG_PREFACE
+        } as u64;
+        let circuit = self.kind == Kind::Leg as u8;
+        self.offset.checked_sub(head).filter(|_| circuit)
+    }
+}
+
+/// Puts `hand` on every wire between nodes and server.
+pub fn intercept(world: &World, mut hand: impl FnMut(&mut Passing<'_>) -> Verdict + 'static) {
+    let mut kinds: BTreeMap<u64, u8> = BTreeMap::new();
+    world.tap(Some(Box::new(move |flow, bytes| {
+        if !is_tunnel(flow) {
+            return Verdict::Pass;
+        }
+        let to_node = flow.from.ip() == SERVER;
+        if !to_node && flow.offset == 0 {
+            kinds.insert(flow.connection, bytes.get(5).copied().unwrap_or(0));
+        }
+        let node = if to_node {
+            flow.to.ip()
+        } else {
+            flow.from.ip()
+        };
+        hand(&mut Passing {
+            connection: flow.connection,
+            kind: kinds.get(&flow.connection).copied().unwrap_or(0),
+            node,
+            to_node,
+            offset: flow.offset,
+            now: flow.now,
+            bytes,
+        })
+    })));
+}
+
+/// Opens a leg's preface as its relay can, lets `change` alter what is sealed in it, and seals it
+/// again. False if it is no preface of a session in `keys`.
+pub fn rewrite_preface(
+    keys: &LegKeys,
+    bytes: &mut [u8],
+    change: impl FnOnce(&mut [u8; 48]),
+) -> bool {
+    let Some((key, counter)) = leg_key(keys, bytes) else {
+        return false;
+    };
+    let Some((clear, rest)) = bytes.split_first_chunk_mut::<32>() else {
+        return false;
+    };
+    let Some(sealed) = rest.first_chunk_mut::<64>() else {
+        return false;
+    };
+    let Ok(mut body) = key.open_preface(counter, clear, sealed) else {
+        return false;
+    };
+    change(&mut body);
+    *sealed = key.seal_preface(counter, clear, &body);
+    true
+}
+
+/// The key and the counter of a leg, from the clear part of its preface.
+pub fn leg_key(keys: &LegKeys, preface: &[u8]) -> Option<(LegKey, u64)> {
+    let session = preface.get(8..24)?;
+    let counter = u64::from_be_bytes(preface.get(24..32)?.try_into().ok()?);
+    let keys = keys.borrow();
+    let entry = keys.iter().rev().find(|entry| entry.session.0 == session)?;
+    Some((entry.key.clone(), counter))
+}
 
 /// Whether these bytes are on a wire to or from the server.
 pub fn is_tunnel(flow: &Flow) -> bool {

@@ -12,6 +12,9 @@ pub struct Pattern(pub u64);
 /// Bytes at the head of an app's pattern that name it to the service.
 pub const NAME: u64 = 4;
 
+/// Bytes made at a time.
+const PIECE: u64 = 8 * 1024;
+
 impl Pattern {
     /// The pattern of app `no`: its first bytes are the number.
     pub fn of_app(no: u32) -> Pattern {
@@ -23,28 +26,47 @@ impl Pattern {
         Pattern(u64::from(no) | 1 << 40)
     }
 
-    fn byte(self, at: u64) -> u8 {
-        let is_app = self.0 < 1 << 40;
-        if is_app && at < NAME {
-            return (self.0 >> (8 * (NAME - 1 - at))) as u8;
-        }
+    /// Eight bytes from a multiple of eight on.
+    fn word(self, at: u64) -> [u8; 8] {
         let mut z = (self.0 << 32 | at >> 3).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         z = (z ^ z >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        (z >> (8 * (at & 7))) as u8
+        let mut word = z.to_le_bytes();
+        let is_app = self.0 < 1 << 40;
+        if is_app && at == 0 {
+            let name = (self.0 as u32).to_be_bytes();
+            word[..NAME as usize].copy_from_slice(&name);
+        }
+        word
+    }
+
+    /// Calls `each` with the pattern from `from` on, in pieces of a word or less.
+    fn pieces(self, from: u64, len: usize, mut each: impl FnMut(usize, &[u8])) {
+        let mut done = 0;
+        while done < len {
+            let at = from + done as u64;
+            let skip = (at & 7) as usize;
+            let word = self.word(at - skip as u64);
+            let take = (8 - skip).min(len - done);
+            each(done, &word[skip..skip + take]);
+            done += take;
+        }
     }
 
     fn fill(self, from: u64, out: &mut [u8]) {
-        for (i, byte) in (from..).zip(out) {
-            *byte = self.byte(i);
-        }
+        self.pieces(from, out.len(), |at, piece| {
+            out[at..at + piece.len()].copy_from_slice(piece);
+        });
     }
 
-    /// The place of the first byte that is not the pattern's.
+    /// Where the first word lies that is not the pattern's.
     fn mismatch(self, from: u64, bytes: &[u8]) -> Option<u64> {
-        (from..)
-            .zip(bytes)
-            .find(|&(i, &byte)| byte != self.byte(i))
-            .map(|(i, _)| i)
+        let mut wrong = None;
+        self.pieces(from, bytes.len(), |at, piece| {
+            if wrong.is_none() && bytes[at..at + piece.len()] != *piece {
+                wrong = Some(from + at as u64);
+            }
+        });
+        wrong
     }
 }
 
@@ -139,8 +161,12 @@ pub struct Endpoint {
     pub eof: bool,
     /// How it went.
     pub ending: Ending,
+    /// It does not end its direction while this is set.
+    pub lingers: bool,
     up_at: Option<Instant>,
     rests_until: Instant,
+    /// The next bytes to write, so that a blocked end does not make them again and again.
+    next: Vec<u8>,
 }
 
 impl Endpoint {
@@ -171,8 +197,10 @@ impl Endpoint {
             ended: false,
             eof: false,
             ending: Ending::Open,
+            lingers: false,
             up_at: None,
             rests_until: Instant::ZERO,
+            next: Vec::new(),
         }
     }
 
@@ -197,18 +225,14 @@ impl Endpoint {
         self.sock.is_none()
     }
 
-    /// Whether the connection is up or was.
-    pub fn was_up(&self) -> bool {
-        self.up_at.is_some()
-    }
-
-    /// Does what can be done now. Returns when it wants to be called again at the latest.
+    /// Does what can be done now, reading by way of `scratch`. Returns when it wants to be called
+    /// again at the latest.
     ///
     /// # Panics
     /// When it reads a byte that the other end never wrote.
-    pub fn pump(&mut self, now: Instant) -> Option<Instant> {
+    pub fn pump(&mut self, now: Instant, scratch: &mut [u8]) -> Option<Instant> {
         self.sock.as_ref()?;
-        if let Err(errno) = self.try_pump(now) {
+        if let Err(errno) = self.try_pump(now, scratch) {
             self.ending = Ending::Failed(errno);
             self.sock = None;
         }
@@ -224,7 +248,7 @@ impl Endpoint {
         rest.into_iter().chain(quit).min()
     }
 
-    fn try_pump(&mut self, now: Instant) -> Result<(), Errno> {
+    fn try_pump(&mut self, now: Instant, scratch: &mut [u8]) -> Result<(), Errno> {
         let Some(sock) = &mut self.sock else {
             return Ok(());
         };
@@ -232,7 +256,7 @@ impl Endpoint {
             return Ok(());
         }
         self.up_at.get_or_insert(now);
-        self.read(now)?;
+        self.read(now, scratch)?;
         self.write()?;
         let up = self.up_at.unwrap_or(now);
         let quits = match self.part.quit {
@@ -248,8 +272,7 @@ impl Endpoint {
         Ok(())
     }
 
-    fn read(&mut self, now: Instant) -> Result<(), Errno> {
-        let mut buf = [0; 16 * 1024];
+    fn read(&mut self, now: Instant, buf: &mut [u8]) -> Result<(), Errno> {
         while !self.eof && now >= self.rests_until {
             let room = match (self.part.pace, self.other) {
                 // The name is read alone: what follows belongs to another script.
@@ -269,7 +292,7 @@ impl Endpoint {
                         None => self.name.extend_from_slice(&buf[..len]),
                         Some(other) => {
                             if let Some(at) = other.mismatch(self.got, &buf[..len]) {
-                                panic!("wrong byte at {at} of {other:?}");
+                                panic!("a wrong byte at {at} or just behind, of {other:?}");
                             }
                         }
                     }
@@ -301,17 +324,23 @@ impl Endpoint {
         let Some(sock) = &mut self.sock else {
             return Ok(());
         };
-        let mut buf = [0; 8 * 1024];
         while self.sent < may {
-            let len = (may - self.sent).min(buf.len() as u64) as usize;
-            self.own.fill(self.sent, &mut buf[..len]);
-            match sock.write(&buf[..len])? {
+            if self.next.is_empty() {
+                let len = (self.part.bytes - self.sent).min(PIECE) as usize;
+                self.next.resize(len, 0);
+                self.own.fill(self.sent, &mut self.next);
+            }
+            let len = self.next.len().min((may - self.sent) as usize);
+            match sock.write(&self.next[..len])? {
                 0 => return Ok(()),
-                moved => self.sent += moved as u64,
+                moved => {
+                    self.sent += moved as u64;
+                    self.next.drain(..moved);
+                }
             }
         }
         let done = self.sent == self.part.bytes && (self.eof || !self.part.ends_last);
-        if done && !self.ended {
+        if done && !self.ended && !self.lingers {
             self.ended = true;
             if self.part.hangs_up {
                 self.ending = Ending::Quit;

@@ -33,10 +33,12 @@ pub enum Kind {
     HangsUp,
     /// One end reads slowly.
     SlowReader,
+    /// The app ends, reads slowly, and resets when nearly all has come.
+    SlowQuitter,
 }
 
 /// All kinds.
-pub const KINDS: [Kind; 8] = [
+pub const KINDS: [Kind; 9] = [
     Kind::Echo,
     Kind::Bulk,
     Kind::Reply,
@@ -45,6 +47,7 @@ pub const KINDS: [Kind; 8] = [
     Kind::ServiceResets,
     Kind::HangsUp,
     Kind::SlowReader,
+    Kind::SlowQuitter,
 ];
 
 /// Most bytes of a bulk direction.
@@ -135,6 +138,16 @@ impl Script {
                 },
                 service: Part::plain(rng.below(100)),
             },
+            Kind::SlowQuitter => {
+                let bytes = 24_000 + rng.below(24_000);
+                let app = Part {
+                    quit: Quit::Read(1 + rng.below(bytes)),
+                    pace: Some((1000, Duration::from_millis(1 + rng.below(20)))),
+                    ..Part::plain(small(rng))
+                };
+                let service = Part::plain(bytes);
+                Script { app, service }
+            }
             Kind::SlowReader => {
                 let pace = Some((
                     500 + rng.below(4000) as usize,

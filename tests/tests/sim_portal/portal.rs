@@ -43,7 +43,7 @@ pub const APPS: IpAddr = host(1, 1);
 pub const SERVICES: IpAddr = host(1, 3);
 
 /// Steps of one run, past which something spins.
-const STEPS: u64 = 200_000;
+const STEPS: u64 = 500_000;
 
 /// Where the server is reached, and by which name.
 pub const PUBLIC: (&str, u16) = ("relay.example:7348", 7348);
@@ -142,9 +142,22 @@ pub struct App {
     pub end: Endpoint,
     /// Its service, by its place in [`Portal::served`].
     pub served: Option<usize>,
+    /// Whose door it knocked at.
+    pub route: usize,
     /// When it connected.
     pub born: Instant,
     judged: bool,
+}
+
+/// What a run came to: the same for the same seed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ran {
+    /// Cells of the stream table that were visited.
+    pub visits: Visits,
+    /// Steps of the world.
+    pub steps: u64,
+    /// When everything had ended.
+    pub ended_at: Instant,
 }
 
 /// See the module.
@@ -166,6 +179,7 @@ pub struct Portal {
     pub served: Vec<Served>,
     alarm: Instant,
     steps: u64,
+    scratch: Vec<u8>,
 }
 
 impl Portal {
@@ -223,6 +237,7 @@ impl Portal {
             served: Vec::new(),
             alarm: Instant::ZERO,
             steps: 0,
+            scratch: vec![0; 16 * 1024],
         };
         portal.services(true);
         portal
@@ -285,6 +300,7 @@ impl Portal {
             script,
             end: Endpoint::app(sock, no as u32, script.app),
             served: None,
+            route,
             born: self.world.now(),
             judged: false,
         });
@@ -339,18 +355,22 @@ impl Portal {
         }
         let mut next = Instant::FAR_FUTURE;
         for app in &mut self.apps {
-            next = next.min(app.end.pump(now).unwrap_or(next));
+            next = next.min(app.end.pump(now, &mut self.scratch).unwrap_or(next));
         }
         for (place, served) in self.served.iter_mut().enumerate() {
-            next = next.min(served.end.pump(now).unwrap_or(next));
+            next = next.min(served.end.pump(now, &mut self.scratch).unwrap_or(next));
             if let Some(no) = served.end.caller() {
                 let app = self.apps.get_mut(no as usize);
                 let app = app.unwrap_or_else(|| panic!("a service was called by no app: {no}"));
                 assert!(app.served.is_none(), "app {no} reached its service twice");
+                assert_eq!(
+                    app.route, served.route,
+                    "app {no} reached another's service"
+                );
                 app.served = Some(place);
                 served.app = Some(no as usize);
                 served.end.serve(no, app.script.service);
-                next = next.min(served.end.pump(now).unwrap_or(next));
+                next = next.min(served.end.pump(now, &mut self.scratch).unwrap_or(next));
             }
         }
         if next < Instant::FAR_FUTURE && next != self.alarm {
@@ -452,7 +472,7 @@ impl Portal {
     ///
     /// # Panics
     /// When something is.
-    pub fn close(mut self, drain: bool) -> Visits {
+    pub fn close(mut self, drain: bool) -> Ran {
         self.services(false);
         self.apps.clear();
         self.served.clear();
@@ -476,7 +496,11 @@ impl Portal {
         assert_eq!(self.world.violations(), Vec::<String>::new());
         let visits = self.visits();
         assert_eq!(self.world.census().sockets, 0, "sockets are open");
-        visits
+        Ran {
+            visits,
+            steps: self.steps,
+            ended_at: self.world.now(),
+        }
     }
 
     /// What happened, for a message.

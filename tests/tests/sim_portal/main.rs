@@ -10,6 +10,9 @@
 //! | [`scenario`] | a whole run from one number: network, apps, faults, then quiet |
 //! | [`sweep`] | many seeds on all cores, and what is printed when one fails |
 //! | [`relay`] | what a hostile relay does to the bytes it carries |
+//! | [`seeds`] | tests: thousands of seeds, one seed, and hours of renewals |
+//! | [`hostile`] | tests: each trick of a hostile relay |
+//! | [`planted`] | tests: five planted bugs are found |
 //!
 //! A run is a function of its seed. There is one clock, and it moves only when nobody has
 //! anything left to do.
@@ -21,10 +24,13 @@
     reason = "a test fails by panicking, and looks at the cases it is about"
 )]
 
-pub mod endpoint;
-pub mod portal;
-pub mod process;
-pub mod relay;
-pub mod scenario;
-pub mod script;
-pub mod sweep;
+mod endpoint;
+mod hostile;
+mod planted;
+mod portal;
+mod process;
+mod relay;
+mod scenario;
+mod script;
+mod seeds;
+mod sweep;

@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 
 use proxy::protocol::stream::Visits;
 
+use super::portal::Ran;
+
 /// Failures after which no more seeds are begun.
 const FAILURES: usize = 5;
 
@@ -46,7 +48,7 @@ pub fn how_many(usual: u64) -> u64 {
 
 /// Runs the seeds below `count`, on as many threads as there are cores. `how` is the command that
 /// runs one seed alone.
-pub fn sweep(count: u64, how: &str, run: impl Fn(u64) -> Visits + Sync) -> Swept {
+pub fn sweep(count: u64, how: &str, run: impl Fn(u64) -> Ran + Sync) -> Swept {
     let started = Instant::now();
     let next = AtomicU64::new(0);
     let failures = AtomicUsize::new(0);
@@ -61,7 +63,7 @@ pub fn sweep(count: u64, how: &str, run: impl Fn(u64) -> Visits + Sync) -> Swept
             let mut swept = swept.lock().unwrap();
             swept.ran += 1;
             match outcome {
-                Ok(visits) => swept.visits.add(visits),
+                Ok(ran) => swept.visits.add(ran.visits),
                 Err(_) => {
                     failures.fetch_add(1, Ordering::Relaxed);
                     swept.failed.push(seed);

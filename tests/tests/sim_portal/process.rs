@@ -494,17 +494,6 @@ impl Process {
         }
         visits
     }
-
-    /// How often it has logged a record that contains that text.
-    pub fn said(&self, what: &str) -> usize {
-        self.logs
-            .iter()
-            .filter(|(_, record)| {
-                record.what.contains(what)
-                    || record.fields.iter().any(|(_, value)| value.contains(what))
-            })
-            .count()
-    }
 }
 
 fn configs(plans: &[Plan]) -> (Vec<InletConfig>, Vec<OutletConfig>) {
