@@ -14,7 +14,7 @@
 //! | [`request`] | the questions and answers, as plain data |
 //! | [`rules`] | who may redeem and renew: pure functions over rows |
 //! | [`memory`] | a store in memory, for the simulation and tests |
-//! | [`conformance`] | what every store must do, as one function |
+//! | `conformance` | what every store must do, as one function |
 
 #[cfg(any(test, feature = "sim"))]
 pub mod conformance;
