@@ -343,8 +343,9 @@ pub const TUNNEL_USER_TIMEOUT: Duration = Duration::from_secs(15);
 pub const TUNNEL_KEEPALIVE: Duration = Duration::from_secs(60);
 /// Time between keepalive probes that stay unanswered, and how many there are.
 pub const TUNNEL_KEEPALIVE_PROBE: (Duration, u32) = (Duration::from_secs(5), 3);
-/// Longest a turn sleeps: the wait is begun anew then. Keeps timeouts within an epoll `int`.
-pub const SLEEP_MAX: Duration = Duration::from_secs(3600);
+/// Longest a turn sleeps: the wait is begun anew then. The kernel's waits don't count suspend and our
+/// clock does, so this is also how late a deadline that passed meanwhile is noticed.
+pub const SLEEP_MAX: Duration = Duration::from_secs(5);
 /// Readiness events read by one epoll_wait.
 pub const EPOLL_EVENTS: usize = 512;
 /// Submission entries of a ring: more operations than that in one turn cost one more system call.

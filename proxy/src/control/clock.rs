@@ -7,7 +7,7 @@ use rustix::time::{ClockId, clock_gettime};
 use crate::protocol::core::Now;
 use crate::time::{Duration, Instant};
 
-/// Both clocks now. `mono` is the engines' clock (CLOCK_MONOTONIC), so that an instant means the
+/// Both clocks now. `mono` is the engines' clock (CLOCK_BOOTTIME: it counts suspend), so that an instant means the
 /// same in a command and in a worker.
 pub fn now() -> Now {
     let wall = SystemTime::now()
@@ -21,7 +21,7 @@ pub fn now() -> Now {
 
 /// The engines' clock.
 pub fn mono() -> Instant {
-    let t = clock_gettime(ClockId::Monotonic);
+    let t = clock_gettime(ClockId::Boottime);
     let seconds = u64::try_from(t.tv_sec).unwrap_or(0);
     let nanos = u32::try_from(t.tv_nsec).unwrap_or(0);
     Instant::ZERO + Duration::new(seconds, nanos)

@@ -73,7 +73,7 @@ pub trait Engine: Sized {
     /// What it is and can do.
     fn caps(&self) -> Caps;
     /// The clock, read once a turn. Kernel engines count from the machine's start
-    /// (CLOCK_MONOTONIC), so all threads of a process agree.
+    /// (CLOCK_BOOTTIME), so all threads of a process agree.
     fn now(&self) -> Instant;
     /// Takes a share of a listening socket.
     fn listen(&mut self, shared: &Self::Carry) -> io::Result<Sock>;

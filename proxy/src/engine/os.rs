@@ -20,9 +20,9 @@ impl From<rustix::io::Errno> for Errno {
     }
 }
 
-/// The time since the machine started (CLOCK_MONOTONIC): the same for all engines of a process.
-pub(super) fn monotonic() -> Instant {
-    let t = clock_gettime(ClockId::Monotonic);
+/// The time since the machine started (CLOCK_BOOTTIME, which counts suspend): the same for all engines of a process.
+pub(super) fn boottime() -> Instant {
+    let t = clock_gettime(ClockId::Boottime);
     let secs = u64::try_from(t.tv_sec).unwrap_or(0);
     let nanos = u32::try_from(t.tv_nsec).unwrap_or(0);
     Instant::ZERO + Duration::new(secs, nanos)
@@ -45,10 +45,10 @@ pub fn listener(addr: SocketAddr) -> io::Result<(OwnedFd, SocketAddr)> {
     sockopt::set_tcp_nodelay(&fd, true)?;
     reset_unless_told(fd.as_fd())?;
     let (pause, patience) = LISTEN_PATIENCE;
-    let deadline = monotonic() + patience;
+    let deadline = boottime() + patience;
     loop {
         match net::bind(&fd, &addr) {
-            Err(rustix::io::Errno::ADDRINUSE) if monotonic() < deadline => rest(pause),
+            Err(rustix::io::Errno::ADDRINUSE) if boottime() < deadline => rest(pause),
             bound => break bound?,
         }
     }
@@ -146,9 +146,9 @@ mod tests {
     #[test]
     fn an_address_that_stays_in_use_is_an_error_in_the_end() {
         let (_held, addr) = listener(([127, 0, 0, 1], 0).into()).unwrap();
-        let begun = monotonic();
+        let begun = boottime();
         let refused = listener(addr).map(|(_, addr)| addr).unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::AddrInUse);
-        assert!(monotonic().since(begun) >= LISTEN_PATIENCE.1);
+        assert!(boottime().since(begun) >= LISTEN_PATIENCE.1);
     }
 }

@@ -16,6 +16,7 @@ pub mod record;
 pub mod session;
 pub mod shake;
 pub mod store;
+pub mod strangers;
 pub mod stream;
 
 #[cfg(test)]

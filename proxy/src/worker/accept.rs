@@ -8,12 +8,11 @@
 //! 3. Everything else is closed with a reset and counted.
 //!
 //! # Bounds
-//! `limits::STRANGERS_MAX` at once, `STRANGERS_PER_PREFIX` per source network,
-//! `STRANGER_TIMEOUT` each, one leg preface of bytes each; what one receive brings behind the
+//! `limits::STRANGERS_MAX` at once, `STRANGERS_PER_PREFIX` per source network (the oldest make room
+//! for newcomers), `STRANGER_TIMEOUT` each, one leg preface of bytes each; what one receive brings behind the
 //! preface belongs to the connection it becomes.
 
-use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use super::Worker;
 use super::conn::Conn;
@@ -22,7 +21,7 @@ use super::net::code;
 use super::slab::SlotKey;
 use crate::engine::{Class, Close, Engine, Outcome, Sock};
 use crate::ids::{LinkId, PortalNo};
-use crate::limits::{LEG_PREFACE, PREFACE, STRANGER_TIMEOUT, STRANGERS_MAX, STRANGERS_PER_PREFIX};
+use crate::limits::{LEG_PREFACE, PREFACE, STRANGER_TIMEOUT};
 use crate::protocol::command::Event;
 use crate::protocol::preface::{Kind, Preface};
 
@@ -38,60 +37,6 @@ pub(super) struct Listener {
 pub(super) struct Stranger {
     peer: SocketAddr,
     got: Vec<u8>,
-}
-
-/// How many strangers there are, and from where.
-#[derive(Debug, Default)]
-pub(super) struct Strangers {
-    total: usize,
-    by_prefix: BTreeMap<Prefix, usize>,
-}
-
-/// A source network: /24 of IPv4, /48 of IPv6.
-type Prefix = [u8; 7];
-
-fn prefix_of(peer: &SocketAddr) -> Prefix {
-    match peer.ip().to_canonical() {
-        IpAddr::V4(ip) => {
-            let [a, b, c, _] = ip.octets();
-            [4, a, b, c, 0, 0, 0]
-        }
-        IpAddr::V6(ip) => {
-            let [a, b, c, d, e, f, ..] = ip.octets();
-            [6, a, b, c, d, e, f]
-        }
-    }
-}
-
-impl Strangers {
-    /// Counts one more, unless a limit is reached.
-    fn admit(&mut self, peer: &SocketAddr) -> bool {
-        if self.total >= STRANGERS_MAX {
-            return false;
-        }
-        let of_prefix = self.by_prefix.entry(prefix_of(peer)).or_insert(0);
-        if *of_prefix >= STRANGERS_PER_PREFIX {
-            return false;
-        }
-        *of_prefix += 1;
-        self.total += 1;
-        true
-    }
-
-    fn leave(&mut self, peer: &SocketAddr) {
-        let prefix = prefix_of(peer);
-        if let Some(of_prefix) = self.by_prefix.get_mut(&prefix) {
-            self.total -= 1;
-            *of_prefix -= 1;
-            if *of_prefix == 0 {
-                self.by_prefix.remove(&prefix);
-            }
-        }
-    }
-
-    pub fn total(&self) -> usize {
-        self.total
-    }
 }
 
 impl<E: Engine> Worker<E> {
@@ -131,10 +76,6 @@ impl<E: Engine> Worker<E> {
 
     fn stranger_accepted(&mut self, sock: Sock, peer: SocketAddr) {
         self.note_arrival();
-        if !self.strangers.admit(&peer) {
-            self.counters.strangers_refused.add(1);
-            return self.net.engine.close(sock, Close::Reset);
-        }
         let stranger = Stranger {
             peer,
             got: Vec::with_capacity(LEG_PREFACE),
@@ -147,11 +88,12 @@ impl<E: Engine> Worker<E> {
                 self.counters.strangers_open.add(1);
                 self.net.set_deadline(key, self.now + STRANGER_TIMEOUT);
                 self.net.recv_any(key, Class::Small);
+                if let Some(oldest) = self.strangers.admit(key, peer) {
+                    self.counters.strangers_refused.add(1);
+                    self.stranger_drop(oldest);
+                }
             }
-            Err(_) => {
-                self.counters.strangers_refused.add(1);
-                self.strangers.leave(&peer);
-            }
+            Err(_) => self.counters.strangers_refused.add(1),
         }
     }
 
@@ -260,7 +202,7 @@ impl<E: Engine> Worker<E> {
             got: Vec::new(),
         };
         let stranger = std::mem::replace(stranger, empty);
-        self.strangers.leave(&stranger.peer);
+        self.strangers.leave(key);
         self.counters.strangers_open.sub(1);
         Some(stranger)
     }
@@ -268,50 +210,15 @@ impl<E: Engine> Worker<E> {
     /// Closes a stranger that said nothing useful, or nothing in time.
     pub(super) fn stranger_drop(&mut self, key: SlotKey) {
         self.counters.strangers_dropped.add(1);
+        self.strangers.leave(key);
         self.net.terminate(key, Close::Reset);
     }
 
     /// The stranger's socket is closed.
     pub(super) fn stranger_closed(&mut self, key: SlotKey) {
-        if let Some(Conn::Stranger(stranger)) = self.net.remove(key) {
-            self.strangers.leave(&stranger.peer);
+        if let Some(Conn::Stranger(_)) = self.net.remove(key) {
+            self.strangers.leave(key);
             self.counters.strangers_open.sub(1);
         }
-    }
-}
-
-#[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_network_can_not_take_every_place() {
-        let mut strangers = Strangers::default();
-        let from = |ip: &str| -> SocketAddr { format!("{ip}:1000").parse().unwrap() };
-        for _ in 0..STRANGERS_PER_PREFIX {
-            assert!(strangers.admit(&from("192.0.2.7")));
-        }
-        assert!(!strangers.admit(&from("192.0.2.200")), "the same /24");
-        assert!(strangers.admit(&from("192.0.3.7")));
-        strangers.leave(&from("192.0.2.1"));
-        assert!(strangers.admit(&from("192.0.2.9")));
-    }
-
-    #[test]
-    fn a_mapped_address_counts_as_its_ipv4_network() {
-        let mapped: SocketAddr = "[::ffff:192.0.2.7]:1".parse().unwrap();
-        let plain: SocketAddr = "192.0.2.9:1".parse().unwrap();
-        assert_eq!(prefix_of(&mapped), prefix_of(&plain));
-    }
-
-    #[test]
-    fn a_network_that_left_is_forgotten() {
-        let mut strangers = Strangers::default();
-        let peer: SocketAddr = "[2001:db8::1]:9".parse().unwrap();
-        assert!(strangers.admit(&peer));
-        strangers.leave(&peer);
-        assert_eq!(strangers.total(), 0);
-        assert!(strangers.by_prefix.is_empty());
     }
 }

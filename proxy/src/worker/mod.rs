@@ -29,10 +29,14 @@ use std::sync::Arc;
 
 use crate::engine::{DoneList, Engine, Wait};
 use crate::ids::{LinkId, PortalNo};
-use crate::limits::{COMMANDS_PER_TURN, CREDIT_BUDGET, HINTS_MAX, SLOTS_RESERVED};
+use crate::limits::{
+    COMMANDS_PER_TURN, CREDIT_BUDGET, HINTS_MAX, SLOTS_RESERVED, STRANGERS_MAX,
+    STRANGERS_PER_PREFIX,
+};
 use crate::mailbox::{ToWorker, WorkerEnd};
 use crate::protocol::command::{Command, Event};
 use crate::protocol::lane::LaneShared;
+use crate::protocol::strangers::Strangers;
 use crate::time::Instant;
 
 mod accept;
@@ -90,7 +94,7 @@ pub struct Worker<E: Engine> {
     listeners: Vec<SlotKey>,
     /// Some listener rests because a bound is reached.
     accept_paused: bool,
-    strangers: accept::Strangers,
+    strangers: Strangers<SlotKey>,
     links: BTreeMap<LinkId, SlotKey>,
     next_link: u64,
     /// Links and strangers that wait for room in control's queue.
@@ -135,7 +139,7 @@ impl<E: Engine> Worker<E> {
             again: false,
             listeners: Vec::new(),
             accept_paused: false,
-            strangers: accept::Strangers::default(),
+            strangers: Strangers::new(STRANGERS_MAX, STRANGERS_PER_PREFIX),
             links: BTreeMap::new(),
             next_link: (u64::from(config.place) << 48) | 1,
             links_paused: Vec::new(),

@@ -119,7 +119,7 @@ impl Epoll {
             table: Table::new(cfg.sockets),
             pool: Pool::open(cfg.buffers)?,
             waker,
-            now: os::monotonic(),
+            now: os::boottime(),
             queue: Vec::new(),
             working: Vec::new(),
             local: Vec::new(),
@@ -432,7 +432,7 @@ impl Engine for Epoll {
                 self.gather(&timeout);
             }
             let woken = self.waker.end_sleep();
-            self.now = os::monotonic();
+            self.now = os::boottime();
             self.end_rests();
             self.try_queued(out);
             let over = match wait {

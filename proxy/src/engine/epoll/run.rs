@@ -330,7 +330,7 @@ impl Epoll {
     }
 
     fn rest(&mut self, name: SockRef) {
-        let now = os::monotonic();
+        let now = os::boottime();
         let Some(e) = self.table.get_mut(name) else {
             return;
         };

@@ -122,7 +122,7 @@ impl Uring {
     }
 
     fn rest(&mut self, name: SockRef) {
-        let now = os::monotonic();
+        let now = os::boottime();
         if let Some(e) = self.table.get_mut(name) {
             e.rests += 1;
             self.rests.begin(name, e.fd.as_fd(), e.rests, now);

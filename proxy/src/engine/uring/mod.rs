@@ -115,7 +115,7 @@ impl Uring {
             table: Table::new(cfg.sockets),
             sockets_max: cfg.sockets.min(SOCKETS_MAX),
             waker,
-            now: os::monotonic(),
+            now: os::boottime(),
             local: Vec::new(),
             doomed: Vec::new(),
             rests: Rests::new(),
@@ -326,7 +326,7 @@ impl Engine for Uring {
                 .filter(|_| self.waker.begin_sleep());
             self.ring.enter(patience);
             let woken = self.waker.end_sleep();
-            self.now = os::monotonic();
+            self.now = os::boottime();
             self.reap(out);
             self.end_rests(out);
             let over = match wait {
@@ -378,7 +378,7 @@ impl Drop for Uring {
         }
         let mut rest = std::mem::take(&mut self.local);
         let (round, longest) = RING_DRAIN;
-        let deadline = os::monotonic() + longest;
+        let deadline = os::boottime() + longest;
         loop {
             for fd in self.doomed.drain(..) {
                 self.ring.close(fd);
@@ -386,7 +386,7 @@ impl Drop for Uring {
             let busy = self.ring.requests() > 0;
             self.ring.enter(busy.then_some(round));
             self.reap(&mut rest);
-            if self.ring.requests() == 0 || os::monotonic() >= deadline {
+            if self.ring.requests() == 0 || os::boottime() >= deadline {
                 break;
             }
         }

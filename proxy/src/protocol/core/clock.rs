@@ -1,6 +1,6 @@
 //! Authority time: what the authority's clock says, as far as this node can know.
 //!
-//! The last answer to TIME plus what the monotonic clock has counted since (it counts suspend).
+//! The last answer to TIME plus what the injected monotonic clock has counted since (CLOCK_BOOTTIME: it counts suspend).
 //! Before the first answer: the wall clock. After it, stepping the wall clock changes nothing.
 
 use crypto::UnixTime;

@@ -29,7 +29,6 @@ mod outbox;
 mod relay;
 pub mod server;
 pub mod status;
-mod strangers;
 mod text;
 mod uplink;
 

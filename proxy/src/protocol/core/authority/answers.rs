@@ -32,7 +32,8 @@ impl AuthorityCore {
         if let Some(session) = session {
             session.waiting = session.waiting.saturating_sub(1);
             if is_member(&answer) {
-                self.freed.extend(session.guest.take());
+                let was_guest = std::mem::take(&mut session.is_guest);
+                self.freed.extend(was_guest.then_some(link));
             }
         }
         let message = match answer {

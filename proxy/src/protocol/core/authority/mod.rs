@@ -26,7 +26,6 @@ use super::admin::AdminDesk;
 use super::config::AuthorityConfig;
 use super::io::{Level, LogRecord, Now, StoreNo};
 use super::outbox::Outbox;
-use super::strangers::Prefix;
 use crate::error::{CloseReason, Problem};
 use crate::ids::LinkId;
 use crate::limits::{
@@ -49,8 +48,8 @@ struct Pending {
 struct Session {
     sealed: Sealed,
     peer: VerifiedIdentity,
-    /// Its place among the strangers, until it is known to be a member's.
-    guest: Option<Prefix>,
+    /// It keeps its place among the strangers until it is known to be a member's.
+    is_guest: bool,
     /// Store requests without an answer.
     waiting: usize,
 }
@@ -72,8 +71,8 @@ pub struct AuthorityCore {
     by_peer: BTreeSet<(Id, LinkId)>,
     /// Guests in the order in which their time is over.
     guests: VecDeque<(Instant, LinkId)>,
-    /// Places among the strangers that became free; the server takes them back.
-    freed: Vec<Prefix>,
+    /// Guests that are guests no longer; the server takes their places back.
+    freed: Vec<LinkId>,
     pending: BTreeMap<StoreNo, Pending>,
 }
 
@@ -150,7 +149,6 @@ impl AuthorityCore {
         out: &mut Outbox,
         now: Now,
         link: LinkId,
-        place: Prefix,
         accepted: Accepted,
     ) -> Result<(), NotAdmitted> {
         let Accepted {
@@ -189,7 +187,7 @@ impl AuthorityCore {
             Session {
                 sealed,
                 peer,
-                guest: Some(place),
+                is_guest: true,
                 waiting: 0,
             },
         );
@@ -208,7 +206,7 @@ impl AuthorityCore {
             if self
                 .sessions
                 .get(&link)
-                .is_some_and(|session| session.guest.is_some())
+                .is_some_and(|session| session.is_guest)
             {
                 out.close(link, true, CloseReason::NotAuthorized);
                 self.on_closed(link);
@@ -223,8 +221,8 @@ impl AuthorityCore {
             .map_or(Instant::FAR_FUTURE, |(until, _)| *until)
     }
 
-    /// Places among the strangers that became free since the last call.
-    pub fn take_freed(&mut self) -> Vec<Prefix> {
+    /// Guests that have been guests no longer since the last call.
+    pub fn take_freed(&mut self) -> Vec<LinkId> {
         std::mem::take(&mut self.freed)
     }
 
@@ -232,7 +230,7 @@ impl AuthorityCore {
     pub fn on_closed(&mut self, link: LinkId) {
         if let Some(session) = self.sessions.remove(&link) {
             self.by_peer.remove(&(session.peer.id(), link));
-            self.freed.extend(session.guest);
+            self.freed.extend(session.is_guest.then_some(link));
         }
     }
 

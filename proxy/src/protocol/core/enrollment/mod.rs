@@ -263,6 +263,7 @@ impl Enrollment {
                 // In each session first thing: to the authority it is what tells a member from
                 // a stranger, and to this node what changed while it was away.
                 self.renew.due = now.mono;
+                self.time.due = now.mono;
                 self.ask_what_is_due(node, now);
                 EnrollmentNews::None
             }

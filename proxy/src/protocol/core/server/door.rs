@@ -1,6 +1,6 @@
 //! The door: connections that have not shown who they are.
 //!
-//! They are bounded in number, in total and per source prefix, have 5 s for the whole handshake,
+//! They are bounded in number, in total and per source network (the oldest make room), have 5 s for the whole handshake,
 //! and their frames wait in a queue of their own, of which a few are taken each time everything
 //! else has been looked at: a flood of handshakes slows strangers, not members.
 
@@ -11,22 +11,24 @@ use super::Parts;
 use super::host::RelayHost;
 use crate::error::CloseReason;
 use crate::ids::LinkId;
-use crate::limits::{PREFACE, SHAKE_TIMEOUT, SHAKES_PER_LOOK};
+use crate::limits::{
+    MISTAKE_HINT_INTERVAL, PREFACE, SESSION_STRANGERS_MAX, SESSION_STRANGERS_PER_PREFIX_MAX,
+    SHAKE_TIMEOUT, SHAKES_PER_LOOK,
+};
 use crate::protocol::command::{Command, Expect};
 use crate::protocol::core::authority::NotAdmitted;
 use crate::protocol::core::io::{Level, LogRecord, Now};
 use crate::protocol::core::node::denial_record;
 use crate::protocol::core::outbox::Outbox;
 use crate::protocol::core::relay::RelayCore;
-use crate::protocol::core::strangers::{Prefix, Strangers};
 use crate::protocol::session::{Accepting, Kind, Message, Refusal, RequestNo, SessionError};
+use crate::protocol::strangers::Strangers;
 use crate::time::Instant;
 
 /// A connection that has not shown who it is.
 struct Stranger {
     kind: Kind,
     peer: SocketAddr,
-    place: Prefix,
     /// The whole handshake must be over by then.
     until: Instant,
     step: Step,
@@ -42,17 +44,29 @@ enum Step {
 }
 
 /// See the module.
-#[derive(Default)]
 pub struct Door {
-    /// The places.
-    pub strangers: Strangers,
+    /// The places, those of the authority's guests among them.
+    pub strangers: Strangers<LinkId>,
     shaking: BTreeMap<LinkId, Stranger>,
     /// Frames of strangers in the order in which they came.
     queue: VecDeque<(LinkId, Vec<u8>)>,
-    full_logged: bool,
+    /// Those that had to make room since it was last logged, and when it may be logged again.
+    evicted: u64,
+    crowd_logged_until: Instant,
 }
 
 impl Door {
+    /// Nobody is here yet.
+    pub fn new() -> Door {
+        Door {
+            strangers: Strangers::new(SESSION_STRANGERS_MAX, SESSION_STRANGERS_PER_PREFIX_MAX),
+            shaking: BTreeMap::new(),
+            queue: VecDeque::new(),
+            evicted: 0,
+            crowd_logged_until: Instant::ZERO,
+        }
+    }
+
     /// Somebody connected.
     pub fn on_accepted(
         &mut self,
@@ -66,33 +80,40 @@ impl Door {
         let Some(kind) = kind else {
             return parts.out.close(link, false, CloseReason::NotAdit);
         };
-        let Some(place) = self.strangers.admit(peer) else {
-            if !self.full_logged {
-                self.full_logged = true;
-                let what = "connections are turned away: too many have not shown who they are";
-                let code = CloseReason::Overloaded.code();
-                parts.out.log(
-                    LogRecord::new(Level::Warn, what)
-                        .code(code)
-                        .with("from", peer),
-                );
-            }
-            return parts.out.close(link, false, CloseReason::Overloaded);
-        };
-        self.full_logged = false;
+        if let Some(oldest) = self.strangers.admit(link, peer) {
+            self.evict(parts, now, oldest, peer);
+        }
         let until = now.mono + SHAKE_TIMEOUT;
         self.shaking.insert(
             link,
             Stranger {
                 kind,
                 peer,
-                place,
                 until,
                 step: Step::First,
             },
         );
         parts.out.expect_frame(link);
         expect_by(&mut parts.out, link, until);
+    }
+
+    /// Closes the one that had to make room for a newcomer, a guest of the authority's perhaps.
+    fn evict(&mut self, parts: &mut Parts, now: Now, oldest: LinkId, newcomer: SocketAddr) {
+        self.shaking.remove(&oldest);
+        parts.out.close(oldest, false, CloseReason::Overloaded);
+        if let Some(authority) = &mut parts.authority {
+            authority.on_closed(oldest);
+        }
+        self.evicted += 1;
+        if self.crowd_logged_until <= now.mono {
+            self.crowd_logged_until = now.mono + MISTAKE_HINT_INTERVAL;
+            let what = "too many connections have not shown who they are: the oldest make room";
+            let record = LogRecord::new(Level::Warn, what)
+                .code(CloseReason::Overloaded.code())
+                .with("closed", std::mem::take(&mut self.evicted))
+                .with("newest_from", newcomer);
+            parts.out.log(record);
+        }
     }
 
     /// A frame; given back if its link is no stranger's.
@@ -107,10 +128,8 @@ impl Door {
 
     /// A link is gone; says whether it was a stranger's.
     pub fn on_closed(&mut self, link: LinkId) -> bool {
-        let stranger = self.shaking.remove(&link);
-        stranger
-            .map(|stranger| self.strangers.leave(stranger.place))
-            .is_some()
+        self.strangers.leave(link);
+        self.shaking.remove(&link).is_some()
     }
 
     /// Whether frames wait.
@@ -120,8 +139,8 @@ impl Door {
 
     /// Closes the door.
     pub fn stop(&mut self, out: &mut Outbox) {
-        for (link, stranger) in std::mem::take(&mut self.shaking) {
-            self.strangers.leave(stranger.place);
+        for link in std::mem::take(&mut self.shaking).into_keys() {
+            self.strangers.leave(link);
             out.close(link, false, CloseReason::Stopping);
         }
         self.queue.clear();
@@ -150,9 +169,8 @@ impl Door {
 
     fn turn_away(&mut self, out: &mut Outbox, link: LinkId, why: CloseReason) {
         out.close(link, false, why);
-        if let Some(stranger) = self.shaking.remove(&link) {
-            self.strangers.leave(stranger.place);
-        }
+        self.shaking.remove(&link);
+        self.strangers.leave(link);
     }
 
     fn on_frame_1(&mut self, parts: &mut Parts, now: Now, link: LinkId, bytes: &[u8]) {
@@ -217,17 +235,14 @@ impl Door {
             Ok(accepted) => accepted,
             Err(error) => return self.on_bad_handshake(&mut parts.out, link, &error),
         };
-        let Some(Stranger {
-            kind, peer, place, ..
-        }) = self.shaking.remove(&link)
-        else {
+        let Some(Stranger { kind, peer, .. }) = self.shaking.remove(&link) else {
             return;
         };
         let claimed = accepted.evidence.identity.id();
         let admitted = match (kind, &mut parts.authority, &mut parts.relay) {
             (Kind::Authority, Some(authority), _) => {
                 // It keeps its place among the strangers while it is a guest.
-                authority.admit(&mut parts.out, now, link, place, accepted)
+                authority.admit(&mut parts.out, now, link, accepted)
             }
             (
                 Kind::Relay,
@@ -238,11 +253,11 @@ impl Door {
                     grant: Some(grant),
                 }),
             ) => {
-                self.strangers.leave(place);
+                self.strangers.leave(link);
                 core.admit(&mut parts.out, now, &source.clock(), grant, link, accepted)
             }
             _ => {
-                self.strangers.leave(place);
+                self.strangers.leave(link);
                 return parts.out.close(link, false, CloseReason::RelayBusy);
             }
         };
@@ -250,7 +265,7 @@ impl Door {
             return;
         };
         if kind == Kind::Authority {
-            self.strangers.leave(place);
+            self.strangers.leave(link);
         }
         match refusal {
             NotAdmitted::Full => parts.out.close(link, false, CloseReason::Overloaded),

@@ -130,7 +130,7 @@ impl ServerCore {
             relay,
             last_denial: None,
         };
-        let (door, asked) = (Door::default(), BTreeMap::new());
+        let (door, asked) = (Door::new(), BTreeMap::new());
         let mut core = ServerCore {
             parts,
             door,
@@ -314,8 +314,8 @@ impl ServerCore {
         let parts = &mut self.parts;
         if let Some(authority) = &mut parts.authority {
             authority.on_timer(&mut parts.out, now);
-            for place in authority.take_freed() {
-                self.door.strangers.leave(place);
+            for link in authority.take_freed() {
+                self.door.strangers.leave(link);
             }
         }
         if let Some(relay) = &mut parts.relay {

@@ -42,11 +42,7 @@ fn a_flood_from_one_prefix_leaves_places_for_others() {
     }
     world.settle();
     assert_eq!(strangers(&world, server), SESSION_STRANGERS_PER_PREFIX_MAX);
-    assert_eq!(
-        world.host(server).said("turned away"),
-        1,
-        "one line, not 936"
-    );
+    assert_eq!(world.host(server).said("make room"), 1, "one line, not 936");
     let ticket = world.ticket(server, World::spec("new", "x", &[]));
     let node = world.add_node("new", Some(ticket), Vec::new());
     world.run(Duration::from_secs(1));
@@ -77,6 +73,32 @@ fn strangers_from_everywhere_are_bounded_and_members_are_not_disturbed() {
     world.run(Duration::from_secs(30));
     assert_eq!(world.lanes().len(), 1);
     assert!(world.status(outlet).ready() && world.status(inlet).ready());
+}
+
+#[test]
+fn a_flood_that_never_ends_locks_nobody_out() {
+    let Portal {
+        mut world, server, ..
+    } = World::portal(6);
+    let mut flood = 0..;
+    let mut pour = |world: &mut World, many: usize| {
+        for n in flood.by_ref().take(many) {
+            let from = SocketAddr::from(([10, (n % 7) as u8, (n % 250) as u8, 9], 1));
+            knock(world, server, n, from);
+        }
+    };
+    pour(&mut world, 2 * SESSION_STRANGERS_MAX);
+    let ticket = world.ticket(server, World::spec("new", "x", &[]));
+    let node = world.add_node("new", Some(ticket), Vec::new());
+    for _ in 0..100 {
+        pour(&mut world, 20);
+        world.run(Duration::from_millis(20));
+    }
+    assert!(matches!(
+        world.status(node).membership,
+        MembershipStatus::Enrolled { .. }
+    ));
+    assert_eq!(strangers(&world, server), SESSION_STRANGERS_MAX);
 }
 
 #[test]
