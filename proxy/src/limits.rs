@@ -47,6 +47,10 @@ pub const LANE_PENDING_MAX: usize = 512 * 1024;
 pub const TURN_BYTES_MAX: usize = 256 * 1024;
 /// Streams of one lane. Numbers are u16 and 0 is the lane itself.
 pub const LANE_STREAMS_MAX: usize = 32 * 1024;
+/// CREDENTIALs of a peer that a lane takes at once …
+pub const CREDENTIALS_BURST: u32 = 4;
+/// … and how soon one more: a credential lives for minutes.
+pub const CREDENTIAL_INTERVAL: Duration = Duration::from_secs(1);
 /// Longest CREDENTIAL; every evidence fits.
 pub const LANE_CREDENTIAL_MAX: usize = LANE_PAYLOAD_MAX;
 const _: () = assert!(crypto::limits::EVIDENCE_MAX <= LANE_CREDENTIAL_MAX);

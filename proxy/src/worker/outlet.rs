@@ -87,7 +87,8 @@ impl<E: Engine> Worker<E> {
         };
         self.counters.streams_total.add(1);
         self.counters.count_end(why);
-        self.tell(Event::Stream(Box::new(report)));
+        // A peer can make as many of these as it likes, so they may be dropped.
+        self.hint(Event::Stream(Box::new(report)));
     }
 
     fn target_begin(
@@ -124,7 +125,8 @@ impl<E: Engine> Worker<E> {
         let mut stream = Stream::new(lane.portal, Role::Outlet, NOWHERE, name, now, phase);
         stream.lane = Some(ix);
         stream.n = Some(n);
-        if self.net.slots.room() <= self.reserve() {
+        // Each stream that begins is a report to control later: none begins while control is behind.
+        if self.is_congested() || self.net.slots.room() <= self.reserve() {
             return Err(CloseReason::Overloaded);
         }
         let Ok(key) = self.net.insert(None, Conn::Stream(stream)) else {

@@ -12,6 +12,7 @@ use crypto::planted;
 use super::slot::Queued;
 use super::{Lane, Phase};
 use crate::ids::StreamNo;
+use crate::limits::{CREDENTIAL_INTERVAL, CREDENTIALS_BURST};
 use crate::protocol::command::Role;
 use crate::protocol::record::{Body, Header, Kind};
 use crate::time::{Duration, Instant};
@@ -29,6 +30,8 @@ pub(super) struct LaneControl {
     /// When the unanswered PING was asked for.
     pub(super) pinged: Option<Instant>,
     ping_number: u64,
+    /// CREDENTIALs of the peer that count against `limits::CREDENTIALS_BURST`, as of that time.
+    credentials: (u32, Instant),
 }
 
 impl LaneControl {
@@ -51,6 +54,22 @@ impl LaneControl {
             return None;
         }
         self.pinged.take().map(|asked| now.since(asked))
+    }
+
+    /// Whether a CREDENTIAL of the peer is taken: each costs control three signatures to verify, and
+    /// is copied on the way there. A count that leaks one per `limits::CREDENTIAL_INTERVAL`.
+    pub(super) fn takes_credential(&mut self, now: Instant) -> bool {
+        let (mut recent, mut since) = self.credentials;
+        while recent > 0 && now.since(since) >= CREDENTIAL_INTERVAL {
+            recent -= 1;
+            since = since + CREDENTIAL_INTERVAL;
+        }
+        if recent == 0 {
+            since = now;
+        }
+        let takes = recent < CREDENTIALS_BURST;
+        self.credentials = (recent + u32::from(takes), since);
+        takes
     }
 
     pub(super) fn clear(&mut self) {

@@ -53,6 +53,9 @@ impl Lane {
                 Ok(())
             }
             Body::Credential(bytes) => {
+                if !self.control.takes_credential(now) {
+                    return Err(Violation::TooOften(Kind::Credential));
+                }
                 self.reactions
                     .push_back(Reaction::Credential(bytes.to_vec()));
                 Ok(())

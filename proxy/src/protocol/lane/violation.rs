@@ -61,6 +61,9 @@ pub enum Violation {
         /// What was left.
         granted: u32,
     },
+    /// A record that costs this end much, more often than anybody needs it.
+    #[error("{0:?} came too often")]
+    TooOften(Kind),
     /// More credit than a stream may have.
     #[error("credit above the bound")]
     TooMuchCredit,
@@ -85,6 +88,7 @@ impl Violation {
             | Violation::NotInUse(_)
             | Violation::Number(_)
             | Violation::Overrun { .. }
+            | Violation::TooOften(_)
             | Violation::TooMuchCredit
             | Violation::Count { .. } => CloseReason::Violation,
         }

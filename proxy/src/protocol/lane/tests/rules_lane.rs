@@ -4,7 +4,9 @@
 use super::super::*;
 use super::world::{NOW_MILLIS, Side, World, give, one_stream, open_at, record};
 use crate::error::Code;
-use crate::limits::{CONNECTING_TIMEOUT, LANE_STREAMS_MAX, OPENING_TIMEOUT};
+use crate::limits::{
+    CONNECTING_TIMEOUT, CREDENTIAL_INTERVAL, CREDENTIALS_BURST, LANE_STREAMS_MAX, OPENING_TIMEOUT,
+};
 use crate::protocol::record::{Body, Header, Kind};
 use crate::time::{Duration, Instant};
 use Side::{Inlet, Outlet};
@@ -364,4 +366,21 @@ fn a_full_lane_says_so() {
         Err(OpenRefused::BadTarget)
     );
     lane.check();
+}
+
+#[test]
+fn credentials_come_now_and_then_and_not_in_a_stream() {
+    let mut world = World::ready();
+    let credential = Body::Credential(&[7; 40]);
+    for _ in 0..CREDENTIALS_BURST {
+        assert_eq!(give(&mut world, Inlet, &credential, 0), Ok(()));
+    }
+    let more = give(&mut world, Inlet, &credential, 0);
+    assert_eq!(more, Err(Violation::TooOften(Kind::Credential)));
+
+    let mut world = World::ready();
+    for _ in 0..10 * CREDENTIALS_BURST {
+        assert_eq!(give(&mut world, Inlet, &credential, 0), Ok(()));
+        world.now = world.now + CREDENTIAL_INTERVAL;
+    }
 }
