@@ -196,6 +196,9 @@ pub const TARGET_REFRESH: Duration = Duration::from_secs(30);
 pub const TIME_ROUND_TRIP_MAX: Duration = Duration::from_secs(3);
 /// Authority time is asked for this often.
 pub const TIME_REFRESH: Duration = Duration::from_secs(600);
+/// An authority whose wall clock moved by so much more or less than the time that passed starts its
+/// sessions anew: as much as the check tolerates.
+pub const CLOCK_STEP: Duration = Duration::from_secs(crypto::limits::CLOCK_TOLERANCE);
 /// A difference between the wall clock and authority time that is worth a warning.
 pub const CLOCK_SKEW_WARN: Duration = Duration::from_secs(30);
 /// An attestation is made to last this long …

@@ -332,12 +332,21 @@ impl AuthorityCore {
         self.on_closed(link);
     }
 
-    /// Ends all sessions.
+    /// Ends all sessions, so that their nodes begin new ones.
+    pub fn begin_anew(&mut self, out: &mut Outbox) {
+        self.end_sessions(out, CloseReason::Replaced);
+    }
+
+    /// Ends all sessions for good.
     pub fn stop(&mut self, out: &mut Outbox) {
-        for link in self.sessions.keys() {
-            out.close(*link, true, CloseReason::Stopping);
+        self.end_sessions(out, CloseReason::Stopping);
+    }
+
+    fn end_sessions(&mut self, out: &mut Outbox, why: CloseReason) {
+        for (link, session) in std::mem::take(&mut self.sessions) {
+            out.close(link, true, why);
+            self.freed.extend(session.is_guest.then_some(link));
         }
-        self.sessions.clear();
         self.by_peer.clear();
         self.guests.clear();
     }

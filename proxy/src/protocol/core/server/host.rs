@@ -144,6 +144,13 @@ impl RelayHost {
         Some(no)
     }
 
+    /// The local relay's pass is due now: it was issued by another time.
+    pub fn renew_pass(&mut self, now: Now) {
+        if let Source::Local(local) = &mut self.source {
+            local.due = now.mono;
+        }
+    }
+
     /// The store's answer to [`ask_pass`](Self::ask_pass).
     pub fn on_pass(
         &mut self,

@@ -24,11 +24,11 @@ use super::outbox::{Outbox, SharedRandom};
 use super::status::{MembershipStatus, Reach, ServerStatus, Status};
 use crate::error::{CloseReason, Problem};
 use crate::ids::LinkId;
-use crate::limits::{MISTAKE_HINT_INTERVAL, STORE_REQUESTS_MAX};
+use crate::limits::{CLOCK_STEP, MISTAKE_HINT_INTERVAL, STORE_REQUESTS_MAX};
 use crate::protocol::command::Event;
 use crate::protocol::session::Kind;
 use crate::protocol::store::{StoreError, StoreReply};
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 
 /// What the server consists of, for who comes through the door.
 pub(super) struct Parts {
@@ -100,6 +100,8 @@ pub struct ServerCore {
     parts: Parts,
     door: Door,
     asked: BTreeMap<StoreNo, Asked>,
+    /// What the clocks said at the last input: a wall clock that was stepped shows in the next.
+    clocks: Now,
     /// When a mistake of a stranger was last worth a line.
     hinted: BTreeMap<CloseReason, Instant>,
     stopping: bool,
@@ -135,11 +137,45 @@ impl ServerCore {
             parts,
             door,
             asked,
+            clocks: now,
             hinted: BTreeMap::new(),
             stopping: false,
         };
         core.look(now);
         core
+    }
+
+    /// Authority time is this machine's wall clock. Where that was stepped, what was issued before
+    /// is expired or not yet valid by the new one, and nodes count from the old one: the relay next
+    /// door gets a new pass at once, and sessions begin anew, which makes nodes ask for the time and
+    /// for credentials.
+    fn look_at_clocks(&mut self, now: Now) {
+        let before = std::mem::replace(&mut self.clocks, now);
+        let parts = &mut self.parts;
+        let Some(authority) = parts.authority.as_mut().filter(|_| !self.stopping) else {
+            return;
+        };
+        let counted = u64::try_from(now.mono.since(before.mono).as_millis()).unwrap_or(u64::MAX);
+        let expected = before.wall_millis.saturating_add(counted);
+        let step = Duration::from_millis(now.wall_millis.abs_diff(expected));
+        if step < CLOCK_STEP {
+            return;
+        }
+        let way = if now.wall_millis > expected {
+            "forward"
+        } else {
+            "back"
+        };
+        let what = "this machine's clock was set: sessions begin anew by its new time";
+        let record = LogRecord::new(Level::Warn, what)
+            .code(Problem::ClockSkew.code())
+            .with("seconds", step.as_secs())
+            .with("direction", way);
+        parts.out.log(record);
+        authority.begin_anew(&mut parts.out);
+        if let Some(relay) = &mut parts.relay {
+            relay.renew_pass(now);
+        }
     }
 
     fn on_event(&mut self, now: Now, event: Event) {
@@ -341,6 +377,7 @@ impl ServerCore {
 
 impl Core for ServerCore {
     fn handle(&mut self, now: Now, input: Input) {
+        self.look_at_clocks(now);
         match input {
             Input::Event(event) => self.on_event(now, event),
             Input::Resolved { no, answer } => {

@@ -226,3 +226,41 @@ fn an_expired_node_renews_when_it_is_back() {
     );
     let _ = Plan::inlet("a", "b=c");
 }
+
+#[test]
+fn a_step_of_the_authoritys_clock_is_over_in_seconds() {
+    for (seed, hours) in [(1, 2), (2, -2)] {
+        let mut portal = World::portal(seed);
+        let (server, inlet) = (portal.server, portal.inlet);
+        let world = &mut portal.world;
+        world.run(Duration::from_secs(30));
+        world.host_mut(server).clock_error_secs = hours * 3600;
+        world.run(Duration::from_secs(10));
+        assert_eq!(world.host(server).logged(Problem::ClockSkew.code()), 1);
+        // Who starts now finds a relay whose pass is valid, and a peer whose credential is.
+        world.kill(inlet);
+        world.restart(inlet);
+        let took = world.run_until(Duration::from_secs(30), |world| {
+            world.status(inlet).ready() && !world.lanes().is_empty()
+        });
+        assert!(took <= Duration::from_secs(2), "{hours} h: {took:?}");
+        world.run(Duration::from_secs(7200));
+        assert!(world.status(inlet).ready());
+        assert_eq!(world.host(server).logged(Problem::ClockSkew.code()), 1);
+    }
+}
+
+#[test]
+fn a_machine_that_was_suspended_is_back_in_seconds() {
+    // The clock of control and engine counts suspend: to a node it is a jump, over everything's end.
+    let mut portal = World::portal(5);
+    let (outlet, inlet) = (portal.outlet, portal.inlet);
+    let world = &mut portal.world;
+    world.kill(inlet);
+    world.run(Duration::from_secs(3 * 3600));
+    world.restart(inlet);
+    let took = world.run_until(Duration::from_secs(30), |world| {
+        world.status(inlet).ready() && world.status(outlet).ready() && !world.lanes().is_empty()
+    });
+    assert!(took <= Duration::from_secs(2), "{took:?}");
+}
