@@ -10,7 +10,9 @@ pub(super) struct Window {
     bits: Box<[u64; WORDS]>,
 }
 
-const WORDS: usize = (LEG_WINDOW / 64) as usize;
+// One word more than the window: the word of `next` is cleared as it is entered, so that the window
+// behind it stays whole.
+const WORDS: usize = (LEG_WINDOW / 64) as usize + 1;
 const _: () = assert!(LEG_WINDOW.is_multiple_of(64));
 
 impl Window {
@@ -33,8 +35,7 @@ impl Window {
             return counter < u64::MAX;
         }
         let (word, bit) = Window::place(counter);
-        // One word less than the whole: the word of `next` is being cleared as it goes.
-        self.next - counter <= LEG_WINDOW - 64 && self.bits[word] & bit == 0
+        self.next - counter <= LEG_WINDOW && self.bits[word] & bit == 0
     }
 
     /// Marks a fresh counter as used.
@@ -55,6 +56,19 @@ impl Window {
 mod tests {
     use super::*;
 
+    #[test]
+    fn the_window_is_as_wide_as_designed_wherever_its_highest_counter_lies() {
+        for highest in LEG_WINDOW..LEG_WINDOW + 200 {
+            let mut window = Window::new();
+            window.mark(highest);
+            let oldest = highest + 1 - LEG_WINDOW;
+            assert!(window.is_fresh(oldest), "{oldest} below {highest}");
+            window.mark(oldest);
+            assert!(!window.is_fresh(oldest));
+            assert!(oldest == 0 || !window.is_fresh(oldest - 1), "too old");
+        }
+    }
+
     /// The window against a set that forgets nothing.
     #[test]
     fn no_counter_is_ever_fresh_twice() {
@@ -64,7 +78,8 @@ mod tests {
         for _ in 0..20_000 {
             seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             let jump = if seed >> 60 == 0 { 9000 } else { 300 };
-            let counter = window.next.saturating_sub(200) + (seed >> 33) % jump;
+            let counter =
+                window.next.saturating_sub(LEG_WINDOW) + (seed >> 33) % (LEG_WINDOW + jump);
             if window.is_fresh(counter) {
                 assert!(used.insert(counter), "{counter} twice");
                 window.mark(counter);
