@@ -76,6 +76,23 @@ pub const PARK_ASK_AGAIN: Duration = Duration::from_secs(1);
 pub const PARK_PEAK_SPAN: Duration = Duration::from_secs(30);
 /// What BUSY tells a leg to wait.
 pub const LEG_BUSY_RETRY: Duration = Duration::from_secs(1);
+/// An outlet's leg that was paired and has brought neither a byte nor its end by then is dead: an
+/// outlet that lives closes it itself after `PAIRED_IDLE` without message 1. The rest is for the
+/// way there and back.
+pub const LEG_SIGN: Duration = Duration::from_secs(4);
+const _: () = assert!(LEG_SIGN.as_millis() >= 2 * PAIRED_IDLE.as_millis());
+/// An outlet that failed is passed over for so long, if another one serves the address.
+pub const OUTLET_FAILED: Duration = Duration::from_secs(10);
+/// Outlets that are remembered as failed.
+pub const OUTLETS_FAILED_MAX: usize = 1024;
+/// A member that an outlet's policy denied waits so long before it is paired there again …
+pub const DENIED_WAIT_FIRST: Duration = Duration::from_secs(1);
+/// … twice as long after each further denial, and at most so long …
+pub const DENIED_WAIT_MAX: Duration = Duration::from_secs(60);
+/// … until it has not been denied for so long beyond its wait.
+pub const DENIED_FORGET: Duration = Duration::from_secs(60);
+/// Members that are remembered as denied.
+pub const DENIED_MAX: usize = 4096;
 
 // ---- deadlines ----------------------------------------------------------------------------
 

@@ -46,11 +46,26 @@ impl Member {
 pub struct LegTable {
     sessions: BTreeMap<SessionId, Session>,
     members: BTreeMap<Id, Member>,
+    /// Who serves what, by sessions that have not ended, the latest last.
+    served: BTreeMap<AddressHash, BTreeMap<Id, Vec<SessionId>>>,
 }
 
 impl LegTable {
-    /// A session is there, or its pass was renewed.
-    pub fn publish(&mut self, entry: LegEntry) {
+    /// A session is there, or its pass was renewed, or it serves something else. Returns what it
+    /// serves now and did not before.
+    pub fn publish(&mut self, entry: LegEntry) -> Vec<AddressHash> {
+        let live = |session: &&Session| session.until == Instant::FAR_FUTURE;
+        let before = self.sessions.get(&entry.session).filter(live);
+        let before = before.map_or(Vec::new(), |session| session.entry.serve.clone());
+        let fresh = |address: &&AddressHash| !before.contains(address);
+        let fresh: Vec<AddressHash> = entry.serve.iter().filter(fresh).copied().collect();
+        for address in before.iter().filter(|at| !entry.serve.contains(at)) {
+            self.serves_no_more(address, &entry.member, entry.session);
+        }
+        for address in &fresh {
+            let members = self.served.entry(*address).or_default();
+            members.entry(entry.member).or_default().push(entry.session);
+        }
         let member = self.members.entry(entry.member).or_insert(Member {
             live: 0,
             not_after: entry.not_after,
@@ -75,22 +90,42 @@ impl LegTable {
                 self.sessions.insert(session.entry.session, session);
             }
         }
+        fresh
+    }
+
+    fn serves_no_more(&mut self, address: &AddressHash, member: &Id, session: SessionId) {
+        let Some(members) = self.served.get_mut(address) else {
+            return;
+        };
+        if let Some(sessions) = members.get_mut(member) {
+            sessions.retain(|other| *other != session);
+            if sessions.is_empty() {
+                members.remove(member);
+            }
+        }
+        if members.is_empty() {
+            self.served.remove(address);
+        }
     }
 
     /// The session ended. Legs that are on their way with its key are good for
     /// `limits::LEG_GRACE`, and so are its member's legs, unless the member has another session.
-    pub fn end_session(&mut self, now: Instant, session: SessionId) {
-        let Some(session) = self.sessions.get_mut(&session) else {
-            return;
-        };
-        if session.until != Instant::FAR_FUTURE {
-            return;
+    /// Returns whose it was.
+    pub fn end_session(&mut self, now: Instant, session: SessionId) -> Option<Id> {
+        let ended = self.sessions.get_mut(&session)?;
+        if ended.until != Instant::FAR_FUTURE {
+            return None;
         }
-        session.until = now + LEG_GRACE;
-        if let Some(member) = self.members.get_mut(&session.entry.member) {
+        ended.until = now + LEG_GRACE;
+        let id = ended.entry.member;
+        for address in ended.entry.serve.clone() {
+            self.serves_no_more(&address, &id, session);
+        }
+        if let Some(member) = self.members.get_mut(&id) {
             member.live -= 1;
             member.grace = now + LEG_GRACE;
         }
+        Some(id)
     }
 
     /// Checks a preface and marks its counter as used.
@@ -151,11 +186,13 @@ impl LegTable {
         Some(seal_answer(&session.entry.key, leg.counter, answer))
     }
 
-    /// Whether a session that has not ended serves the address.
-    pub fn is_served(&self, address: &AddressHash) -> bool {
-        self.sessions.values().any(|session| {
-            session.until == Instant::FAR_FUTURE && session.entry.serve.contains(address)
-        })
+    /// The members that serve the address by a session that has not ended, each with its latest.
+    pub fn serving(&self, address: &AddressHash) -> Vec<(Id, SessionId)> {
+        let members = self.served.get(address);
+        let members = members.into_iter().flatten();
+        members
+            .filter_map(|(id, sessions)| Some((*id, *sessions.last()?)))
+            .collect()
     }
 
     /// When [`LegTable::sweep`] has something to do.
@@ -178,7 +215,11 @@ impl LegTable {
             self.members.remove(id);
             self.sessions
                 .retain(|_, session| session.entry.member != *id);
+            for members in self.served.values_mut() {
+                members.remove(id);
+            }
         }
+        self.served.retain(|_, members| !members.is_empty());
         ended
     }
 }
@@ -274,7 +315,7 @@ mod tests {
     fn a_session_that_ended_is_good_for_its_grace_and_serves_nothing() {
         let mut table = table();
         table.end_session(NOW, SESSION);
-        assert!(!table.is_served(&ADDRESS));
+        assert_eq!(table.serving(&ADDRESS), []);
         let late = NOW + LEG_GRACE - Duration::from_nanos(1);
         assert!(table.check(late, &leg(1)).is_ok());
         assert_eq!(table.sweep(late), []);
@@ -292,7 +333,27 @@ mod tests {
         table.publish(entry(1, SessionId([6; 16])));
         table.end_session(NOW, SESSION);
         assert_eq!(table.sweep(NOW + LEG_GRACE), []);
-        assert!(table.is_served(&ADDRESS));
+        assert_eq!(table.serving(&ADDRESS), [(Id([1; 32]), SessionId([6; 16]))]);
+    }
+
+    #[test]
+    fn who_serves_is_known_by_its_latest_session_and_no_longer_than_it_lasts() {
+        let mut table = table();
+        let second = SessionId([6; 16]);
+        assert_eq!(table.publish(entry(1, SESSION)), [], "nothing new");
+        assert_eq!(table.publish(entry(1, second)), [ADDRESS]);
+        assert_eq!(table.publish(entry(2, SessionId([7; 16]))), [ADDRESS]);
+        let both = [(Id([1; 32]), second), (Id([2; 32]), SessionId([7; 16]))];
+        assert_eq!(table.serving(&ADDRESS), both);
+        assert_eq!(table.end_session(NOW, second), Some(Id([1; 32])));
+        assert_eq!(table.serving(&ADDRESS)[0], (Id([1; 32]), SESSION));
+        let mut less = entry(1, SESSION);
+        less.serve.clear();
+        table.publish(less);
+        assert_eq!(table.serving(&ADDRESS), [(Id([2; 32]), SessionId([7; 16]))]);
+        table.sweep(NOW + Duration::from_secs(3600));
+        assert_eq!(table.serving(&ADDRESS), []);
+        assert!(table.served.is_empty());
     }
 
     #[test]
