@@ -98,6 +98,10 @@ pub const DENIED_MAX: usize = 4096;
 
 /// A TCP connection must be up by then.
 pub const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
+/// One attempt to connect to the authority or a relay, for each of its addresses. Shorter than what
+/// TCP would wait between its SYNs (1, 2, 4 s; RFC 6298), so that a network that comes back is
+/// noticed within a second: SYNs leave at 0, 1 and 2 s.
+pub const TUNNEL_DIAL: Duration = Duration::from_secs(2);
 /// An inlet leg waits this long for its answer (the relay's own wait is `PAIR_WAIT`).
 pub const PAIRING_TIMEOUT: Duration = Duration::from_secs(6);
 /// How long the relay lets an inlet leg wait for an outlet leg.
@@ -136,9 +140,10 @@ pub const CONTROL_PAYLOAD_MAX: usize = FRAME_MAX;
 /// A sending key of a lane is used this long.
 pub const KEY_AGE_MAX: Duration = Duration::from_secs(600);
 /// A lane with streams on it that has brought no record for so long is pinged.
-pub const LANE_QUIET: Duration = Duration::from_secs(15);
-/// It is lost when nothing comes within this after the PING: longer than a process is stopped for.
-pub const LANE_SILENT: Duration = Duration::from_secs(15);
+pub const LANE_QUIET: Duration = Duration::from_secs(4);
+/// It is lost when nothing comes within this after the PING: longer than a process is stopped for
+/// (10 s), and 15 s together.
+pub const LANE_SILENT: Duration = Duration::from_secs(11);
 /// Apps of one inlet that wait for a lane; the next ones wait in the backlog.
 pub const APPS_WAITING_MAX: usize = 1024;
 /// Slots that streams and strangers leave free, for links, lanes and listeners.
