@@ -444,7 +444,15 @@ impl Uplink {
             return self.fail(node, now, error.code(), error.to_string(), Failure::Lost);
         };
         let why = format!("{problem}: {error}");
-        self.fail(node, now, problem.code(), why, Failure::Refused);
+        // A message that was altered once says nothing about the server; twice, it will be again.
+        let denied = matches!(error, SessionError::Denied(_));
+        let known = self.why.as_ref().map(|(code, _)| *code) == Some(problem.code());
+        let failure = if denied || known {
+            Failure::Refused
+        } else {
+            Failure::Lost
+        };
+        self.fail(node, now, problem.code(), why, failure);
     }
 
     /// What is behind a failed handshake, where that is known and trying again at once is no use.
