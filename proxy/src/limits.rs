@@ -80,11 +80,32 @@ pub const PARK_ASK_AGAIN: Duration = Duration::from_secs(1);
 pub const PARK_PEAK_SPAN: Duration = Duration::from_secs(30);
 /// What BUSY tells a leg to wait.
 pub const LEG_BUSY_RETRY: Duration = Duration::from_secs(1);
+/// An outlet's leg that was paired and has brought neither a byte nor its end by then is dead: an
+/// outlet that lives closes it itself after `PAIRED_IDLE` without message 1. The rest is for the
+/// way there and back.
+pub const LEG_SIGN: Duration = Duration::from_secs(4);
+const _: () = assert!(LEG_SIGN.as_millis() >= 2 * PAIRED_IDLE.as_millis());
+/// An outlet that failed is passed over for so long, if another one serves the address.
+pub const OUTLET_FAILED: Duration = Duration::from_secs(10);
+/// Outlets that are remembered as failed.
+pub const OUTLETS_FAILED_MAX: usize = 1024;
+/// A member that an outlet's policy denied waits so long before it is paired there again …
+pub const DENIED_WAIT_FIRST: Duration = Duration::from_secs(1);
+/// … twice as long after each further denial, and at most so long …
+pub const DENIED_WAIT_MAX: Duration = Duration::from_secs(60);
+/// … until it has not been denied for so long beyond its wait.
+pub const DENIED_FORGET: Duration = Duration::from_secs(60);
+/// Members that are remembered as denied.
+pub const DENIED_MAX: usize = 4096;
 
 // ---- deadlines ----------------------------------------------------------------------------
 
 /// A TCP connection must be up by then.
 pub const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
+/// One attempt to connect to the authority or a relay, for each of its addresses. Shorter than what
+/// TCP would wait between its SYNs (1, 2, 4 s; RFC 6298), so that a network that comes back is
+/// noticed within a second: SYNs leave at 0, 1 and 2 s.
+pub const TUNNEL_DIAL: Duration = Duration::from_secs(2);
 /// An inlet leg waits this long for its answer (the relay's own wait is `PAIR_WAIT`).
 pub const PAIRING_TIMEOUT: Duration = Duration::from_secs(6);
 /// How long the relay lets an inlet leg wait for an outlet leg.
@@ -123,9 +144,10 @@ pub const CONTROL_PAYLOAD_MAX: usize = FRAME_MAX;
 /// A sending key of a lane is used this long.
 pub const KEY_AGE_MAX: Duration = Duration::from_secs(600);
 /// A lane with streams on it that has brought no record for so long is pinged.
-pub const LANE_QUIET: Duration = Duration::from_secs(15);
-/// It is lost when nothing comes within this after the PING: longer than a process is stopped for.
-pub const LANE_SILENT: Duration = Duration::from_secs(15);
+pub const LANE_QUIET: Duration = Duration::from_secs(4);
+/// It is lost when nothing comes within this after the PING: longer than a process is stopped for
+/// (10 s), and 15 s together.
+pub const LANE_SILENT: Duration = Duration::from_secs(11);
 /// Apps of one inlet that wait for a lane; the next ones wait in the backlog.
 pub const APPS_WAITING_MAX: usize = 1024;
 /// Slots that streams and strangers leave free, for links, lanes and listeners.

@@ -102,6 +102,13 @@ pub enum Command {
         /// The session.
         session: SessionId,
     },
+    /// Relay: an outlet's policy denied that inlet member at that address.
+    MemberDenied {
+        /// The address.
+        address: AddressHash,
+        /// Who was denied.
+        member: Id,
+    },
     /// Outlet: what the portal's target names mean now. Replaces.
     Targets {
         /// The portal.

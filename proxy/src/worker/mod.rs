@@ -312,6 +312,7 @@ impl<E: Engine> Worker<E> {
             Command::Lane { link, what } => self.lane_command(link, what),
             Command::LegKey(entry) => self.leg_key(*entry),
             Command::LegKeyGone { session } => self.leg_key_gone(session),
+            Command::MemberDenied { address, member } => self.leg_denied(address, member),
             Command::Targets { portal, targets } => self.set_targets(portal, targets),
             Command::Gate { portal, gate } => self.set_gate(portal, gate),
             Command::AuthorityTime { unix_millis, at } => {

@@ -13,6 +13,8 @@
 
 use std::net::SocketAddr;
 
+use crypto::Id;
+
 use super::Worker;
 use super::conn::Conn;
 use super::net::code;
@@ -20,11 +22,11 @@ use super::relay_flow::Flow;
 use super::slab::SlotKey;
 use crate::engine::{Class, Close, Engine, Outcome};
 use crate::error::CloseReason;
-use crate::ids::SessionId;
+use crate::ids::{AddressHash, SessionId};
 use crate::limits::{LEG_ANSWER, LEG_PREFACE, LINK_LINGER};
-use crate::protocol::command::{Event, LegEntry};
+use crate::protocol::command::{Event, LegEntry, Role};
 use crate::protocol::leg::{Answer, LegInfo, LegTable};
-use crate::protocol::pairing::{LegHandle, Pairing, Verdict, Want};
+use crate::protocol::pairing::{LegHandle, Over, Pairing, Verdict, Want};
 use crate::time::Instant;
 
 /// How far a leg is.
@@ -50,6 +52,8 @@ pub(super) struct Leg {
     pub answer: Option<[u8; LEG_ANSWER]>,
     /// What its preface said; `None` if that was refused.
     info: Option<LegInfo>,
+    /// An outlet's leg that was paired and has shown no sign of life.
+    silent: bool,
 }
 
 /// The relay's tables.
@@ -77,6 +81,11 @@ impl Relay {
     }
 }
 
+/// Whether the peer did that, and not the engine or this end.
+fn is_sign(code: u8, what: &Outcome) -> bool {
+    code == code::RECV && matches!(what, Outcome::Received { .. } | Outcome::Eof { .. })
+}
+
 fn handle_of(key: SlotKey) -> LegHandle {
     LegHandle(key.pack())
 }
@@ -99,14 +108,39 @@ impl<E: Engine> Worker<E> {
 
     /// `Command::LegKey`.
     pub(super) fn leg_key(&mut self, entry: LegEntry) {
-        self.relay.table.publish(entry);
+        let member = entry.member;
+        for address in self.relay.table.publish(entry) {
+            self.relay.pairing.on_served(&address);
+        }
         self.relay.sweep_at = self.relay.table.next_deadline();
+        self.leg_serves_less(&member);
     }
 
     /// `Command::LegKeyGone`.
     pub(super) fn leg_key_gone(&mut self, session: SessionId) {
-        self.relay.table.end_session(self.now, session);
+        let member = self.relay.table.end_session(self.now, session);
         self.relay.sweep_at = self.relay.table.next_deadline();
+        if let Some(member) = member {
+            self.leg_serves_less(&member);
+        }
+    }
+
+    /// Who waits for that member's legs may have to go to another.
+    fn leg_serves_less(&mut self, member: &Id) {
+        let Relay { table, pairing, .. } = &mut self.relay;
+        pairing.on_session_gone(self.now, member, table);
+        self.legs_look();
+    }
+
+    /// `Command::MemberDenied`.
+    pub(super) fn leg_denied(&mut self, address: AddressHash, member: Id) {
+        self.relay.pairing.on_denied(self.now, address, member);
+    }
+
+    /// The pairing's books no longer hold that leg.
+    fn leg_gone(&mut self, key: SlotKey) {
+        let Relay { table, pairing, .. } = &mut self.relay;
+        pairing.on_gone(self.now, handle_of(key), table);
     }
 
     /// A stranger sent a whole leg preface; `first` came behind it.
@@ -125,6 +159,7 @@ impl<E: Engine> Worker<E> {
             flow: Flow::new(first),
             answer: None,
             info: None,
+            silent: false,
         }));
         let checked = match preface.first_chunk::<LEG_PREFACE>() {
             Some(preface) => self
@@ -146,11 +181,8 @@ impl<E: Engine> Worker<E> {
                 return self.net.terminate(key, Close::Reset);
             }
         };
-        let is_served = self.relay.table.is_served(&info.request.address);
-        let verdict = self
-            .relay
-            .pairing
-            .on_leg(self.now, handle_of(key), &info, is_served);
+        let Relay { table, pairing, .. } = &mut self.relay;
+        let verdict = pairing.on_leg(self.now, handle_of(key), &info, table);
         self.counters.legs_waiting.add(1);
         if let Some(leg) = self.leg_mut(key) {
             leg.state = State::Waiting;
@@ -170,7 +202,7 @@ impl<E: Engine> Worker<E> {
                 self.leg_refuse(key, answer);
             }
         }
-        self.legs_want();
+        self.legs_look();
     }
 
     /// Joins two waiting legs: each gets its answer, then bytes flow.
@@ -187,6 +219,7 @@ impl<E: Engine> Worker<E> {
             self.leg_seal(key, Answer::Paired { suites });
             if let Some(leg) = self.leg_mut(key) {
                 leg.state = State::Paired(to);
+                leg.silent = leg.info.is_some_and(|i| i.request.role == Role::Outlet);
             }
         }
         self.counters.legs_waiting.sub(2);
@@ -246,7 +279,15 @@ impl<E: Engine> Worker<E> {
             return self.net.reclaim(what);
         };
         match leg.state {
-            State::Paired(to) => self.flow_done(key, to, code, what),
+            State::Paired(to) => {
+                if std::mem::take(&mut leg.silent) {
+                    leg.silent = !is_sign(code, &what);
+                    if !leg.silent {
+                        self.relay.pairing.on_sign(handle_of(key));
+                    }
+                }
+                self.flow_done(key, to, code, what);
+            }
             State::Waiting => self.leg_waiting_done(key, code, what),
             State::Refused => self.leg_refused_done(key, code, what),
             State::Closing => self.net.reclaim(what),
@@ -304,9 +345,9 @@ impl<E: Engine> Worker<E> {
         if let Some(buf) = held {
             self.net.free(buf);
         }
-        self.relay.pairing.on_gone(self.now, handle_of(key));
+        self.leg_gone(key);
         self.net.terminate(key, how);
-        self.legs_want();
+        self.legs_look();
     }
 
     /// The leg's socket is closed.
@@ -352,11 +393,14 @@ impl<E: Engine> Worker<E> {
             }
             self.relay.sweep_at = self.relay.table.next_deadline();
         }
-        for handle in self.relay.pairing.on_timer(self.now) {
-            self.relay.pairing.on_gone(self.now, handle);
-            self.leg_refuse(key_of(handle), Answer::NoOutlet);
+        let Relay { table, pairing, .. } = &mut self.relay;
+        for over in pairing.on_timer(self.now, table) {
+            match over {
+                Over::Unanswered(leg) => self.leg_refuse(key_of(leg), Answer::NoOutlet),
+                Over::Dead(leg) => self.leg_cut(key_of(leg)),
+            }
         }
-        self.legs_want();
+        self.legs_look();
     }
 
     /// Ends a leg, and with it the pair it is in.
@@ -370,13 +414,18 @@ impl<E: Engine> Worker<E> {
     /// The relay goes away: legs that wait for somebody are told.
     pub(super) fn legs_leave(&mut self) {
         for handle in self.relay.pairing.unpaired() {
-            self.relay.pairing.on_gone(self.now, handle);
+            self.leg_gone(key_of(handle));
             self.leg_refuse(key_of(handle), Answer::GoingAway);
         }
+        self.legs_look();
     }
 
-    /// Passes on which outlets are short of parked legs.
-    fn legs_want(&mut self) {
+    /// Carries out what the pairing has decided besides: pairs of legs that were waiting, and
+    /// which outlets are short of parked ones.
+    fn legs_look(&mut self) {
+        while let Some((inlet, outlet)) = self.relay.pairing.poll_pair() {
+            self.leg_pair(key_of(inlet), key_of(outlet));
+        }
         while let Some(Want {
             session,
             address,
@@ -408,6 +457,6 @@ impl<E: Engine> Worker<E> {
 
     /// The relay's own books.
     pub(super) fn check_relay(&self) {
-        self.relay.pairing.check();
+        self.relay.pairing.check(self.now, &self.relay.table);
     }
 }

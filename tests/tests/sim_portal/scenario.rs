@@ -5,14 +5,14 @@
 //! 2. *Busy.* Apps come and go while faults strike. Where no fault may end a connection, every
 //!    app must finish as its script says.
 //! 3. *Quiet.* Faults end, dead processes are started. All apps end; a new one works within two
-//!    seconds of the last missing piece (promise 6); later where a silent network has to be found
-//!    out first (15 s), or a lane whose bytes were meddled with so that it waits for more of them
-//!    (30 s). Gauges are 0.
+//!    seconds of the last missing piece (promise 6); later by what is left of the 15 s in which a
+//!    network that fell silent has to be found out, or by the 15 s which that takes for a lane
+//!    whose bytes were meddled with so that it waits for more of them. Gauges are 0.
 //! 4. *End.* Workers stop or drain; nothing is left of buffers, slots and sockets.
 
 use proxy::engine::Errno;
 use proxy::engine::simulated::{Faults, OpKind, Rng};
-use proxy::limits::{LANE_QUIET, LANE_SILENT};
+use proxy::limits::{LANE_QUIET, LANE_SILENT, SESSION_DEAD};
 use proxy::time::{Duration, Instant};
 
 use super::endpoint::Ending;
@@ -123,6 +123,8 @@ pub struct Scenario {
     acts: Vec<(Instant, Act)>,
     meddler: Meddler,
     damage: Damage,
+    /// When the last partition began.
+    silent_since: Option<Instant>,
     /// The network moves one byte at a time.
     tiny: bool,
     /// The longest way of a byte from one host to the next.
@@ -203,6 +205,7 @@ pub fn run(seed: u64) -> Ran {
         portal,
         acts: Vec::new(),
         damage,
+        silent_since: None,
         round,
         tiny,
     };
@@ -302,7 +305,10 @@ impl Scenario {
         match fault {
             Fault::Kill(who) => portal.of(who).kill(),
             Fault::Cut(who) => portal.world.reset_between(SERVER, Self::ip(who)),
-            Fault::Partition(who) => portal.world.partition(SERVER, Self::ip(who)),
+            Fault::Partition(who) => {
+                self.silent_since = Some(portal.world.now());
+                portal.world.partition(SERVER, Self::ip(who));
+            }
             Fault::NoService => portal.services(false),
             Fault::DeadService => portal.world.blackhole(SERVICES, true),
             Fault::Hold(who) => {
@@ -344,17 +350,26 @@ impl Scenario {
         if self.damage > Damage::None {
             portal.world.set_faults(Faults::none());
         }
-        let patience = match self.damage {
-            Damage::None | Damage::Resets => Duration::from_secs(2),
-            Damage::Silence => Duration::from_secs(15 + 2),
-            Damage::Deceit => LANE_QUIET + LANE_SILENT + Duration::from_secs(2),
-        };
         let held = ALL.map(|who| portal.see(who).held_until);
         let now = portal.world.now();
         let held = held.into_iter().max().unwrap_or(now).since(now);
         portal.pass(held);
         // Promise 6, with what the network takes for a new connection and an exchange on top.
         let since = portal.world.now();
+        let recovery = Duration::from_secs(2);
+        let patience = match self.damage {
+            Damage::None | Damage::Resets => recovery,
+            // Whatever a partition has silenced is noticed within 15 s of its beginning: a session
+            // by SESSION_DEAD, data in flight by TUNNEL_USER_TIMEOUT, a lane by
+            // LANE_QUIET + LANE_SILENT.
+            Damage::Silence => {
+                let silent = self.silent_since.map_or(Duration::ZERO, |at| since.since(at));
+                SESSION_DEAD.saturating_sub(silent) + recovery
+            }
+            // A lane that waits for bytes which never come says so only to who asks: LANE_QUIET
+            // after its first stream, and LANE_SILENT for the answer, 15 s.
+            Damage::Deceit => LANE_QUIET + LANE_SILENT + recovery,
+        };
         let way = if self.tiny {
             // The bytes go one by one.
             self.round * 20

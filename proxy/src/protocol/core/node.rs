@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use crypto::attestation::Purpose;
 use crypto::check::{Denial, Evidence, Grant, Revocation, Standing};
 use crypto::identity::IdentitySecret;
+use crypto::names::RelayAddress;
 use crypto::suite::SuiteMask;
 use crypto::{Id, Random, UnixTime};
 
@@ -30,6 +31,8 @@ pub struct Node {
     /// Peers that were seen since the start, so that a new one is logged. Bounded; beyond the
     /// bound each counts as new.
     pub seen: BTreeSet<Id>,
+    /// Members that an outlet's policy has just denied, and where: for the relay.
+    pub denied: Vec<(RelayAddress, Id)>,
 }
 
 /// Without a revocation list every serial is good; a credential's hour is the only bound.
@@ -56,6 +59,7 @@ impl Node {
             membership,
             last_denial: None,
             seen: BTreeSet::new(),
+            denied: Vec::new(),
         }
     }
 

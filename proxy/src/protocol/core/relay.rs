@@ -232,6 +232,17 @@ impl RelayCore {
                 publish(out, session);
                 self.say_served(out, link, request);
             }
+            Message::Denied { address, member } => {
+                // It decides about the addresses that it serves, and about no others.
+                let project = project_of(&session.evidence);
+                let serves = session.split().0.into_iter().any(|served| {
+                    project.is_some_and(|project| address_hash(&project, &served) == address)
+                });
+                if serves {
+                    out.command(Command::MemberDenied { address, member });
+                }
+                self.reply(out, link, request, Message::Pong);
+            }
             Message::PassRenewed { pass } => {
                 match self.on_pass(out, now, clock, grant, link, &pass) {
                     Ok(()) => self.say_served(out, link, request),

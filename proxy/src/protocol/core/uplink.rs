@@ -27,7 +27,7 @@ use crate::error::{CloseReason, Code, Problem};
 use crate::ids::LinkId;
 use crate::limits::{
     DIAL_ADDRESSES_MAX, DIAL_TIMEOUT, SESSION_DEAD, SESSION_PING, SESSION_REQUESTS_MAX,
-    SHAKE_TIMEOUT,
+    SHAKE_TIMEOUT, TUNNEL_DIAL,
 };
 use crate::protocol::command::{Command, Expect};
 use crate::protocol::pool::{Backoff, Failure};
@@ -88,6 +88,8 @@ pub struct Uplink {
     backoff: Backoff,
     /// Which of the addresses is next.
     cursor: usize,
+    /// When the present attempt began.
+    attempt: Option<Instant>,
     /// Since when the present state of affairs (reached, not reached) lasts.
     since: Instant,
     failures: u32,
@@ -105,6 +107,7 @@ impl Uplink {
             state: State::Waiting,
             backoff: Backoff::default(),
             cursor: 0,
+            attempt: None,
             since: now,
             failures: 0,
             why: None,
@@ -172,6 +175,7 @@ impl Uplink {
         let Some(address) = addresses.get(self.cursor % addresses.len().max(1)) else {
             return;
         };
+        self.attempt = Some(now.mono);
         self.state = State::Resolving(node.out.resolve(address.clone()));
     }
 
@@ -206,7 +210,8 @@ impl Uplink {
         match Dialing::start(self.kind, &target.project, pair, node.out.random()) {
             Ok((dialing, hello)) => {
                 let link = node.out.new_link();
-                let deadline = now.mono + DIAL_TIMEOUT;
+                let tries = u32::try_from(to.len()).unwrap_or(1);
+                let deadline = now.mono + DIAL_TIMEOUT.min(TUNNEL_DIAL * tries);
                 let expect = Expect::Frame;
                 node.out.command(Command::Dial {
                     link,
@@ -306,6 +311,7 @@ impl Uplink {
         sealed: Sealed,
         at: Option<SocketAddr>,
     ) {
+        self.attempt = None;
         let at = at.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0)));
         node.out
             .deadline(link, now.mono, SESSION_DEAD, CloseReason::SessionDead);
@@ -438,7 +444,15 @@ impl Uplink {
             return self.fail(node, now, error.code(), error.to_string(), Failure::Lost);
         };
         let why = format!("{problem}: {error}");
-        self.fail(node, now, problem.code(), why, Failure::Refused);
+        // A message that was altered once says nothing about the server; twice, it will be again.
+        let denied = matches!(error, SessionError::Denied(_));
+        let known = self.why.as_ref().map(|(code, _)| *code) == Some(problem.code());
+        let failure = if denied || known {
+            Failure::Refused
+        } else {
+            Failure::Lost
+        };
+        self.fail(node, now, problem.code(), why, failure);
     }
 
     /// What is behind a failed handshake, where that is known and trying again at once is no use.
@@ -471,7 +485,11 @@ impl Uplink {
     fn fail(&mut self, node: &mut Node, now: Now, code: Code, why: String, failure: Failure) {
         self.state = State::Waiting;
         self.cursor = self.cursor.wrapping_add(1);
-        self.backoff.failed(now.mono, failure, node.out.random());
+        // What an attempt took is part of the wait for the next one. A session that was lost is
+        // waited for anew: a thousand others have lost theirs at the same instant.
+        let attempt = self.attempt.take().filter(|_| failure == Failure::Lost);
+        let since = attempt.unwrap_or(now.mono);
+        self.backoff.failed(since, failure, node.out.random());
         if self.failures == 0 {
             self.since = now.mono;
         }

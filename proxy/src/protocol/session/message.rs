@@ -19,6 +19,7 @@
 //! | 35 | ParkLow | relay | relay | address hash, how many more |
 //! | 36 | PassRenewed | relay | node | pass |
 //! | 37 | GoingAway | relay | relay | |
+//! | 38 | Denied | relay | node | address hash, member id |
 //!
 //! The request number is the node's choice, from 1 on and rising; the answer repeats it. What a
 //! server says unasked has 0. A repeated request is answered again: redeeming is safe to repeat
@@ -126,6 +127,8 @@ pub enum Message {
     PassRenewed { pass: Vec<u8> },
     /// Find another relay; this session ends soon.
     GoingAway,
+    /// This node's policy denied that member at an address that it serves; answered by `Pong`.
+    Denied { address: AddressHash, member: Id },
 }
 
 impl Message {
@@ -163,6 +166,7 @@ impl Message {
             Message::ParkLow { .. } => 35,
             Message::PassRenewed { .. } => 36,
             Message::GoingAway => 37,
+            Message::Denied { .. } => 38,
         }
     }
 
@@ -180,7 +184,8 @@ impl Message {
             Message::Renewed { .. }
             | Message::TimeIs { .. }
             | Message::Served { .. }
-            | Message::ParkLow { .. } => 2,
+            | Message::ParkLow { .. }
+            | Message::Denied { .. } => 2,
             Message::Redeem { .. } | Message::Enrolled { .. } | Message::Welcome { .. } => 3,
             Message::Refused(_) => 4,
         }
@@ -258,6 +263,9 @@ impl Canonical for Envelope {
             Message::PassRenewed { pass } => {
                 to.bytes(pass)?;
             }
+            Message::Denied { address, member } => {
+                to.bytes(&address.0)?.bytes(&member.0)?;
+            }
         }
         Ok(())
     }
@@ -322,6 +330,10 @@ impl Canonical for Envelope {
                 pass: from.bytes()?.to_vec(),
             },
             37 => Message::GoingAway,
+            38 => Message::Denied {
+                address: AddressHash(canonical::fixed(from)?),
+                member: Id(canonical::fixed(from)?),
+            },
             _ => return Err(NotCanonical),
         };
         Ok(Envelope { request, message })

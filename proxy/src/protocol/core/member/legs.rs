@@ -7,7 +7,7 @@ use crypto::suite::SuiteMask;
 
 use crate::error::CloseReason;
 use crate::ids::{AddressHash, LinkId, SessionId};
-use crate::limits::{DIAL_TIMEOUT, LEG_ANSWER};
+use crate::limits::{LEG_ANSWER, LEG_BUSY_RETRY, TUNNEL_DIAL};
 use crate::protocol::command::{Command, Expect, Role};
 use crate::protocol::core::outbox::Outbox;
 use crate::protocol::leg::{self, Answer};
@@ -62,7 +62,7 @@ impl Leg {
             to: vec![to],
             hello,
             expect: Expect::Exact(LEG_ANSWER as u16),
-            deadline: now + DIAL_TIMEOUT,
+            deadline: now + TUNNEL_DIAL,
         });
         (
             link,
@@ -84,6 +84,10 @@ impl Leg {
             Answer::Paired { suites } => Ok(suites),
             Answer::NoOutlet => Err((CloseReason::NoOutlet, Failure::Lost)),
             Answer::NotPermitted => Err((CloseReason::AddressNotPermitted, Failure::Refused)),
+            // So long a wait is only for who was denied.
+            Answer::Busy { retry_ms } if u128::from(retry_ms) > LEG_BUSY_RETRY.as_millis() => {
+                Err((CloseReason::NotAuthorized, Failure::Refused))
+            }
             Answer::Busy { .. } => Err((CloseReason::RelayBusy, Failure::Lost)),
             Answer::GoingAway => Err((CloseReason::RelayGoingAway, Failure::Lost)),
         }

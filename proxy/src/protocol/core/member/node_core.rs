@@ -327,6 +327,7 @@ impl MemberCore {
             matches!(news, RelayNews::None | RelayNews::Lost),
             "only events bring more"
         );
+        self.relay.on_denied(&mut self.node, now);
         for inlet in &mut self.inlets {
             inlet.begin(&mut self.node, now, &mut self.relay);
         }

@@ -18,6 +18,7 @@ use super::legs::LegGrant;
 use crate::error::{CloseReason, Code, Problem};
 use crate::ids::{AddressHash, LinkId, SessionId};
 use crate::limits::{RELAY_SESSION_LIFE, RELAY_SESSION_LINGER};
+use crate::protocol::command::address_hash;
 use crate::protocol::core::io::{Level, LogRecord, Now, ResolveNo};
 use crate::protocol::core::link_event::LinkEvent;
 use crate::protocol::core::membership::Pinned;
@@ -170,6 +171,21 @@ impl RelayLink {
                     .uplink
                     .ask(node, now, Message::PassRenewed { pass: pass.clone() });
             }
+        }
+    }
+
+    /// Tells the relay whom this node's outlets have denied, so that it lets them wait. Without a
+    /// session, or when too many answers are owed, it goes untold: the next denial is told again.
+    pub fn on_denied(&mut self, node: &mut Node, now: Now) {
+        let denied = std::mem::take(&mut node.denied);
+        let Some(membership) = node.membership.as_ref().filter(|_| self.active.usable()) else {
+            return;
+        };
+        let project = membership.project();
+        for (address, member) in denied {
+            let address = address_hash(&project, &address);
+            let message = Message::Denied { address, member };
+            self.active.uplink.ask(node, now, message);
         }
     }
 

@@ -140,6 +140,11 @@ impl World {
                 let now = self.now;
                 self.host_mut(host).relay_worker.end_session(session, now);
             }
+            Command::MemberDenied { address, member } => {
+                let now = self.now;
+                let relay = &mut self.host_mut(host).relay_worker;
+                relay.denied(address, member, now);
+            }
             Command::Targets { targets, .. } => self.host_mut(host).targets = targets,
             Command::Gate { portal, gate } => {
                 self.host_mut(host).gates.insert(portal, gate);

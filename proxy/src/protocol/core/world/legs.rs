@@ -2,15 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crypto::Id;
+
 use super::conn::Carrier;
 use super::{HostNo, World};
 use crate::error::CloseReason;
-use crate::ids::SessionId;
+use crate::ids::{AddressHash, SessionId};
 use crate::limits::{LEG_PREFACE, PREFACE};
 use crate::protocol::command::{Event, LegEntry, Role};
 use crate::protocol::core::Input;
 use crate::protocol::leg::{Answer, LegInfo, LegTable};
-use crate::protocol::pairing::{LegHandle, Pairing, Verdict};
+use crate::protocol::pairing::{LegHandle, Over, Pairing, Verdict};
 use crate::protocol::preface::{Kind, Preface};
 use crate::time::Instant;
 
@@ -27,7 +29,13 @@ pub struct RelayWorker {
 impl RelayWorker {
     pub fn publish(&mut self, entry: LegEntry) {
         self.sessions.insert(entry.session);
-        self.table.publish(entry);
+        for address in self.table.publish(entry) {
+            self.pairing.on_served(&address);
+        }
+    }
+
+    pub fn denied(&mut self, address: AddressHash, member: Id, now: Instant) {
+        self.pairing.on_denied(now, address, member);
     }
 
     pub fn end_session(&mut self, session: SessionId, now: Instant) {
@@ -39,7 +47,7 @@ impl RelayWorker {
     pub fn leg_gone(&mut self, conn: u64, now: Instant) {
         let handle = handle(conn);
         if self.legs.remove(&handle).is_some() {
-            self.pairing.on_gone(now, handle);
+            self.pairing.on_gone(now, handle, &self.table);
         }
     }
 
@@ -75,8 +83,7 @@ impl World {
                 .find(|leg| leg.request.role == Role::Outlet);
             info.request.address = parked.map_or(info.request.address, |leg| leg.request.address);
         }
-        let served = relay.table.is_served(&info.request.address);
-        let verdict = relay.pairing.on_leg(now, handle(no), &info, served);
+        let verdict = relay.pairing.on_leg(now, handle(no), &info, &relay.table);
         match verdict {
             Verdict::Refuse(answer) => {
                 if answer == Answer::NotPermitted {
@@ -107,6 +114,9 @@ impl World {
             };
             self.answer(host, own, &info, Answer::Paired { suites });
             self.conns.get_mut(&own).unwrap().ends[1].carrier = Carrier::Joined(other);
+            // There is somebody at the other end of each connection that is emulated.
+            let pairing = &mut self.host_mut(host).relay_worker.pairing;
+            pairing.on_sign(handle(own));
         }
     }
 
@@ -117,6 +127,9 @@ impl World {
     }
 
     fn tell_wants(&mut self, host: HostNo) {
+        while let Some((inlet, outlet)) = self.host_mut(host).relay_worker.pairing.poll_pair() {
+            self.join(host, inlet.0, outlet.0);
+        }
         while let Some(want) = self.host_mut(host).relay_worker.pairing.poll_want() {
             let (session, address, want) = (want.session, want.address, want.want);
             self.input(
@@ -137,16 +150,22 @@ impl World {
         if relay.next_timer() > now {
             return;
         }
-        let over = relay.pairing.on_timer(now);
+        let over = relay.pairing.on_timer(now, &relay.table);
         let ended = relay.table.sweep(now);
         let ended: Vec<LegHandle> = ended
             .iter()
             .flat_map(|member| relay.pairing.legs_of(member))
             .collect();
-        for leg in over {
-            if let Some(info) = self.host(host).relay_worker.legs.get(&leg).copied() {
-                self.answer(host, leg.0, &info, Answer::NoOutlet);
-            }
+        for over in over {
+            let leg = match over {
+                Over::Unanswered(leg) => {
+                    if let Some(info) = self.host(host).relay_worker.legs.get(&leg).copied() {
+                        self.answer(host, leg.0, &info, Answer::NoOutlet);
+                    }
+                    leg
+                }
+                Over::Dead(leg) => leg,
+            };
             self.drop_conn(leg.0, Some(1), CloseReason::TunnelLost);
         }
         for leg in ended {

@@ -101,8 +101,8 @@ impl Inlet {
         self.building = Some(Building::Waiting(link, lane, now.mono + SHAKE_TIMEOUT));
     }
 
-    /// The handshake failed at this end: nothing was shown to the outlet, and trying again at
-    /// once would give the same result, so apps are reset meanwhile.
+    /// The handshake failed at this end: nothing was shown to the outlet. If that is no accident,
+    /// trying again at once would give the same result, so apps are reset meanwhile.
     pub(super) fn on_shake_failed(
         &mut self,
         node: &mut Node,
@@ -128,14 +128,20 @@ impl Inlet {
             }
         };
         let code = record.code.unwrap_or(why.code());
+        // A message that was altered once says nothing about the outlet; twice, it will be again.
+        let once = self.is_news(code) && !matches!(error, SessionError::Denied(_));
         if self.is_news(code) {
             node.deny(record.with("address", &self.config.via));
         }
         self.trouble = Some((code, error.to_string()));
         self.set_gate(node, Gate::Reset(why));
         self.building = None;
-        self.pool
-            .on_failed(now.mono, Failure::Refused, node.out.random());
+        let failure = if once {
+            Failure::Lost
+        } else {
+            Failure::Refused
+        };
+        self.pool.on_failed(now.mono, failure, node.out.random());
         node.out.status_changed();
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crypto::attestation::Purpose;
+use crypto::check::Step;
 
 use super::{Outlet, Stage};
 use crate::error::CloseReason;
@@ -55,6 +56,9 @@ impl Outlet {
                     .with("address", &self.address)
                     .with("peer", claimed);
                 node.deny(record);
+                if denial.step() == Step::Policy {
+                    node.denied.push((self.address.clone(), claimed));
+                }
                 return self.deny(node, link, proposal, CloseReason::NotAuthorized);
             }
         };
