@@ -362,10 +362,12 @@ fn enrolled() -> Enrolled {
     }
 }
 
+/// What a node keeps: its key, and its membership.
+const STATE_FILES: [&str; 2] = ["identity.key", "membership"];
+
 impl Enrolled {
-    /// The file with its keys.
-    fn state_file(&self) -> PathBuf {
-        self.node.state_file("node.state").unwrap()
+    fn state_file(&self, name: &str) -> PathBuf {
+        self.node.state_file(name).unwrap()
     }
 
     /// Starts it again; it must end with this exit code and an error that holds all of `parts`.
@@ -382,40 +384,46 @@ impl Enrolled {
 #[test]
 fn keys_are_kept_from_others() {
     let enrolled = enrolled();
-    let file = enrolled.state_file();
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
-    assert_eq!(mode(&file), 0o600);
-    assert_eq!(mode(file.parent().unwrap()), 0o700);
+    for name in STATE_FILES {
+        let file = enrolled.state_file(name);
+        assert_eq!(mode(&file), 0o600, "{name}");
+        assert_eq!(mode(file.parent().unwrap()), 0o700);
+    }
 }
 
 #[test]
-fn a_key_file_that_others_can_read_is_refused() {
+fn a_state_file_that_others_can_read_is_refused() {
     let mut enrolled = enrolled();
     enrolled.node.kill();
-    let file = enrolled.state_file();
-    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
-    enrolled.is_refused(4, &["ADIT-1202", file.to_str().unwrap()]);
-    let fix = enrolled
-        .node
-        .process()
-        .lines_with(&["chmod", file.to_str().unwrap()]);
-    assert_eq!(fix.len(), 1, "the error names the command that mends it");
+    for name in STATE_FILES {
+        let file = enrolled.state_file(name);
+        let shown = file.to_str().unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+        enrolled.is_refused(4, &["ADIT-1202", shown]);
+        let fix = enrolled.node.process().lines_with(&["chmod", shown]);
+        assert_eq!(fix.len(), 1, "the error names the command that mends it");
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    }
 }
 
 #[test]
 fn a_damaged_state_file_is_refused_and_left_alone() {
     let mut enrolled = enrolled();
     enrolled.node.kill();
-    let file = enrolled.state_file();
-    let whole = fs::read(&file).unwrap();
-    let damaged = &whole[..whole.len() / 2];
-    fs::write(&file, damaged).unwrap();
-    enrolled.is_refused(4, &["ADIT-1205", file.to_str().unwrap()]);
-    assert_eq!(
-        fs::read(&file).unwrap(),
-        damaged,
-        "the file was overwritten"
-    );
+    for name in STATE_FILES {
+        let file = enrolled.state_file(name);
+        let whole = fs::read(&file).unwrap();
+        let damaged = &whole[..whole.len() / 2];
+        fs::write(&file, damaged).unwrap();
+        enrolled.is_refused(4, &["ADIT-1205", file.to_str().unwrap()]);
+        assert_eq!(
+            fs::read(&file).unwrap(),
+            damaged,
+            "the file was overwritten"
+        );
+        fs::write(&file, whole).unwrap();
+    }
 }
 
 #[test]
