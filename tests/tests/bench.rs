@@ -193,7 +193,7 @@ fn what_can_not_be_measured_is_refused() {
         (&["--direct", "db.example.com:5432"][..], "--to"),
         (&["--secs", "0"], "--secs"),
         (&["--streams", "0"], "--streams"),
-        (&["--rate", "-1"], "--rate"),
+        (&["--rate", "0"], "--rate"),
         (&["--size", "1g"], "--size"),
         (&["--to", "nobody.invalid:80"], "nobody.invalid"),
     ] {
