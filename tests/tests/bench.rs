@@ -195,7 +195,6 @@ fn what_can_not_be_measured_is_refused() {
         (&["--streams", "0"], "--streams"),
         (&["--rate", "0"], "--rate"),
         (&["--size", "1g"], "--size"),
-        (&["--to", "nobody.invalid:80"], "nobody.invalid"),
     ] {
         bench_to_its_end(args).failure(2, expected).unwrap();
     }
