@@ -1,9 +1,7 @@
 //! HKDF-SHA256 (RFC 5869), the only way a key is derived from another.
 
+use crate::limits::HKDF_OUTPUT_MAX;
 use ring::hkdf::{HKDF_SHA256, KeyType, Salt};
-
-/// Most output of one derivation (RFC 5869, section 2.3).
-const OUTPUT_MAX: usize = 255 * 32;
 
 struct OutputLen(usize);
 
@@ -24,7 +22,7 @@ pub(crate) fn hkdf(
     info: &[&[u8]],
     out: &mut [u8],
 ) -> Result<(), OutputTooLong> {
-    if out.len() > OUTPUT_MAX {
+    if out.len() > HKDF_OUTPUT_MAX {
         return Err(OutputTooLong);
     }
     Salt::new(HKDF_SHA256, salt)

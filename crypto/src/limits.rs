@@ -74,6 +74,10 @@ pub const KEY_BYTES_DUE: u64 = 32 << 30;
 pub const KEY_RECORDS_MAX: u64 = 1 << 22;
 /// Longest plain text of one session frame.
 pub const FRAME_PLAIN_MAX: usize = 65_535 - 16;
+/// Most that a message of Noise XX is longer than its payload: two keys and two tags.
+pub const NOISE_OVERHEAD_MAX: usize = 32 + 48 + 16;
+/// Most bytes that HKDF-SHA-256 gives at once (RFC 5869, section 2.3).
+pub const HKDF_OUTPUT_MAX: usize = 255 * 32;
 
 const _: () = {
     assert!(

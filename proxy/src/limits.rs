@@ -333,6 +333,26 @@ pub const ADMIN_WAIT: Duration = Duration::from_millis(100);
 pub const ADMIN_AUDIT_MAX: usize = STORE_PAGE_MAX;
 /// Outputs of a core that carries out one call without a driver.
 pub const OFFLINE_STEPS_MAX: usize = 10_000;
+/// Most connections of a benchmark; the service that it starts itself needs as many descriptors.
+pub const BENCH_STREAMS_MAX: i64 = 8_000;
+/// Longest message of a benchmark.
+pub const BENCH_SIZE_MAX: i64 = 1024 * 1024;
+/// Most messages a second that a benchmark sends on a schedule.
+pub const BENCH_RATE_MAX: i64 = 1_000_000;
+/// Most rounds of a benchmark.
+pub const BENCH_ROUNDS_MAX: i64 = 1_000;
+/// Shortest time that one workload runs …
+pub const BENCH_TIME_MIN: Duration = Duration::from_millis(50);
+/// … and the longest.
+pub const BENCH_TIME_MAX: Duration = Duration::from_secs(3600);
+/// A portal that a benchmark starts is ready by then.
+pub const BENCH_START_DEADLINE: Duration = Duration::from_secs(30);
+/// A workload whose time is over has got everything back by then, or the benchmark fails.
+pub const BENCH_STALL_DEADLINE: Duration = Duration::from_secs(30);
+/// Most threads that make load, and as many that serve it.
+pub const BENCH_THREADS_MAX: usize = 8;
+/// Longest delay that a benchmark's histograms tell from a longer one.
+pub const BENCH_DELAY_MAX: Duration = Duration::from_secs(3600);
 
 // ---- engine -------------------------------------------------------------------------------
 

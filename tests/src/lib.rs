@@ -2,7 +2,6 @@
 //!
 //! | module | what it gives a test |
 //! |---|---|
-//! | [`cli`] | the command line as a person types it, and small worlds for it |
 //! | [`process`] | a program that is watched through its output and ended by its id |
 //! | [`tcp`] | services and clients that know every byte they should see, and how a connection ended |
 //! | [`portal`] | a project with relay, outlet and inlet as processes of their own; the ways to a target |
@@ -11,7 +10,6 @@
 //! Nothing here sleeps for a fixed time: a wait ends with its event or fails at its deadline. Every
 //! port comes from the kernel.
 
-pub mod cli;
 pub mod portal;
 pub mod postgres;
 pub mod process;

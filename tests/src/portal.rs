@@ -15,7 +15,7 @@ use std::time::Duration;
 use crate::process::{Outcome, skipped};
 use crate::tcp;
 
-pub use node::{Node, adit, command, workspace};
+pub use node::{Node, adit, command, run, workspace};
 pub use project::Project;
 
 /// A command that prints and ends must have ended by then.

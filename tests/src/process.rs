@@ -7,6 +7,7 @@
 //! - It never outlives its [`Process`], and not this test process either, even one that is killed.
 //! - When a test fails, what its programs printed is part of the failure.
 
+mod ended;
 mod output;
 mod start;
 
@@ -21,6 +22,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 
+pub use ended::Ended;
 use output::{News, Output};
 use start::{start, tied};
 
@@ -59,50 +61,6 @@ pub struct Process {
     child: Child,
     stdout: Arc<Output>,
     stderr: Arc<Output>,
-}
-
-/// What a program printed and how it ended.
-#[derive(Debug)]
-pub struct Ended {
-    /// How it ended.
-    pub status: ExitStatus,
-    /// All of standard output.
-    pub stdout: Vec<u8>,
-    /// All of standard error; what is no UTF-8 is replaced.
-    pub stderr: String,
-}
-
-impl Ended {
-    /// Standard output as text; what is no UTF-8 is replaced.
-    pub fn text(&self) -> String {
-        String::from_utf8_lossy(&self.stdout).into_owned()
-    }
-
-    /// The same, if the program ended with 0; else an error with all that it printed.
-    pub fn success(self) -> Outcome<Ended> {
-        if self.status.success() {
-            Ok(self)
-        } else {
-            Err(Failure(self.to_string()))
-        }
-    }
-
-    /// The exit code; `None` for a program that a signal ended.
-    pub fn code(&self) -> Option<i32> {
-        self.status.code()
-    }
-}
-
-impl fmt::Display for Ended {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}; printed: {}{}",
-            self.status,
-            self.text(),
-            self.stderr
-        )
-    }
 }
 
 impl Process {
@@ -154,8 +112,22 @@ impl Process {
     /// Waits for a line of standard error that holds all of `parts`, and returns it. Fails when the
     /// program ends without having printed one.
     pub fn wait_for_line(&self, parts: &[&str], within: Duration) -> Outcome<String> {
-        let holds = |line: &str| parts.iter().all(|part| line.contains(part));
-        let find = |text: &str| text.lines().find(|line| holds(line)).map(str::to_owned);
+        self.wait_for_line_after(0, parts, within)
+    }
+
+    /// The same behind the first `after` lines: for an event that comes again. See
+    /// [`Process::lines`].
+    pub fn wait_for_line_after(
+        &self,
+        after: usize,
+        parts: &[&str],
+        within: Duration,
+    ) -> Outcome<String> {
+        let holds = |line: &&str| parts.iter().all(|part| line.contains(part));
+        let find = |text: &str| {
+            let line = text.lines().skip(after).find(holds);
+            line.map(str::to_owned)
+        };
         self.stderr
             .wait_for(Instant::now() + within, find)
             .map_err(|why| {
@@ -164,6 +136,16 @@ impl Process {
                     "{name}: no line with {parts:?} within {within:?}: {why}; printed: {text}"
                 ))
             })
+    }
+
+    /// How many lines of standard error there are up to now.
+    pub fn lines(&self) -> usize {
+        self.stderr.text().lines().count()
+    }
+
+    /// All of standard error up to now.
+    pub fn log(&self) -> String {
+        self.stderr.text()
     }
 
     /// The lines of standard error that hold all of `parts`, up to now.
@@ -339,86 +321,4 @@ pub fn long() -> bool {
 
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-mod tests {
-    use super::*;
-
-    const SHORTLY: Duration = Duration::from_secs(10);
-
-    fn shell(script: &str) -> Command {
-        let mut command = Command::new("sh");
-        command.args(["-c", script]);
-        command
-    }
-
-    #[test]
-    fn a_run_returns_all_that_was_printed_and_the_code() {
-        let ended = Process::run("sh", shell("echo out; echo err >&2; exit 3"), SHORTLY).unwrap();
-        assert_eq!(
-            (ended.text().as_str(), ended.stderr.as_str()),
-            ("out\n", "err\n")
-        );
-        assert_eq!(ended.code(), Some(3));
-        assert!(ended.success().is_err());
-    }
-
-    #[test]
-    fn a_line_is_found_however_early_it_came() {
-        let process = Process::spawn("sh", shell("echo one >&2; echo two >&2; cat")).unwrap();
-        assert_eq!(process.wait_for_line(&["t", "wo"], SHORTLY).unwrap(), "two");
-        assert_eq!(process.wait_for_line(&["one"], SHORTLY).unwrap(), "one");
-        assert_eq!(process.lines_with(&["o"]), ["one", "two"]);
-    }
-
-    #[test]
-    fn a_wait_for_a_line_ends_with_the_program_and_at_its_deadline() {
-        let ended = Process::spawn("sh", shell("echo no >&2")).unwrap();
-        let why = ended.wait_for_line(&["yes"], SHORTLY).unwrap_err();
-        assert!(
-            why.0.contains("ended before") && why.0.contains("no"),
-            "{why}"
-        );
-        let mut endless = Command::new("tail");
-        endless.args(["-f", "/dev/null"]);
-        let endless = Process::spawn("tail", endless).unwrap();
-        let why = endless
-            .wait_for_line(&["yes"], Duration::from_millis(10))
-            .unwrap_err();
-        assert!(why.0.contains("the time is over"), "{why}");
-    }
-
-    #[test]
-    fn a_program_that_still_runs_is_an_error_at_the_deadline_and_a_kill_ends_it() {
-        let mut command = Command::new("tail");
-        command.args(["-f", "/dev/null"]);
-        let mut process = Process::spawn("tail", command).unwrap();
-        assert!(process.wait(Duration::from_millis(10)).is_err());
-        assert!(process.runs());
-        assert!(process.resident_bytes().unwrap() > 0);
-        process.kill();
-        assert!(!process.runs());
-        assert_eq!(process.wait(SHORTLY).unwrap().code(), None);
-    }
-
-    #[test]
-    fn a_program_is_fed_its_input() {
-        let mut process = Process::spawn_fed("cat", Command::new("cat"), b"fed".to_vec()).unwrap();
-        assert_eq!(process.wait(SHORTLY).unwrap().code(), Some(0));
-        assert_eq!(process.finish(SHORTLY).unwrap().text(), "fed");
-    }
-
-    #[test]
-    fn what_never_happens_is_an_error_that_says_what_was_seen_last() {
-        let mut attempts = 0;
-        let never = eventually("it", Duration::from_millis(50), || {
-            attempts += 1;
-            Err::<(), _>(Failure(format!("attempt {attempts}")))
-        });
-        assert!(
-            never
-                .unwrap_err()
-                .0
-                .contains(&format!("attempt {attempts}"))
-        );
-        assert!(attempts > 1);
-    }
-}
+mod tests;

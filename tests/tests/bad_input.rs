@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 use tests::portal::{self, ADDRESS, Engine, Node, OUTLET_RULE, Portal, Project, SHORTLY, START};
-use tests::process::{Ended, Process, long};
+use tests::process::{Ended, long};
 use tests::tcp::{self, Pattern, Service};
 
 tests::on_both_engines!(
@@ -155,8 +155,7 @@ fn adit(args: &[&str]) -> Ended {
 }
 
 fn adit_in(home: &Path, args: &[&str]) -> Ended {
-    let command = portal::command(home, args).unwrap();
-    Process::run(&format!("adit {}", args.join(" ")), command, SHORTLY).unwrap()
+    portal::run(home, args).unwrap()
 }
 
 /// It ended with that exit code and an error that holds all of `parts`.
@@ -215,14 +214,13 @@ fn a_value_out_of_its_form_says_what_was_expected() {
 }
 
 #[test]
-#[ignore = "the address is refused before the rule is looked at"]
 fn a_rule_out_of_its_form_is_refused_before_anything_starts() {
     let rule = [
         "outlet",
         "--at",
         ADDRESS,
         "--to",
-        "localhost:1",
+        "db.example.com:5432",
         "--allow",
         "no such form",
     ];
@@ -239,7 +237,7 @@ fn an_unknown_configuration_key_suggests_the_near_match() {
     )
     .unwrap();
     let ended = adit_in(home.path(), &["run", "--config", file.to_str().unwrap()]);
-    expect_error(&ended, 2, &["ADIT-1102", "form", "from"]);
+    expect_error(&ended, 2, &["ADIT-1102", "form", "did you mean \"from\"?"]);
 }
 
 #[test]
@@ -263,6 +261,7 @@ fn a_second_project_of_a_name_is_refused_and_the_first_stays() {
     ];
     let first = adit_in(home.path(), &create);
     assert_eq!(first.code(), Some(0), "{first}");
+    assert!(first.stderr.contains("next: adit serve"), "{first}");
     expect_error(&adit_in(home.path(), &create), 4, &["ADIT-1152", "acme"]);
     let ticket = adit_in(home.path(), &["ticket", "create", "--name", "a"]);
     assert_eq!(ticket.code(), Some(0), "{ticket}");
@@ -363,22 +362,12 @@ fn enrolled() -> Enrolled {
     }
 }
 
+/// What a node keeps: its key, and its membership.
+const STATE_FILES: [&str; 2] = ["identity.key", "membership"];
+
 impl Enrolled {
-    /// The file with its keys.
-    fn state_file(&self) -> PathBuf {
-        let folder = self.node.home().join(portal::PROJECT).join("nodes");
-        let node = fs::read_dir(folder)
-            .unwrap()
-            .next()
-            .unwrap()
-            .unwrap()
-            .path();
-        let mut files = fs::read_dir(node)
-            .unwrap()
-            .map(|entry| entry.unwrap().path());
-        files
-            .find(|file| file.extension().is_some_and(|end| end == "state"))
-            .unwrap()
+    fn state_file(&self, name: &str) -> PathBuf {
+        self.node.state_file(name).unwrap()
     }
 
     /// Starts it again; it must end with this exit code and an error that holds all of `parts`.
@@ -393,45 +382,48 @@ impl Enrolled {
 }
 
 #[test]
-#[ignore = "its fixture does not find the state file yet; `command_line` covers readable keys"]
 fn keys_are_kept_from_others() {
     let enrolled = enrolled();
-    let file = enrolled.state_file();
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
-    assert_eq!(mode(&file), 0o600);
-    assert_eq!(mode(file.parent().unwrap()), 0o700);
+    for name in STATE_FILES {
+        let file = enrolled.state_file(name);
+        assert_eq!(mode(&file), 0o600, "{name}");
+        assert_eq!(mode(file.parent().unwrap()), 0o700);
+    }
 }
 
 #[test]
-#[ignore = "its fixture does not find the state file yet; `command_line` covers readable keys"]
-fn a_key_file_that_others_can_read_is_refused() {
+fn a_state_file_that_others_can_read_is_refused() {
     let mut enrolled = enrolled();
     enrolled.node.kill();
-    let file = enrolled.state_file();
-    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
-    enrolled.is_refused(4, &["ADIT-1202", file.to_str().unwrap()]);
-    let fix = enrolled
-        .node
-        .process()
-        .lines_with(&["chmod", file.to_str().unwrap()]);
-    assert_eq!(fix.len(), 1, "the error names the command that mends it");
+    for name in STATE_FILES {
+        let file = enrolled.state_file(name);
+        let shown = file.to_str().unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+        enrolled.is_refused(4, &["ADIT-1202", shown]);
+        let fix = enrolled.node.process().lines_with(&["chmod", shown]);
+        assert_eq!(fix.len(), 1, "the error names the command that mends it");
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    }
 }
 
 #[test]
-#[ignore = "its fixture does not find the state file yet; `command_line` covers readable keys"]
 fn a_damaged_state_file_is_refused_and_left_alone() {
     let mut enrolled = enrolled();
     enrolled.node.kill();
-    let file = enrolled.state_file();
-    let whole = fs::read(&file).unwrap();
-    let damaged = &whole[..whole.len() / 2];
-    fs::write(&file, damaged).unwrap();
-    enrolled.is_refused(4, &["ADIT-1205", file.to_str().unwrap()]);
-    assert_eq!(
-        fs::read(&file).unwrap(),
-        damaged,
-        "the file was overwritten"
-    );
+    for name in STATE_FILES {
+        let file = enrolled.state_file(name);
+        let whole = fs::read(&file).unwrap();
+        let damaged = &whole[..whole.len() / 2];
+        fs::write(&file, damaged).unwrap();
+        enrolled.is_refused(4, &["ADIT-1205", file.to_str().unwrap()]);
+        assert_eq!(
+            fs::read(&file).unwrap(),
+            damaged,
+            "the file was overwritten"
+        );
+        fs::write(&file, whole).unwrap();
+    }
 }
 
 #[test]

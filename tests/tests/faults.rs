@@ -310,10 +310,7 @@ fn drain(engine: Engine, part: Part) {
     portal.node(part).terminate();
     // Not ready at once, so that nobody sends new work here.
     let (_, took) = eventually("it says that it is not ready", SHORTLY, || {
-        match portal.node(part).health()?.code() {
-            Some(0) => Err("still ready".to_owned().into()),
-            _ => Ok(()),
-        }
+        portal.node(part).health()?.failure(5, "stopping")
     })
     .unwrap();
     println!("{part:?} says so after {took:?}");

@@ -1,296 +1,161 @@
-//! Whole portals of real processes over loopback: project, tickets, serve, outlet, inlet, app.
+//! What a whole portal of real processes is to its users: what `status` says, what is logged, how it
+//! is started by a command, a file or the demo. What it carries is in `transfer`, what it survives
+//! in `faults`, whom it denies in `denials`.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use rustix::process::Signal;
-use tests::cli::net::{self, exchange, expect_reset, pattern};
-use tests::cli::world::{Project, World};
+use std::fs;
+use std::net::SocketAddr;
 
-/// What must hold on either engine.
-fn bytes_arrive_both_ways(engine: &str) {
-    let project = Project::serve(World::with_engine(engine));
-    let (_outlet, _inlet) = project.portal(net::echo());
-    let status = project.status("analysis");
-    assert_eq!(status["engine"]["kind"], engine);
+use tempfile::TempDir;
+use tests::portal::{self, ADDRESS, Engine, OUTLET_RULE, Part, Portal, Project, START};
+use tests::process::Process;
+use tests::tcp::{self, PATIENCE, Service};
+
+tests::on_both_engines!(
+    status_names_engine_portals_and_membership,
+    every_process_comes_back_without_a_ticket,
+);
+
+fn echoes(entry: SocketAddr) {
+    tcp::ping(&tcp::connect(entry).unwrap(), b"there and back").unwrap();
+}
+
+fn status_names_engine_portals_and_membership(engine: Engine) {
+    let service = Service::echo().unwrap();
+    let portal = Portal::start(engine, service.address()).unwrap();
+    let status = portal.inlet.status().unwrap();
+    assert_eq!(status["engine"]["kind"], engine.name());
     assert_eq!(status["portals"][0]["ready"], true);
-    assert_eq!(status["membership"]["name"], "analysis-inlet");
-    let sent = pattern(3 * 1024 * 1024 + 7);
-    assert!(
-        exchange(project.door(), &sent).unwrap() == sent,
-        "the echo differs"
-    );
-    assert_eq!(exchange(project.door(), b"").unwrap(), b"");
-}
-
-#[test]
-fn bytes_arrive_both_ways_on_epoll() {
-    bytes_arrive_both_ways("epoll");
-}
-
-#[test]
-fn bytes_arrive_both_ways_on_uring() {
-    if !tests::cli::has_uring() {
-        println!("SKIPPED: io_uring is not available here");
-        return;
-    }
-    bytes_arrive_both_ways("uring");
-}
-
-#[test]
-fn a_reply_that_begins_after_the_requests_end_arrives_whole() {
-    static REPLY: [u8; 1024 * 1024] = [0x5a; 1024 * 1024];
-    let project = Project::serve(World::new());
-    let (_outlet, _inlet) = project.portal(net::answer_after_end(&REPLY));
-    assert!(
-        exchange(project.door(), b"all of it, please").unwrap() == REPLY,
-        "the reply differs"
-    );
-}
-
-#[test]
-fn many_apps_share_a_portal() {
-    let project = Project::serve(World::new());
-    let (_outlet, _inlet) = project.portal(net::echo());
-    let door = project.door();
-    std::thread::scope(|scope| {
-        for n in 0..50 {
-            scope.spawn(move || {
-                let sent = pattern(1000 + n * 997);
-                assert!(
-                    exchange(door, &sent).unwrap() == sent,
-                    "app {n} got other bytes"
-                );
-            });
-        }
-    });
-}
-
-#[test]
-fn an_inlet_without_the_attribute_is_denied_and_its_app_reset() {
-    let project = Project::serve(World::new());
-    let outlet = project.outlet(net::echo(), &["--ticket", &project.outlet_ticket()]);
-    outlet.wait_ready();
-    let other = project
-        .world
-        .ticket("other.ticket", &["--attribute", "reports-inlet=true"]);
-    let inlet = project.inlet("127.0.0.1:0", &["--ticket", &other]);
-    outlet.wait_for(&["ADIT-3", "postgres-inlet"]);
-    inlet.wait_for(&["ADIT-3001"]);
-    expect_reset(project.door());
-    let denial = project.status("bank")["last_denial"].to_string();
-    assert!(denial.contains("postgres-inlet"), "{denial}");
-    let health = project.world.run_at("analysis", &["health", "--ready"]);
-    health.failure(5, "ADIT-1403");
-    project.world.run_at("analysis", &["health"]).success();
-}
-
-#[test]
-fn an_outlet_without_the_attribute_is_denied_by_the_inlet() {
-    let project = Project::serve(World::new());
-    let args = ["--attribute", "other=true", "--may-serve", "postgres"];
-    let other = project.world.ticket("other.ticket", &args);
-    let outlet = project.outlet(net::echo(), &["--ticket", &other]);
-    outlet.wait_ready();
-    let inlet = project.inlet("127.0.0.1:0", &["--ticket", &project.inlet_ticket()]);
-    inlet.wait_for(&["ADIT-3", "postgres-outlet"]);
-    expect_reset(project.door());
-}
-
-#[test]
-fn an_outlet_without_permission_for_its_address_is_refused() {
-    let project = Project::serve(World::new());
-    let args = [
-        "--attribute",
-        "postgres-outlet=true",
-        "--may-serve",
-        "reports",
-    ];
-    let other = project.world.ticket("other.ticket", &args);
-    let outlet = project.outlet(net::echo(), &["--ticket", &other]);
-    let line = outlet.wait_for(&["ADIT-", "postgres"]);
-    assert!(line.contains("error") || line.contains("warn"), "{line}");
-    project
-        .world
-        .run_at("bank", &["health", "--ready"])
-        .failure(5, "ADIT-1403");
-}
-
-#[test]
-fn a_target_that_refuses_resets_the_app() {
-    let project = Project::serve(World::new());
-    let nobody = net::free_address();
-    let (_outlet, _inlet) = project.portal(nobody);
-    expect_reset(project.door());
-}
-
-#[test]
-fn every_process_may_be_killed_and_started_again_without_a_ticket() {
-    let mut project = Project::serve(World::new());
-    let service = net::echo();
-    let (mut outlet, mut inlet) = project.portal(service);
-    let door = project.door();
-    let from = door.to_string();
-    let works = || assert_eq!(exchange(door, b"again").unwrap(), b"again");
-    works();
-
-    outlet.kill();
-    inlet.wait_for(&["info  not ready"]);
-    let seen = inlet.lines();
-    let outlet = project.outlet(service, &[]);
-    inlet.wait_for_after(seen, &["info  ready"]);
-    works();
-
-    inlet.kill();
-    let inlet = project.inlet(&from, &[]);
-    inlet.wait_ready();
-    works();
-
-    let seen = (outlet.lines(), inlet.lines());
-    project.server.kill();
-    outlet.wait_for_after(seen.0, &["info  not ready"]);
-    inlet.wait_for_after(seen.1, &["info  not ready"]);
-    let seen = (outlet.lines(), inlet.lines());
-    project.serve_again(&[]);
-    outlet.wait_for_after(seen.0, &["info  ready"]);
-    inlet.wait_for_after(seen.1, &["info  ready"]);
-    works();
-}
-
-#[test]
-fn sigterm_drains_and_ends_with_0() {
-    let mut project = Project::serve(World::new());
-    let (mut outlet, mut inlet) = project.portal(net::echo());
-    let app = net::connect(project.door());
-    let mut sent = std::io::Write::write_all(&mut &app, b"first");
-    sent.unwrap();
-    let mut first = [0; 5];
-    std::io::Read::read_exact(&mut &app, &mut first).unwrap();
-    inlet.signal(Signal::TERM);
-    inlet.wait_for(&["stopping"]);
-    project
-        .world
-        .run_at("analysis", &["health", "--ready"])
-        .failure(5, "stopping");
-    // The stream that is open goes on, to its own end.
-    sent = std::io::Write::write_all(&mut &app, b"last!");
-    sent.unwrap();
-    app.shutdown(std::net::Shutdown::Write).unwrap();
-    let mut rest = Vec::new();
-    std::io::Read::read_to_end(&mut &app, &mut rest).unwrap();
-    assert_eq!((&first, &rest[..]), (b"first", &b"last!"[..]));
-    assert_eq!(inlet.wait().0.code(), Some(0), "{}", inlet.log());
-    outlet.signal(Signal::TERM);
-    assert_eq!(outlet.wait().0.code(), Some(0), "{}", outlet.log());
-    project.server.signal(Signal::TERM);
+    assert_eq!(status["membership"]["name"], "inlet");
     assert_eq!(
-        project.server.wait().0.code(),
-        Some(0),
-        "{}",
-        project.server.log()
+        status["listening"][0]["address"],
+        portal.entry().to_string()
     );
+    let serve = portal.project.serve.status().unwrap();
+    assert_eq!(serve["server"]["served"][0]["address"], ADDRESS);
+    let text = portal::run(portal.inlet.home(), &["status"]).unwrap();
+    let text = text.success().unwrap().text();
+    for fact in ["identity", "inlet", "engine", "db  ready"] {
+        assert!(text.contains(fact), "{fact:?} is not in {text}");
+    }
+}
+
+/// A member's state is all it needs; the log says when it is not ready, and when it is again.
+fn every_process_comes_back_without_a_ticket(engine: Engine) {
+    let service = Service::echo().unwrap();
+    let mut portal = Portal::start(engine, service.address()).unwrap();
+    echoes(portal.entry());
+    let ends = [Part::Inlet, Part::Outlet];
+    for part in ends {
+        portal.node(part).forget_ticket();
+    }
+
+    portal.outlet.kill();
+    let inlet = portal.inlet.process();
+    inlet.wait_for_line(&["info  not ready"], START).unwrap();
+    let seen = inlet.lines();
+    portal.outlet.restart().unwrap();
+    let inlet = portal.inlet.process();
+    inlet
+        .wait_for_line_after(seen, &["info  ready"], START)
+        .unwrap();
+    echoes(portal.entry());
+
+    portal.inlet.restart().unwrap();
+    let inlet = portal.inlet.process();
+    inlet.wait_for_line(&["info  ready"], START).unwrap();
+    echoes(portal.entry());
+
+    let mut seen = ends.map(|part| portal.node(part).process().lines());
+    portal.project.serve.kill();
+    for (part, seen) in ends.into_iter().zip(&mut seen) {
+        let process = portal.node(part).process();
+        process
+            .wait_for_line_after(*seen, &["info  not ready"], START)
+            .unwrap();
+        *seen = process.lines();
+    }
+    portal.project.serve.restart().unwrap();
+    for (part, seen) in ends.into_iter().zip(seen) {
+        let process = portal.node(part).process();
+        process
+            .wait_for_line_after(seen, &["info  ready"], START)
+            .unwrap();
+    }
+    echoes(portal.entry());
 }
 
 #[test]
-fn a_command_starts_when_the_portal_is_ready_and_gives_its_exit_code() {
-    let project = Project::serve(World::new());
-    let outlet = project.outlet(net::echo(), &["--ticket", &project.outlet_ticket()]);
-    outlet.wait_ready();
-    let ticket = std::fs::read_to_string(project.inlet_ticket()).unwrap();
+fn a_ticket_in_the_environment_enrolls_and_its_command_does_not_see_it() {
+    let service = Service::echo().unwrap();
+    let portal = Portal::start(Engine::Epoll, service.address()).unwrap();
+    let ticket = portal.project.inlet_ticket("by-environment").unwrap();
+    let home = portal.project.home("by-environment").unwrap();
     let script = "env | grep ADIT_; echo started; exit 7";
-    let args = [
+    let inlet = [
         "inlet",
         "--via",
-        "postgres",
+        ADDRESS,
         "--from",
         "127.0.0.1:0",
         "--allow",
-    ];
-    let args = [
-        &args[..],
-        &["postgres-outlet=true", "--", "sh", "-c", script],
-    ]
-    .concat();
-    let mut command = project.world.command_at("analysis", &args);
-    command.env("ADIT_TICKET", ticket);
-    let mut inlet = tests::cli::process::Running::start("inlet", &mut command);
-    let (status, stdout) = inlet.wait();
-    assert_eq!(status.code(), Some(7), "{}", inlet.log());
-    assert_eq!(stdout, "started\n");
-}
-
-#[test]
-fn a_signal_reaches_the_command_and_ends_the_portal_after_it() {
-    let project = Project::serve(World::new());
-    let outlet = project.outlet(net::echo(), &["--ticket", &project.outlet_ticket()]);
-    outlet.wait_ready();
-    let script = "trap 'exit 9' TERM; echo waiting >&2; while :; do read -r line <&3; done";
-    let script = format!(
-        "mkfifo {0}; exec 3<>{0}; {script}",
-        project.world.path("pipe").display()
-    );
-    let more = [
-        "--ticket",
-        &project.inlet_ticket(),
+        OUTLET_RULE,
         "--",
         "sh",
         "-c",
-        &script,
+        script,
     ];
-    let mut inlet = project.inlet("127.0.0.1:0", &more);
-    inlet.wait_for(&["waiting"]);
-    inlet.signal(Signal::TERM);
-    assert_eq!(inlet.wait().0.code(), Some(9), "{}", inlet.log());
+    let mut command = portal::command(&home, &inlet).unwrap();
+    command.env("ADIT_TICKET", fs::read_to_string(ticket).unwrap());
+    let ended = Process::run("inlet", command, PATIENCE).unwrap();
+    assert_eq!(ended.code(), Some(7), "{ended}");
+    assert_eq!(ended.text(), "started\n");
 }
 
 #[test]
 fn one_process_runs_the_portals_of_a_file() {
-    let project = Project::serve(World::new());
-    let args = [
-        "--attribute",
-        "both=true",
-        "--may-serve",
-        "postgres",
-        "--may-connect",
-        "postgres",
-    ];
-    let ticket = project.world.ticket("both.ticket", &args);
-    let config = project.world.path("adit.toml");
+    let service = Service::echo().unwrap();
+    let project = Project::start(Engine::Epoll).unwrap();
+    let grants = ["--attribute", "both=true", "--may-serve", ADDRESS];
+    let grants = [&grants[..], &["--may-connect", ADDRESS]].concat();
+    let ticket = project.ticket("both", &grants).unwrap();
+    let entry = tcp::own_address().unwrap();
+    let config = project.home("both").unwrap().join("adit.toml");
     let text = format!(
         "ticket = {ticket:?}\n\
-         [[outlet]]\nat = \"postgres\"\nto = \"{}\"\nallow = \"both=true\"\n\
-         [[inlet]]\nvia = \"postgres\"\nfrom = \"127.0.0.1:0\"\nallow = [\"both=true\"]\n",
-        net::echo(),
+         [[outlet]]\nat = \"{ADDRESS}\"\nto = \"{}\"\nallow = \"both=true\"\n\
+         [[inlet]]\nvia = \"{ADDRESS}\"\nfrom = \"{entry}\"\nallow = [\"both=true\"]\n",
+        service.address(),
     );
-    std::fs::write(&config, text).unwrap();
-    let config = config.display().to_string();
-    let node = project
-        .world
-        .start_at("analysis", &["run", "--config", &config]);
-    node.wait_ready();
-    assert_eq!(exchange(project.door(), b"round").unwrap(), b"round");
+    fs::write(&config, text).unwrap();
+    let home = config.parent().unwrap();
+    let args = ["run", "--config", config.to_str().unwrap()].map(Into::into);
+    let mut node = portal::Node::start("run", home, args.into()).unwrap();
+    node.wait_ready(START).unwrap();
+    echoes(entry);
 }
 
 #[test]
 fn the_demo_shows_an_exchange() {
-    let output = World::new().run(&["demo"]).success();
-    assert!(
-        output.stdout.contains("hello through the mountain"),
-        "{output:#?}"
-    );
+    let home = TempDir::with_prefix("adit-test-").unwrap();
+    let command = portal::command(home.path(), &["demo"]).unwrap();
+    let said = Process::run("demo", command, PATIENCE).unwrap();
+    let said = said.success().unwrap().text();
+    assert!(said.contains("hello through the mountain"), "{said}");
 }
 
 #[test]
 fn no_ticket_reaches_a_log() {
-    let project = Project::serve(World::new());
-    let (outlet, inlet) = project.portal(net::echo());
-    for ticket in ["outlet.ticket", "inlet.ticket"] {
-        let text = std::fs::read_to_string(project.world.path(ticket)).unwrap();
-        let secret = text.trim().trim_start_matches("adit-ticket-1:");
-        for log in [outlet.log(), inlet.log(), project.server.log()] {
-            assert!(
-                !log.contains(secret) && !log.contains(&secret[..40]),
-                "{log}"
-            );
+    let service = Service::echo().unwrap();
+    let mut portal = Portal::start(Engine::Epoll, service.address()).unwrap();
+    let logs = Part::ALL.map(|part| portal.node(part).process().log());
+    for name in ["outlet", "inlet"] {
+        let ticket = fs::read_to_string(portal.project.ticket_file(name)).unwrap();
+        let secret = ticket.trim().trim_start_matches("adit-ticket-1:");
+        assert!(secret.len() > 40);
+        for log in &logs {
+            assert!(!log.contains(&secret[..40]), "{log}");
         }
     }
 }

@@ -2,15 +2,12 @@
 
 use super::NoiseError;
 use super::resolver::{EphemeralSeed, Resolver};
-use crate::limits::NOISE_MESSAGE_MAX;
+use crate::limits::{NOISE_MESSAGE_MAX, NOISE_OVERHEAD_MAX};
 use crate::random::Random;
 use crate::statics::{StaticKeypair, StaticPublic};
 use crate::suite::Suite;
 use snow::{Builder, HandshakeState};
 use zeroize::Zeroizing;
-
-/// Most that a message of XX is longer than its payload: two keys and two tags.
-const OVERHEAD_MAX: usize = 32 + 48 + 16;
 
 pub(super) struct Handshake {
     state: HandshakeState,
@@ -62,10 +59,10 @@ impl Handshake {
     }
 
     pub(super) fn write(&mut self, payload: &[u8]) -> Result<Vec<u8>, NoiseError> {
-        if payload.len() > NOISE_MESSAGE_MAX - OVERHEAD_MAX {
+        if payload.len() > NOISE_MESSAGE_MAX - NOISE_OVERHEAD_MAX {
             return Err(NoiseError::TooLong);
         }
-        let mut message = vec![0; payload.len() + OVERHEAD_MAX];
+        let mut message = vec![0; payload.len() + NOISE_OVERHEAD_MAX];
         let len = self
             .state
             .write_message(payload, &mut message)

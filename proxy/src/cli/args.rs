@@ -9,11 +9,12 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum, value_parser};
 use crypto::Id;
 use crypto::names::{HostPort, Name, RelayAddress};
 
-use super::values::{Attribute, Life};
+use super::values::{Attribute, Life, Seconds};
+use crate::limits::{BENCH_RATE_MAX, BENCH_ROUNDS_MAX, BENCH_SIZE_MAX, BENCH_STREAMS_MAX};
 
 /// An end-to-end encrypted, mutually authorized portal for TCP.
 #[derive(Debug, Parser)]
@@ -123,6 +124,8 @@ pub enum Command {
     Identity(IdentityCommand),
     /// Everything in one process with an echo service
     Demo,
+    /// Measure a portal, next to a direct run
+    Bench(BenchArgs),
 }
 
 /// `adit project …`
@@ -339,6 +342,32 @@ pub struct IdentityShowArgs {
     /// The node
     #[arg(long, env = "ADIT_NODE", value_name = "NAME")]
     pub node: Option<Name>,
+}
+
+/// `adit bench`
+#[derive(Clone, Debug, ClapArgs)]
+pub struct BenchArgs {
+    /// An inlet whose service sends back what it gets [default: a portal and a service of its own]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub to: Option<HostPort>,
+    /// The same service without the portal, to compare with
+    #[arg(long, value_name = "HOST:PORT", requires = "to")]
+    pub direct: Option<HostPort>,
+    /// How many connections the workloads with several have
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = value_parser!(u32).range(1..=BENCH_STREAMS_MAX))]
+    pub streams: u32,
+    /// Bytes of one message
+    #[arg(long, value_name = "BYTES", default_value_t = 64, value_parser = value_parser!(u32).range(1..=BENCH_SIZE_MAX))]
+    pub size: u32,
+    /// Messages a second, over all connections, of the latency workload
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = value_parser!(u32).range(1..=BENCH_RATE_MAX))]
+    pub rate: u32,
+    /// How long each workload runs, in seconds, such as 3 or 0.5
+    #[arg(long, value_name = "SECONDS", default_value = "3")]
+    pub secs: Seconds,
+    /// How often each workload runs; the ways take turns
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = value_parser!(u32).range(1..=BENCH_ROUNDS_MAX))]
+    pub rounds: u32,
 }
 
 #[cfg(test)]

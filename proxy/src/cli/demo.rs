@@ -2,7 +2,6 @@
 //! the same parts as the real thing: a project, tickets, enrollment, relay, policy on both sides.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::time::Instant;
 
 use crypto::names::{HostPort, Name, RelayAddress};
@@ -11,6 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 use zeroize::Zeroizing;
 
 use super::args::LogLevel;
+use super::scratch::Scratch;
 use super::settings::{self, Settings};
 use super::{log, output};
 use crate::control::admin::wire::{Call, TicketCall};
@@ -37,8 +37,8 @@ pub(super) fn run(settings: &Settings) -> Result<u8, Failure> {
         quiet.log_level = LogLevel::Warn;
     }
     log::start(&quiet);
-    let scratch = Scratch::new()?;
-    let home = Home::at(&scratch.0);
+    let scratch = Scratch::new("demo")?;
+    let home = Home::at(scratch.path());
     let began = Instant::now();
     let engine = EngineDecision::make(settings.engine)?;
     let runtime = Runtime::for_control(engine.kind)?;
@@ -256,31 +256,4 @@ fn io_failure(error: &std::io::Error) -> Failure {
         "the demo's app failed",
         error,
     )
-}
-
-/// A private directory of its own, removed at the end.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new() -> Result<Scratch, Failure> {
-        let mut random = crypto::SystemRandom::new();
-        let name: [u8; 8] = crypto::random::bytes(&mut random);
-        let name = format!("adit-demo-{}", data_encoding::HEXLOWER.encode(&name));
-        let path = std::env::temp_dir().join(name);
-        let made = std::os::unix::fs::DirBuilderExt::mode(&mut std::fs::DirBuilder::new(), 0o700)
-            .create(&path);
-        match made {
-            Ok(()) => Ok(Scratch(path)),
-            Err(error) => {
-                let what = format!("can't use {}", path.display());
-                Err(Failure::new(codes::STATE_IO, Exit::State, what, error))
-            }
-        }
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }

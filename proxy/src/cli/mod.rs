@@ -2,6 +2,7 @@
 //! subcommand a file. Results go to stdout, everything else to stderr.
 
 pub mod args;
+mod bench;
 mod config_file;
 mod demo;
 mod enroll;
@@ -15,6 +16,7 @@ mod output;
 mod project;
 mod reach;
 mod run;
+mod scratch;
 mod serve;
 mod settings;
 mod status;
@@ -83,5 +85,6 @@ fn dispatch(args: Args) -> Result<u8, Failure> {
         Command::Member(MemberCommand::List) => member::list(&settings),
         Command::Identity(IdentityCommand::Show(args)) => identity::show(&settings, &args),
         Command::Demo => demo::run(&settings),
+        Command::Bench(args) => bench::run(&settings, &args),
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crypto::names::{AttributeValue, Name};
 
-use crate::limits::{TICKET_LIFE_MAX, TICKET_LIFE_MIN};
+use crate::limits::{BENCH_TIME_MAX, BENCH_TIME_MIN, TICKET_LIFE_MAX, TICKET_LIFE_MIN};
 
 /// `NAME=VALUE`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,6 +72,27 @@ impl FromStr for Life {
 impl fmt::Display for Life {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&duration_text(self.0))
+    }
+}
+
+/// How long a measurement takes: a number of seconds, with a fraction if need be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seconds(pub Duration);
+
+impl FromStr for Seconds {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Seconds, String> {
+        let seconds = text.parse::<f64>().ok();
+        let time = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+        match time {
+            Some(time) if (BENCH_TIME_MIN..=BENCH_TIME_MAX).contains(&time) => Ok(Seconds(time)),
+            _ => Err(format!(
+                "it is a number of seconds between {} and {}, such as 3 or 0.5",
+                BENCH_TIME_MIN.as_secs_f64(),
+                BENCH_TIME_MAX.as_secs()
+            )),
+        }
     }
 }
 
@@ -144,6 +165,15 @@ mod tests {
             "99999999999999999999d",
         ] {
             assert!(bad.parse::<Life>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn seconds_may_have_a_fraction_and_have_bounds() {
+        assert_eq!("0.2".parse(), Ok(Seconds(Duration::from_millis(200))));
+        assert_eq!("3".parse(), Ok(Seconds(Duration::from_secs(3))));
+        for bad in ["", "0", "-1", "3s", "NaN", "inf", "1e9"] {
+            assert!(bad.parse::<Seconds>().is_err(), "{bad:?}");
         }
     }
 

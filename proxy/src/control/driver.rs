@@ -365,7 +365,7 @@ impl<C: Core> Driver<C> {
 
     fn status(&self) -> Value {
         let status = self.core.status(clock::now());
-        let counters = self.parts.worker.counters();
+        let counters = self.parts.worker.counters().all();
         report::status(&self.parts.facts, &status, counters, self.is_stopping())
     }
 

@@ -82,6 +82,8 @@ pub mod codes {
     pub const NOT_READY: Code = Code(1403);
     /// The command behind `--` can't be started.
     pub const CHILD: Code = Code(1501);
+    /// A measurement failed: a connection broke, or bytes were lost on the way.
+    pub const BENCH: Code = Code(1601);
     /// A listener can't be bound.
     pub const LISTEN: Code = Code(6101);
     /// The engine can't be opened.

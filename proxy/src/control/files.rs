@@ -4,10 +4,10 @@
 //! $ADIT_HOME/                    ~/.adit by default
 //!   <project>/                   made by `project create`; or the parent of nodes only
 //!     format lock admin.sock     "adit project 1"
-//!     authority.key authority.db
+//!     authority.key relay.key admin.key admin.membership authority.db
 //!     nodes/<name>/              one per node: an inlet and an outlet never share an identity
 //!       format lock admin.sock   "adit node 1"
-//!       node.state
+//!       identity.key membership
 //! ```
 //!
 //! # Contract

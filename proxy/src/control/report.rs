@@ -4,7 +4,6 @@ use serde_json::{Value, json};
 
 use super::admin::show;
 use crate::protocol::core::{MembershipStatus, Reach, Status};
-use crate::worker::counters::Counters;
 
 /// The answer to `health`.
 pub fn health(status: &Status, stopping: bool) -> Value {
@@ -20,9 +19,13 @@ pub fn health(status: &Status, stopping: bool) -> Value {
 }
 
 /// The answer to `status`: what does not change (`facts`), what the core says, what is counted.
-pub fn status(facts: &Value, status: &Status, counters: &Counters, stopping: bool) -> Value {
+pub fn status(
+    facts: &Value,
+    status: &Status,
+    counters: Vec<(&'static str, u64)>,
+    stopping: bool,
+) -> Value {
     let counters: serde_json::Map<String, Value> = counters
-        .all()
         .into_iter()
         .map(|(name, value)| (name.to_string(), value.into()))
         .collect();

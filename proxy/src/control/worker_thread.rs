@@ -202,7 +202,7 @@ fn thread_failure(error: &dyn std::fmt::Display) -> Failure {
 
 /// Raises the soft limit of descriptors to the hard one, and returns how many sockets the worker
 /// may have.
-fn raise_descriptor_limit() -> u32 {
+pub fn raise_descriptor_limit() -> u32 {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     // Fails in a sandbox that forbids it; the soft limit is then what there is.

@@ -1,6 +1,7 @@
 //! The `adit` program and its long-running processes.
 
 use std::ffi::{OsStr, OsString};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -51,6 +52,14 @@ pub fn command<S: AsRef<OsStr>>(home: &Path, args: &[S]) -> Outcome<Command> {
     Ok(command)
 }
 
+/// Runs `adit` with these arguments and this state directory to its end, which must come
+/// [`SHORTLY`].
+pub fn run<S: AsRef<OsStr>>(home: &Path, args: &[S]) -> Outcome<Ended> {
+    let command = command(home, args)?;
+    let shown = command.get_args().collect::<Vec<_>>().join(OsStr::new(" "));
+    Process::run(&format!("adit {}", shown.display()), command, SHORTLY)
+}
+
 /// A long-running `adit` process with its state directory; it can be started again.
 pub struct Node {
     name: String,
@@ -95,16 +104,12 @@ impl Node {
 
     /// What `adit health --ready` says now.
     pub fn health(&self) -> Outcome<Ended> {
-        let health = command(&self.home, &["health", "--ready"])?;
-        Process::run(&format!("health of {}", self.name), health, SHORTLY)
+        run(&self.home, &["health", "--ready"])
     }
 
     /// What `adit status --json` says now.
     pub fn status(&self) -> Outcome<serde_json::Value> {
-        let status = command(&self.home, &["status", "--json"])?;
-        let said = Process::run(&format!("status of {}", self.name), status, SHORTLY)?.success()?;
-        serde_json::from_slice(&said.stdout)
-            .map_err(|error| Failure(format!("status of {}: {error}: {}", self.name, said.text())))
+        run(&self.home, &["status", "--json"])?.json()
     }
 
     /// Ends it with SIGKILL.
@@ -119,8 +124,39 @@ impl Node {
 
     /// Starts it again with the same arguments; a process that still runs is killed first.
     pub fn restart(&mut self) -> Outcome<()> {
+        self.restart_with(&[])
+    }
+
+    /// The same with these arguments behind its own.
+    pub fn restart_with(&mut self, more: &[&str]) -> Outcome<()> {
         self.process.kill();
-        self.process = Process::spawn(&self.name, command(&self.home, &self.args)?)?;
+        let mut command = command(&self.home, &self.args)?;
+        command.args(more);
+        self.process = Process::spawn(&self.name, command)?;
         Ok(())
+    }
+
+    /// From now on it is started without its ticket: a member needs none.
+    pub fn forget_ticket(&mut self) {
+        if let Some(at) = self.args.iter().position(|arg| arg == "--ticket") {
+            self.args.drain(at..at + 2);
+        }
+    }
+
+    /// The only file of this name in the state directories of its projects' nodes
+    /// (`HOME/PROJECT/nodes/NODE/FILE`).
+    pub fn state_file(&self, file: &str) -> Outcome<PathBuf> {
+        let nodes = self.home.join(super::PROJECT).join("nodes");
+        let fail = |what: String| Failure(format!("{}: {what}", nodes.display()));
+        let entries = fs::read_dir(&nodes).map_err(|error| fail(error.to_string()))?;
+        let mut found = entries
+            .flatten()
+            .map(|node| node.path().join(file))
+            .filter(|path| path.is_file());
+        match (found.next(), found.next()) {
+            (Some(path), None) => Ok(path),
+            (None, _) => Err(fail(format!("no {file}"))),
+            (Some(_), Some(_)) => Err(fail(format!("more than one {file}"))),
+        }
     }
 }

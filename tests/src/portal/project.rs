@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-use super::{ADDRESS, Engine, INLET_RULE, Node, OUTLET_RULE, PROJECT, SHORTLY, START, command};
-use crate::process::{Ended, Failure, Outcome, Process};
+use super::{ADDRESS, Engine, INLET_RULE, Node, OUTLET_RULE, PROJECT, START, run};
+use crate::process::{Ended, Failure, Outcome};
 use crate::tcp;
 
 /// A project whose authority and relay run in one process (`adit serve`).
@@ -38,7 +38,7 @@ impl Project {
             "--address",
             &public.to_string(),
         ];
-        Process::run("project create", command(&home, &create)?, SHORTLY)?.success()?;
+        run(&home, &create)?.success()?;
         let args = [
             "serve",
             "--listen",
@@ -64,8 +64,7 @@ impl Project {
 
     /// Runs an administrator's command where the authority lives.
     pub fn admin(&self, args: &[&str]) -> Outcome<Ended> {
-        let what = format!("adit {}", args.join(" "));
-        Process::run(&what, command(self.serve.home(), args)?, SHORTLY)
+        run(self.serve.home(), args)
     }
 
     /// Makes a ticket (`adit ticket create --name NAME …`) and returns the file that holds it.
@@ -73,13 +72,18 @@ impl Project {
         let mut args = vec!["ticket", "create", "--name", name];
         args.extend(more);
         let ticket = self.admin(&args)?.success()?;
-        let file = self.folder.path().join(format!("{name}.ticket"));
+        let file = self.ticket_file(name);
         fs::write(&file, &ticket.stdout)
             .map_err(|error| Failure(format!("writing {}: {error}", file.display())))?;
         Ok(file)
     }
 
-    /// A new, empty state directory on this project's "machine".
+    /// Where [`Project::ticket`] wrote the ticket of that name.
+    pub fn ticket_file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(format!("{name}.ticket"))
+    }
+
+    /// The state directory of that name, made if there is none, on this project's "machine".
     pub fn home(&self, name: &str) -> Outcome<PathBuf> {
         new_home(&self.folder, name)
     }

@@ -84,28 +84,42 @@ pub fn all() -> Vec<Source> {
     found
 }
 
-/// A file that is a module behind `#[cfg(test)]` in the file above it is test code as a whole.
+/// A module behind `#[cfg(test)]` in the file above it is test code as a whole: its file, or all
+/// files of its folder.
 fn mark_test_modules(files: &mut [Source]) {
-    let mut test_files = Vec::new();
+    let mut modules = Vec::new();
     for source in files.iter() {
         let folder = match source.path.rsplit_once('/') {
             Some((folder, "mod.rs" | "lib.rs" | "main.rs")) => folder.to_owned(),
             _ => source.path.trim_end_matches(".rs").to_owned(),
         };
         for (start, found) in source.code.match_indices("#[cfg(test)]") {
-            let item = source.code[start + found.len()..].trim_start();
+            let item = without_attributes(&source.code[start + found.len()..]);
             let item = item.strip_prefix("pub ").unwrap_or(item);
             if let Some(module) = item.strip_prefix("mod ") {
-                test_files.push(format!("{folder}/{}.rs", identifier(module, 0)));
+                modules.push(format!("{folder}/{}", identifier(module, 0)));
             }
         }
     }
-    for source in files
-        .iter_mut()
-        .filter(|source| test_files.contains(&source.path))
-    {
-        source.test_lines.fill(true);
+    for source in files.iter_mut() {
+        let belongs = |module: &String| {
+            let rest = source.path.strip_prefix(module.as_str());
+            rest.is_some_and(|rest| rest == ".rs" || rest.starts_with('/'))
+        };
+        if modules.iter().any(belongs) {
+            source.test_lines.fill(true);
+        }
     }
+}
+
+/// What follows further attributes of an item.
+fn without_attributes(code: &str) -> &str {
+    let mut item = code.trim_start();
+    while item.starts_with("#[") {
+        let end = item.find(']').map_or(item.len(), |end| end + 1);
+        item = item[end..].trim_start();
+    }
+    item
 }
 
 fn visit(dir: &Path, prefix: &str, found: &mut Vec<Source>) {
