@@ -165,6 +165,7 @@ impl Setup {
         let config = EngineConfig {
             sockets: self.slots,
             buffers: ENGINE_BUFFERS,
+            pipes: 8,
         };
         let engine = match open(&config) {
             Ok(engine) => engine,

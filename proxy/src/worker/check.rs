@@ -92,6 +92,12 @@ impl<E: Engine> Worker<E> {
             count.legs_waiting as u64,
             "gauge of waiting legs"
         );
+        assert_eq!(c.pipes_in_use.get(), count.pipes as u64, "gauge of pipes");
+        assert_eq!(
+            self.net.engine.pool().pipes as usize,
+            count.pipes,
+            "every pipe that is out has its direction"
+        );
     }
 
     /// Cells of the stream table that this worker's lanes have visited, ended ones too.
@@ -125,6 +131,7 @@ pub(super) struct Count {
     placed: usize,
     pub legs_waiting: usize,
     pub legs_paired: usize,
+    pub pipes: usize,
 }
 
 #[cfg(test)]

@@ -51,6 +51,7 @@ impl Node {
         let config = EngineConfig {
             sockets: 4096,
             buffers,
+            pipes: 8,
         };
         let engine = world.engine(host, &config).unwrap();
         let id = engine.id();
