@@ -130,8 +130,8 @@ pub const SLOTS_RESERVED: usize = 64;
 pub const SPILL_KEPT_MAX: usize = 4096;
 /// Stale timer entries that are not worth a clean-up.
 pub const TIMERS_STALE_MAX: usize = 64;
-/// So many receives in a row that filled their buffers, and a relay's direction is bulk: it is
-/// spliced.
+/// So many receives in a row that filled their buffers, or brought as much as a Medium one holds,
+/// and a relay's direction is bulk: it is spliced.
 pub const SPLICE_AFTER_FULL: u8 = 4;
 /// So many small moves in a row, and it is bulk no more.
 pub const SPLICE_UNTIL_SMALL: u8 = 16;

@@ -206,6 +206,11 @@ impl Pipes {
         self.kept.clear();
     }
 
+    /// What `status` calls it, where there may be any.
+    pub(super) fn feature(&self) -> Option<&'static str> {
+        (self.max > 0).then_some("splice")
+    }
+
     /// How many are out.
     pub(super) fn out(&self) -> u32 {
         self.out

@@ -40,7 +40,7 @@ pub(super) struct Flow {
     class: Class,
     /// Receives in a row that would have fitted the next smaller class; with a pipe, small moves.
     pub small: u8,
-    /// Receives in a row that filled their buffer.
+    /// Receives in a row that filled their buffer, or a Medium one.
     pub full: u8,
     /// What it goes through while it is bulk.
     pub pipe: Option<Pipe>,
@@ -72,7 +72,7 @@ impl Flow {
             Class::Large | Class::Bulk => Class::Medium,
         };
         let filled = len + NEARLY >= self.class.size();
-        self.full = if filled {
+        self.full = if filled || len + NEARLY >= Class::Medium.size() {
             self.full.saturating_add(1)
         } else {
             0
@@ -208,7 +208,11 @@ impl<E: Engine> Worker<E> {
             return self.flow_arm(key);
         }
         if leg.flow.is_spliced() {
-            return self.splice(key, to);
+            // While it waits for bytes, its pipe is empty.
+            if !self.net.is_flying(key, code::RECV) {
+                self.splice(key, to);
+            }
+            return;
         }
         if leg.flow.ended && !leg.flow.finished {
             leg.flow.finished = true;

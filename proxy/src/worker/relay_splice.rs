@@ -6,8 +6,8 @@
 //!   while it is empty     while it is not
 //! ```
 //!
-//! A direction whose last `limits::SPLICE_AFTER_FULL` receives filled their buffers gets a pipe, if
-//! one is to be had; what user space still holds is sent first, because a pipe is used only when no
+//! A direction whose last `limits::SPLICE_AFTER_FULL` receives were full gets a pipe, if one is to be
+//! had; what user space still holds is sent first, because a pipe is used only when no
 //! send is in flight. From then on each turn moves at most what the pipe holds and at most
 //! `limits::TURN_BYTES_MAX`: once in, once out. What the other leg does not take stays in the pipe,
 //! and nothing more is read before it has left, so a slow reader holds one pipe, as full as it was.

@@ -263,7 +263,7 @@ impl Engine for Epoll {
     fn caps(&self) -> Caps {
         Caps {
             kind: Kind::Epoll,
-            features: vec!["edge-triggered"],
+            features: [&["edge-triggered"], self.pipes.feature().as_slice()].concat(),
         }
     }
 

@@ -211,7 +211,7 @@ impl Engine for Uring {
     fn caps(&self) -> Caps {
         Caps {
             kind: Kind::Uring,
-            features: self.ring.features().to_vec(),
+            features: [self.ring.features(), self.pipes.feature().as_slice()].concat(),
         }
     }
 
