@@ -156,6 +156,13 @@ pub const SLOTS_RESERVED: usize = 64;
 pub const SPILL_KEPT_MAX: usize = 4096;
 /// Stale timer entries that are not worth a clean-up.
 pub const TIMERS_STALE_MAX: usize = 64;
+/// So many receives in a row that filled their buffers, or brought as much as a Medium one holds,
+/// and a relay's direction is bulk: it is spliced.
+pub const SPLICE_AFTER_FULL: u8 = 4;
+/// So many small moves in a row, and it is bulk no more.
+pub const SPLICE_UNTIL_SMALL: u8 = 16;
+/// A spliced direction that moved nothing for so long gives its pipe back.
+pub const SPLICE_QUIET: Duration = Duration::from_millis(50);
 /// How often a slot that waits for a buffer asks again, should no buffer be freed.
 pub const STARVED_RETRY: Duration = Duration::from_millis(5);
 
@@ -417,6 +424,17 @@ pub const ACCEPT_MARGIN: usize = 256;
 pub const RING_PAUSE: Duration = Duration::from_millis(1);
 /// How long a ring that is dropped waits for each round of completions, and for all of them.
 pub const RING_DRAIN: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(2));
+/// Pipes of one engine at most; each is two descriptors and, full, `PIPE_SIZE` of kernel memory:
+/// 64 MiB, as much as an unprivileged user may have in pipes by default (pipe-user-pages-soft).
+pub const PIPES_MAX: u32 = 256;
+/// An engine has pipes for one in so many of the process's descriptors, at most `PIPES_MAX`.
+pub const PIPES_PER_NOFILE: u64 = 16;
+/// Empty pipes that are kept for the next bulk direction.
+pub const PIPES_KEPT: usize = 16;
+/// What a pipe is asked to hold: a turn's bytes of one direction.
+pub const PIPE_SIZE: usize = TURN_BYTES_MAX;
+/// A pipe that the kernel lets hold less than this is not worth its system calls.
+pub const PIPE_SIZE_LEAST: usize = LARGE_BUF;
 /// Simulation: an engine that takes so many turns at one instant of the clock spins.
 pub const SIM_TURNS_MAX: u32 = 100_000;
 /// Simulation: SYN retries double from here (RFC 6298, section 5.7), as Linux does.

@@ -11,3 +11,4 @@ mod faults;
 mod lanes;
 mod links;
 mod rig;
+mod splice;
