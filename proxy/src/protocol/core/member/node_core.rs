@@ -124,7 +124,8 @@ impl MemberCore {
             event @ (LinkEvent::Connected(_)
             | LinkEvent::Frame(_)
             | LinkEvent::Closed(_)
-            | LinkEvent::Lane(_)) => outlet.on_event(&mut self.node, now, link, event),
+            | LinkEvent::Lane(_)
+            | LinkEvent::Circuit(_)) => outlet.on_event(&mut self.node, now, link, event),
         }
     }
 
@@ -152,6 +153,7 @@ impl MemberCore {
             | Event::Frame { .. }
             | Event::Closed { .. }
             | Event::Lane { .. }
+            | Event::Circuit { .. }
             | Event::ParkLow { .. }
             | Event::LegRefused { .. }
             | Event::Drained => {}

@@ -135,6 +135,7 @@ impl World {
             }
             Command::Adopt(adopt) => self.adopt(host, *adopt),
             Command::Lane { link, what } => self.lane_command(host, link, what),
+            Command::Circuit { .. } => {}
             Command::LegKey(entry) => self.host_mut(host).relay_worker.publish(*entry),
             Command::LegKeyGone { session } => {
                 let now = self.now;

@@ -179,6 +179,7 @@ impl Inlet {
             LinkEvent::Frame(bytes) => self.on_frame(node, now, &bytes),
             LinkEvent::Closed(why) => self.on_closed(node, now, link, why),
             LinkEvent::Lane(what) => self.on_lane(node, now, link, what),
+            LinkEvent::Circuit(_) => {}
         }
     }
 
@@ -233,6 +234,7 @@ impl Inlet {
                     self.pool.replace(now.mono);
                 }
             }
+            LaneEvent::Circuits { .. } => {}
             LaneEvent::Closed(why) => self.on_closed(node, now, link, why),
         }
     }

@@ -9,7 +9,7 @@ use super::{Building, Inlet};
 use crate::error::CloseReason;
 use crate::ids::{BundleId, LinkId};
 use crate::limits::SHAKE_TIMEOUT;
-use crate::protocol::command::{Adopt, Command, Gate, Permit, Role};
+use crate::protocol::command::{Adopt, Becomes, Command, Gate, Permit, Role};
 use crate::protocol::core::io::{Level, LogRecord, Now};
 use crate::protocol::core::member::peer::{Lane, peer_name, permit_end, remember};
 use crate::protocol::core::node::{Node, denial_record};
@@ -89,6 +89,7 @@ impl Inlet {
         node.out.no_deadline(link);
         node.out.command(Command::Adopt(Box::new(Adopt {
             link,
+            becomes: Becomes::Lane,
             last: message_3,
             role: Role::Inlet,
             portal: self.config.portal,

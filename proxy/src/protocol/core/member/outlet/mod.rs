@@ -199,6 +199,7 @@ impl Outlet {
             LinkEvent::Frame(bytes) => self.on_frame(node, now, link, &bytes),
             LinkEvent::Closed(why) => self.on_closed(node, now, link, why),
             LinkEvent::Lane(what) => self.on_lane(node, now, link, what),
+            LinkEvent::Circuit(_) => {}
         }
     }
 
@@ -372,6 +373,7 @@ impl Outlet {
                 lane.retiring = true;
                 true
             }
+            LaneEvent::Circuits { .. } => true,
             LaneEvent::Denied(why) | LaneEvent::Closed(why) => {
                 self.on_lane_gone(node, &lane, why);
                 false

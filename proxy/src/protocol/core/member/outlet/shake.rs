@@ -8,7 +8,7 @@ use super::{Outlet, Stage};
 use crate::error::CloseReason;
 use crate::ids::LinkId;
 use crate::limits::{OUTLET_LANES_MAX, OUTLET_LANES_PER_MEMBER_MAX, SHAKE_TIMEOUT};
-use crate::protocol::command::{Adopt, Command, Expect, Permit, Role};
+use crate::protocol::command::{Adopt, Becomes, Command, Expect, Permit, Role};
 use crate::protocol::core::io::{Level, LogRecord, Now};
 use crate::protocol::core::member::peer::{Lane, peer_name, permit_end, remember};
 use crate::protocol::core::node::{Node, denial_record};
@@ -85,6 +85,7 @@ impl Outlet {
         node.out.no_deadline(link);
         node.out.command(Command::Adopt(Box::new(Adopt {
             link,
+            becomes: Becomes::Lane,
             last: Vec::new(),
             role: Role::Outlet,
             portal: self.portal,
