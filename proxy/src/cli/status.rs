@@ -275,7 +275,7 @@ node n: not ready (adit inlet 0.1.0, process 7)
   engine      epoll; no io_uring: denied
   clock       2s behind the authority's
   inlet       postgres  not ready: no relay, 0 lanes; peer's id pinned
-  inlet       files  ready, 1 lane with bank Ixyz, 4 circuits ready, 1 being made, \
+  inlet       files  ready, 1 lane with bank Ixyz…, 4 circuits ready, 1 being made, \
 3 in use at most lately; trusts the authority";
         assert_eq!(describe("node n", &status), expected);
     }
