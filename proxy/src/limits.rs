@@ -50,6 +50,9 @@ pub const LANE_STREAMS_MAX: usize = 32 * 1024;
 /// Longest CREDENTIAL; every evidence fits.
 pub const LANE_CREDENTIAL_MAX: usize = LANE_PAYLOAD_MAX;
 const _: () = assert!(crypto::limits::EVIDENCE_MAX <= LANE_CREDENTIAL_MAX);
+/// Circuits of one bundle, at each end, in whatever state: those that take directions, and those
+/// that only end what they carry.
+pub const CIRCUITS_MAX: usize = 128;
 
 // ---- legs at the relay --------------------------------------------------------------------
 
@@ -208,7 +211,7 @@ pub const CIRCUITS_SPARE: usize = 2;
 /// Least number of circuits of a bundle that uses them …
 pub const CIRCUITS_MIN: usize = 4;
 /// … and most: a bundle lives on one worker.
-pub const CIRCUITS_MAX: usize = 64;
+pub const CIRCUITS_READY_MAX: usize = 64;
 /// Circuits of one portal that are being made at once …
 pub const CIRCUITS_BUILDING_MAX: usize = 8;
 /// … and of one process.
@@ -230,11 +233,9 @@ pub const CIRCUIT_SHRINK: Duration = Duration::from_secs(5);
 pub const CIRCUIT_LIFE: Duration = Duration::from_secs(600);
 /// Circuits of one bundle that only end what they carry. Past it they are retired later.
 pub const CIRCUITS_RETIRING_MAX: usize = 56;
-/// Circuits of one bundle at the outlet, in whatever state.
-pub const OUTLET_CIRCUITS_PER_BUNDLE_MAX: usize = 128;
-const _: () = assert!(
-    CIRCUITS_MAX + CIRCUITS_BUILDING_MAX + CIRCUITS_RETIRING_MAX <= OUTLET_CIRCUITS_PER_BUNDLE_MAX
-);
+// The outlet may hear of an end later than the inlet: there is room for one round of new ones.
+const _: () =
+    assert!(CIRCUITS_READY_MAX + CIRCUITS_RETIRING_MAX + CIRCUITS_BUILDING_MAX <= CIRCUITS_MAX);
 /// Circuits of one member at an outlet portal: of its present bundle, and of old ones …
 pub const OUTLET_CIRCUITS_PER_MEMBER_MAX: usize = 512;
 const _: () =

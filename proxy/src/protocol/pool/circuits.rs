@@ -26,7 +26,7 @@ use crypto::Random;
 use super::{Backoff, Failure, jitter};
 use crate::limits::{
     CIRCUIT_LIFE, CIRCUIT_PEAK_SPAN, CIRCUIT_SHRINK, CIRCUITS_BUILDING_MAX, CIRCUITS_HELD_BACK,
-    CIRCUITS_MAX, CIRCUITS_MIN, CIRCUITS_QUIET, CIRCUITS_SPARE,
+    CIRCUITS_MIN, CIRCUITS_QUIET, CIRCUITS_READY_MAX, CIRCUITS_SPARE,
 };
 use crate::time::Instant;
 
@@ -119,7 +119,7 @@ impl CircuitPool {
     fn look(&mut self, now: Instant) {
         self.target = match self.peak.get(now) {
             0 => CIRCUITS_QUIET,
-            peak => (peak + CIRCUITS_SPARE).clamp(CIRCUITS_MIN, CIRCUITS_MAX),
+            peak => (peak + CIRCUITS_SPARE).clamp(CIRCUITS_MIN, CIRCUITS_READY_MAX),
         };
     }
 
@@ -281,7 +281,7 @@ mod tests {
         assert_eq!(pool.ready(), 2 + 7 + CIRCUITS_SPARE);
         pool.on_demand(at(20), u16::MAX, u16::MAX);
         fill(&mut pool, at(20));
-        assert_eq!(pool.ready(), CIRCUITS_MAX);
+        assert_eq!(pool.ready(), CIRCUITS_READY_MAX);
     }
 
     #[test]
@@ -412,7 +412,7 @@ mod tests {
                     Step::Ready | Step::Fail(_) | Step::Lose => {}
                 }
                 prop_assert!(pool.building() <= CIRCUITS_BUILDING_MAX);
-                prop_assert!(pool.building() + pool.ready() <= CIRCUITS_MAX);
+                prop_assert!(pool.building() + pool.ready() <= CIRCUITS_READY_MAX);
             }
             // From here on nothing fails: full after one last wait.
             (0..pool.building()).for_each(|_| pool.on_ready());

@@ -3,7 +3,7 @@
 use super::super::CircuitsStatus;
 use super::super::world::{HostNo, Portal, World};
 use crate::ids::CircuitNo;
-use crate::limits::{CIRCUIT_LIFE, CIRCUITS_MAX, CIRCUITS_MIN, CIRCUITS_QUIET};
+use crate::limits::{CIRCUIT_LIFE, CIRCUITS_MIN, CIRCUITS_QUIET, CIRCUITS_READY_MAX};
 use crate::time::Duration;
 
 const BACK: Duration = Duration::from_secs(2);

@@ -10,9 +10,7 @@ use crypto::check::VerifiedMember;
 use super::{Outlet, Stage};
 use crate::error::CloseReason;
 use crate::ids::{CircuitNo, LinkId};
-use crate::limits::{
-    OUTLET_CIRCUITS_MAX, OUTLET_CIRCUITS_PER_BUNDLE_MAX, OUTLET_CIRCUITS_PER_MEMBER_MAX,
-};
+use crate::limits::{CIRCUITS_MAX, OUTLET_CIRCUITS_MAX, OUTLET_CIRCUITS_PER_MEMBER_MAX};
 use crate::protocol::command::{Becomes, CircuitCommand, CircuitEvent, Command};
 use crate::protocol::core::io::{Level, LogRecord, Now};
 use crate::protocol::core::node::Node;
@@ -91,7 +89,7 @@ impl Outlet {
                 }
             }
         }
-        let full = of_bundle >= OUTLET_CIRCUITS_PER_BUNDLE_MAX
+        let full = of_bundle >= CIRCUITS_MAX
             || of_member >= OUTLET_CIRCUITS_PER_MEMBER_MAX
             || all >= OUTLET_CIRCUITS_MAX;
         if full {

@@ -2,9 +2,7 @@
 
 use super::*;
 use crate::ids::{BundleId, CircuitNo};
-use crate::limits::{
-    OUTLET_CIRCUITS_PER_BUNDLE_MAX, OUTLET_CIRCUITS_PER_MEMBER_MAX, OUTLET_LANES_PER_MEMBER_MAX,
-};
+use crate::limits::{CIRCUITS_MAX, OUTLET_CIRCUITS_PER_MEMBER_MAX, OUTLET_LANES_PER_MEMBER_MAX};
 use crate::protocol::canonical;
 use crate::protocol::command::{CircuitCommand, CircuitEvent};
 use crate::protocol::core::io::Output;
@@ -285,10 +283,10 @@ fn one_member_has_so_many_lanes_and_no_more() {
 fn one_bundle_and_one_member_have_so_many_circuits_and_no_more() {
     let mut world = World::new();
     let full = End::Denied(CloseReason::Overloaded);
-    let bundles = OUTLET_CIRCUITS_PER_MEMBER_MAX / OUTLET_CIRCUITS_PER_BUNDLE_MAX;
+    let bundles = OUTLET_CIRCUITS_PER_MEMBER_MAX / CIRCUITS_MAX;
     for _ in 0..bundles {
         assert_eq!(world.lane(), End::Adopted);
-        for no in 1..=OUTLET_CIRCUITS_PER_BUNDLE_MAX as u16 {
+        for no in 1..=CIRCUITS_MAX as u16 {
             assert_eq!(world.propose(CircuitKind::Circuit, no), End::Adopted);
         }
         assert_eq!(world.propose(CircuitKind::Circuit, 1000), full);
