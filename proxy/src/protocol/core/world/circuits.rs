@@ -7,11 +7,11 @@ use super::lanes::seal;
 use super::{HostNo, World};
 use crate::error::{CloseReason, Code};
 use crate::ids::{BundleId, CircuitNo, LinkId};
-use crate::limits::{CIRCUIT_RECORD_MAX, RECORD_HEADER, RECORD_INNER};
+use crate::limits::{CIRCUIT_RECORD_MAX, CIRCUITS_MAX, RECORD_HEADER, RECORD_INNER};
 use crate::protocol::command::{
-    Adopt, Becomes, CircuitCommand, CircuitEvent, Event, LaneEvent, Role,
+    Adopt, Becomes, CircuitCommand, CircuitEvent, Event, Expect, LaneEvent, Role,
 };
-use crate::protocol::core::Input;
+use crate::protocol::core::{CircuitsStatus, Input};
 use crate::protocol::record::{Header, Kind};
 
 /// One end of a circuit.
@@ -203,44 +203,100 @@ impl World {
         }
     }
 
+    /// A host's lanes, with their connections and which ends are its.
+    fn lanes_of(&self, host: HostNo) -> Vec<(u64, usize, BundleId)> {
+        let mut found = Vec::new();
+        for (no, conn) in &self.conns {
+            for (which, end) in conn.ends.iter().enumerate() {
+                if let Carrier::Lane(_, lane) = &end.carrier
+                    && end.host == host
+                {
+                    found.push((*no, which, lane.bundle));
+                }
+            }
+        }
+        found
+    }
+
+    /// The outlet's worker asks for other lanes than those that there are.
+    pub fn ask_to_retire(&mut self, outlet: HostNo) {
+        for (no, which, _) in self.lanes_of(outlet) {
+            let Carrier::Lane(_, lane) = &mut self.conns.get_mut(&no).unwrap().ends[which].carrier
+            else {
+                unreachable!("a lane");
+            };
+            if !std::mem::replace(&mut lane.retiring, true) {
+                let record = lane.seal(Kind::Retire, &[]);
+                self.send(no, which, &record);
+            }
+        }
+    }
+
+    /// A host loses its lanes in a way that the other end does not notice.
+    pub fn forget_lanes(&mut self, host: HostNo) {
+        for (no, which, bundle) in self.lanes_of(host) {
+            let end = &mut self.conns.get_mut(&no).unwrap().ends[which];
+            let Carrier::Lane(link, _) = std::mem::replace(&mut end.carrier, Carrier::Fresh) else {
+                unreachable!("a lane");
+            };
+            end.expect = Expect::Nothing;
+            self.lane_closed(host, (link, bundle), CloseReason::TunnelLost);
+        }
+    }
+
+    /// A host finds its lanes dead.
+    pub fn lose_lanes(&mut self, host: HostNo) {
+        for (no, ..) in self.lanes_of(host) {
+            self.break_conn(no, None);
+        }
+    }
+
+    /// Breaks the connection of a host's `n`th circuit, counted round.
+    pub fn lose_circuit(&mut self, host: HostNo, n: usize) {
+        let count = self.circuits_of(host).count();
+        if count > 0 {
+            let no = self.circuits_of(host).nth(n % count).unwrap().0;
+            self.break_conn(no, None);
+        }
+    }
+
     /// What must hold whenever everything that could happen has happened: control and the worker of
     /// each node know of the same links, and no bound is passed.
     ///
     /// # Panics
     /// When it doesn't.
     pub fn check(&self) {
-        for (n, host) in self
-            .hosts
-            .iter()
-            .enumerate()
-            .filter(|(_, host)| host.alive())
-        {
+        for n in 0..self.hosts.len() {
             let no = HostNo(n);
-            for end in self.conns.values().flat_map(|conn| &conn.ends) {
-                if end.host == no
-                    && let Carrier::Link(link) | Carrier::Lane(link, _) | Carrier::Circuit(link, _) =
-                        &end.carrier
-                {
-                    assert!(host.owns(*link), "{}: nobody knows of {link:?}", host.name);
-                }
+            if self.host(no).alive() {
+                self.check_host(no);
             }
-            let mut known = crate::protocol::core::CircuitsStatus::default();
-            for portal in self.status(no).portals {
-                let own = portal.circuits;
-                assert!(
-                    own.building <= crate::limits::CIRCUITS_BUILDING_MAX,
-                    "{own:?}"
-                );
-                known += own;
-            }
-            let there = self.circuits_of(no).count();
-            let adopted = known.ready + known.retiring;
-            let possible = adopted..=adopted + known.building;
-            assert!(
-                possible.contains(&there),
-                "{}: {there}, {known:?}",
-                host.name
-            );
         }
+    }
+
+    fn check_host(&self, no: HostNo) {
+        let host = self.host(no);
+        let ends = self.conns.values().flat_map(|conn| &conn.ends);
+        for end in ends.filter(|end| end.host == no) {
+            if let Carrier::Link(link) | Carrier::Lane(link, _) | Carrier::Circuit(link, _) =
+                &end.carrier
+            {
+                assert!(host.owns(*link), "{}: nobody knows of {link:?}", host.name);
+            }
+        }
+        for (_, _, bundle) in self.lanes_of(no) {
+            let circuits = self.circuits_of(no);
+            let own = circuits.filter(|(_, end)| end.bundle == bundle).count();
+            assert!(own <= CIRCUITS_MAX, "{}: {own} in one bundle", host.name);
+        }
+        let mut known = CircuitsStatus::default();
+        for portal in self.status(no).portals {
+            known += portal.circuits;
+        }
+        let there = self.circuits_of(no).count();
+        let adopted = known.ready + known.retiring;
+        let possible = adopted..=adopted + known.building;
+        let name = &host.name;
+        assert!(possible.contains(&there), "{name}: {there}, {known:?}");
     }
 }

@@ -25,7 +25,7 @@ pub struct LaneEnd {
 }
 
 impl LaneEnd {
-    fn seal(&mut self, kind: Kind, payload: &[u8]) -> Vec<u8> {
+    pub fn seal(&mut self, kind: Kind, payload: &[u8]) -> Vec<u8> {
         seal(&mut self.sealer, kind, payload)
     }
 }
@@ -114,10 +114,17 @@ impl World {
                 LaneEvent::Denied(CloseReason::from_code(code.0).unwrap())
             }
             Kind::Credential => LaneEvent::Credential(payload.to_vec()),
-            Kind::Retire => LaneEvent::Retiring,
+            Kind::Retire => {
+                lane.retiring = true;
+                LaneEvent::Retiring
+            }
             other => panic!("an unexpected record: {other:?}"),
         };
+        let over = matches!(what, LaneEvent::Retiring) && !self.busy;
         self.input(host, Input::Event(Event::Lane { link, what }));
+        if over {
+            self.drop_conn(no, None, CloseReason::Finished);
+        }
         true
     }
 
