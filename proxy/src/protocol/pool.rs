@@ -1,11 +1,15 @@
-//! How many lanes and parked legs there should be, and when to try again: pure functions of
-//! (now, events, randomness). The portals own the connections; a pool only counts them.
+//! How many lanes, circuits and parked legs there should be, and when to try again: pure functions
+//! of (now, events, randomness). The portals own the connections; a pool only counts them.
 //!
 //! The rules (architecture.md, "Pools"; promise 6 of reliability.md): one lane per inlet portal,
 //! made when the portal starts and replaced before it is an hour old; four parked legs per served
 //! address, more when the relay asks; 50 ms … 1.5 s between dials of something that is wanted,
 //! about 10 s after a refusal; every wait is drawn, so that a thousand nodes which lost the same
 //! relay don't come back at the same instant.
+
+mod circuits;
+
+pub use circuits::CircuitPool;
 
 use crypto::Random;
 

@@ -21,7 +21,7 @@ use crate::engine::{Class, Close, Engine, Outcome};
 use crate::error::CloseReason;
 use crate::ids::{BundleId, LinkId, PortalNo};
 use crate::limits::{LANE_QUIET, LANE_SILENT, LANES_MAX, SHAKE_TIMEOUT};
-use crate::protocol::command::{Adopt, Event, LaneCommand, LaneEvent, Permit, Role};
+use crate::protocol::command::{Adopt, Becomes, Event, LaneCommand, LaneEvent, Permit, Role};
 use crate::protocol::frame;
 use crate::protocol::lane::{Lane, Reaction, StreamKey};
 use crate::protocol::stream::Visits;
@@ -154,6 +154,9 @@ impl<E: Engine> Worker<E> {
         };
         if !link.is_open() {
             return;
+        }
+        if let Becomes::Circuit(_) = adopt.becomes {
+            return self.link_end(key, Some(CloseReason::NoBundle));
         }
         if full {
             return self.link_end(key, Some(CloseReason::Overloaded));

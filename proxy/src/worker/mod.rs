@@ -311,6 +311,7 @@ impl<E: Engine> Worker<E> {
             } => self.link_close(link, flush),
             Command::Adopt(adopt) => self.adopt(*adopt),
             Command::Lane { link, what } => self.lane_command(link, what),
+            Command::Circuit { .. } => {}
             Command::LegKey(entry) => self.leg_key(*entry),
             Command::LegKeyGone { session } => self.leg_key_gone(session),
             Command::MemberDenied { address, member } => self.leg_denied(address, member),

@@ -363,7 +363,9 @@ impl Scenario {
             // by SESSION_DEAD, data in flight by TUNNEL_USER_TIMEOUT, a lane by
             // LANE_QUIET + LANE_SILENT.
             Damage::Silence => {
-                let silent = self.silent_since.map_or(Duration::ZERO, |at| since.since(at));
+                let silent = self
+                    .silent_since
+                    .map_or(Duration::ZERO, |at| since.since(at));
                 SESSION_DEAD.saturating_sub(silent) + recovery
             }
             // A lane that waits for bytes which never come says so only to who asks: LANE_QUIET

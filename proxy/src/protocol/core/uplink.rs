@@ -255,7 +255,7 @@ impl Uplink {
                 self.fail(node, now, why.code(), why.to_string(), Failure::Lost);
                 UplinkNews::Down
             }
-            LinkEvent::Lane(_) => UplinkNews::None,
+            LinkEvent::Lane(_) | LinkEvent::Circuit(_) => UplinkNews::None,
         }
     }
 

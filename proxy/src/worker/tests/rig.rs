@@ -18,7 +18,8 @@ use crate::error::CloseReason;
 use crate::ids::{AddressHash, BundleId, LinkId, PortalNo, SessionId};
 use crate::mailbox::{ControlEnd, ToWorker, mailbox};
 use crate::protocol::command::{
-    Adopt, Command, ConnectSet, Event, Expect, LaneEvent, LegEntry, Permit, Role, StreamReport,
+    Adopt, Becomes, Command, ConnectSet, Event, Expect, LaneEvent, LegEntry, Permit, Role,
+    StreamReport,
 };
 use crate::protocol::leg::{self, Answer, Request};
 use crate::protocol::preface::{Kind, Preface};
@@ -302,6 +303,7 @@ impl Rig {
         };
         Command::Adopt(Box::new(Adopt {
             link,
+            becomes: Becomes::Lane,
             last,
             role,
             portal: PORTAL,

@@ -224,7 +224,7 @@ impl RelayLink {
                 LinkEvent::Closed(_) => drop(self.old.remove(place)),
                 // Whatever a replaced session still says, the new one has said better.
                 LinkEvent::Frame(_) => node.out.expect_frame(link),
-                LinkEvent::Connected(_) | LinkEvent::Lane(_) => {}
+                LinkEvent::Connected(_) | LinkEvent::Lane(_) | LinkEvent::Circuit(_) => {}
             }
             return RelayNews::None;
         }

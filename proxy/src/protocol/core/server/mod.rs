@@ -237,6 +237,7 @@ impl ServerCore {
             | Event::Frame { .. }
             | Event::Closed { .. }
             | Event::Lane { .. }
+            | Event::Circuit { .. }
             | Event::LaneWanted { .. }
             | Event::AppRefused { .. }
             | Event::Stream(_)

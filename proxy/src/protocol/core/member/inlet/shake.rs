@@ -1,48 +1,28 @@
-//! The handshake of an inlet: from PAIRED to a link that is adopted as a lane.
+//! The handshake of a lane.
 
-use std::sync::Arc;
-
-use crypto::attestation::Purpose;
 use crypto::suite::SuiteMask;
 
+use super::terms::NotShaken;
 use super::{Building, Inlet};
 use crate::error::CloseReason;
-use crate::ids::{BundleId, LinkId};
+use crate::ids::{BundleId, CircuitNo, LinkId};
 use crate::limits::SHAKE_TIMEOUT;
-use crate::protocol::command::{Adopt, Command, Gate, Permit, Role};
-use crate::protocol::core::io::{Level, LogRecord, Now};
-use crate::protocol::core::member::peer::{Lane, peer_name, permit_end, remember};
-use crate::protocol::core::node::{Node, denial_record};
+use crate::protocol::command::Gate;
+use crate::protocol::core::io::Now;
+use crate::protocol::core::member::peer::Lane;
+use crate::protocol::core::node::Node;
 use crate::protocol::pool::Failure;
 use crate::protocol::session::SessionError;
-use crate::protocol::shake::{InletShake, Side};
+use crate::protocol::shake::InletShake;
 
 impl Inlet {
     pub(super) fn shake(&mut self, node: &mut Node, now: Now, link: LinkId, hinted: SuiteMask) {
-        let started = node.circuit_evidence(now).and_then(|evidence| {
-            let project = node.membership.as_ref()?.project();
-            let side = Side {
-                project: &project,
-                address: &self.config.via,
-                suites: node.suites(self.suites),
-                pair: node.keyring.pair(Purpose::Circuit),
-                evidence: &evidence,
-            };
-            Some(InletShake::start(&side, hinted, node.out.random()))
-        });
-        match started {
-            Some(Ok((shake, frame))) => {
-                node.out.send_frame(link, frame);
-                node.out
-                    .deadline(link, now.mono, SHAKE_TIMEOUT, CloseReason::ShakeTimeout);
+        match self.terms.start(node, now, link, hinted) {
+            Ok(shake) => {
                 let bundle = BundleId(node.out.draw());
                 self.building = Some(Building::Shaking(link, Box::new(shake), bundle));
             }
-            Some(Err(error)) => self.on_shake_failed(node, now, link, &error),
-            None => {
-                node.out.close(link, false, CloseReason::Stopping);
-                self.fail(node, now, CloseReason::NotAuthorized, Failure::Lost);
-            }
+            Err(trouble) => self.on_not_shaken(node, now, link, &trouble),
         }
     }
 
@@ -55,50 +35,26 @@ impl Inlet {
         bundle: BundleId,
         bytes: &[u8],
     ) {
-        let evidence = node.circuit_evidence(now);
-        let (Some(evidence), Some(membership)) = (evidence, &node.membership) else {
-            node.out.close(link, false, CloseReason::NotAuthorized);
-            return self.fail(node, now, CloseReason::NotAuthorized, Failure::Lost);
-        };
-        let project = membership.project();
-        let side = Side {
-            project: &project,
-            address: &self.config.via,
-            suites: node.suites(self.suites),
-            pair: node.keyring.pair(Purpose::Circuit),
-            evidence: &evidence,
-        };
-        let time = node.clock.now(now);
-        let judge = self.judge();
-        let shaken = shake.on_frame_2(&side, bundle, bytes, |shown, key| {
-            judge.check(membership, time, shown, key)
-        });
-        let (shaken, message_3) = match shaken {
-            Ok(shaken) => shaken,
-            Err(error) => return self.on_shake_failed(node, now, link, &error),
-        };
-        remember(node, &self.config.allow, &shaken.peer);
-        let permit = Permit {
-            peer: shaken.peer.id(),
-            peer_name: peer_name(&shaken.peer),
-            serial: shaken.peer.serial(),
-            targets: Arc::clone(&self.targets),
-            policy_version: 1,
-            not_after: permit_end(node, now, &shaken.peer),
-        };
-        node.out.no_deadline(link);
-        node.out.command(Command::Adopt(Box::new(Adopt {
-            link,
-            last: message_3,
-            role: Role::Inlet,
-            portal: self.config.portal,
-            bundle,
-            sealer: shaken.sealer,
-            opener: shaken.opener,
-            permit,
-        })));
-        let lane = Lane::new(&shaken.peer, bundle);
-        self.building = Some(Building::Waiting(link, lane, now.mono + SHAKE_TIMEOUT));
+        let asks = (bundle, CircuitNo(0));
+        match self.terms.check(node, now, shake, asks, bytes) {
+            Ok(checked) => {
+                let lane = Lane::new(&checked.shaken.peer, bundle);
+                self.terms.adopt(node, now, link, checked);
+                self.building = Some(Building::Waiting(link, lane, now.mono + SHAKE_TIMEOUT));
+            }
+            Err(trouble) => self.on_not_shaken(node, now, link, &trouble),
+        }
+    }
+
+    fn on_not_shaken(&mut self, node: &mut Node, now: Now, link: LinkId, trouble: &NotShaken) {
+        match trouble {
+            NotShaken::Failed(error) => self.on_shake_failed(node, now, link, error),
+            NotShaken::NoMember => {
+                let why = CloseReason::NotAuthorized;
+                node.out.close(link, false, why);
+                self.fail(node, now, why, Failure::Lost);
+            }
+        }
     }
 
     /// The handshake failed at this end: nothing was shown to the outlet. If that is no accident,
@@ -112,26 +68,12 @@ impl Inlet {
     ) {
         let why = error.close_reason();
         node.out.close(link, false, why);
-        let record = match error {
-            SessionError::Denied(denial) => denial_record("the outlet was denied", denial),
-            SessionError::Malformed
-            | SessionError::Suite
-            | SessionError::Version(..)
-            | SessionError::Noise(_)
-            | SessionError::Evidence(_)
-            | SessionError::BadTag
-            | SessionError::Violation
-            | SessionError::Limit => {
-                LogRecord::new(Level::Warn, "the handshake with the outlet failed")
-                    .code(error.code())
-                    .with("why", error)
-            }
-        };
+        let record = self.terms.record(error);
         let code = record.code.unwrap_or(why.code());
         // A message that was altered once says nothing about the outlet; twice, it will be again.
         let once = self.is_news(code) && !matches!(error, SessionError::Denied(_));
         if self.is_news(code) {
-            node.deny(record.with("address", &self.config.via));
+            node.deny(record);
         }
         self.trouble = Some((code, error.to_string()));
         self.set_gate(node, Gate::Reset(why));

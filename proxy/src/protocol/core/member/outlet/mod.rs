@@ -1,8 +1,10 @@
-//! An outlet portal: parked legs, the handshakes of those that were paired, and lanes.
+//! An outlet portal: parked legs, the handshakes of those that were paired, lanes and circuits.
 //!
 //! A leg is dialed → parked → paired by the relay → message 1 → message 3 → checked → adopted, or
-//! denied with one sealed record. Parked legs are watched by the worker; the pool makes more.
+//! denied with one sealed record. Parked legs are watched by the worker; the pool makes more. What a
+//! paired leg becomes, a lane or a circuit of one that is here, is the inlet's to say.
 
+mod circuits;
 mod shake;
 
 use std::collections::BTreeMap;
@@ -11,6 +13,7 @@ use std::sync::Arc;
 use crypto::check::Direction;
 use crypto::suite::SuiteMask;
 
+use self::circuits::Circuit;
 use super::legs::Leg;
 use super::peer::{Judge, Lane};
 use super::relay_link::RelayLink;
@@ -38,6 +41,7 @@ enum Stage {
     /// Message 3 is due.
     Shaking(Box<OutletShake>),
     Lane(Lane),
+    Circuit(Circuit),
 }
 
 /// See the module.
@@ -144,7 +148,7 @@ impl Outlet {
         let current = self.session;
         let old = |stage: &Stage| match stage {
             Stage::Dialing(leg) | Stage::Parked(leg) => Some(leg.session) != current,
-            Stage::Paired | Stage::Shaking(_) | Stage::Lane(_) => false,
+            Stage::Paired | Stage::Shaking(_) | Stage::Lane(_) | Stage::Circuit(_) => false,
         };
         for (link, _) in self.stages.extract_if(.., |_, stage| old(stage)) {
             node.out.close(link, false, CloseReason::Replaced);
@@ -199,6 +203,7 @@ impl Outlet {
             LinkEvent::Frame(bytes) => self.on_frame(node, now, link, &bytes),
             LinkEvent::Closed(why) => self.on_closed(node, now, link, why),
             LinkEvent::Lane(what) => self.on_lane(node, now, link, what),
+            LinkEvent::Circuit(what) => self.on_circuit(node, link, what),
         }
     }
 
@@ -237,7 +242,9 @@ impl Outlet {
                 Ok(proposal) => self.decide(node, now, link, proposal),
                 Err(error) => self.on_shake_failed(node, link, &error),
             },
-            Some(lane @ Stage::Lane(_)) => drop(self.stages.insert(link, lane)),
+            Some(stage @ (Stage::Lane(_) | Stage::Circuit(_))) => {
+                self.stages.insert(link, stage);
+            }
             None => {}
         }
     }
@@ -291,9 +298,7 @@ impl Outlet {
     }
 
     fn has_lane(&self, peer: &crypto::Id) -> bool {
-        self.stages
-            .values()
-            .any(|stage| matches!(stage, Stage::Lane(lane) if lane.peer == *peer))
+        self.lanes().any(|(_, lane)| lane.peer == *peer)
     }
 
     fn on_closed(&mut self, node: &mut Node, now: Now, link: LinkId, why: CloseReason) {
@@ -308,8 +313,14 @@ impl Outlet {
                     .on_lost(now.mono, Failure::Lost, node.out.random());
                 self.on_leg_lost(node, why);
             }
-            Some(Stage::Lane(lane)) => self.on_lane_gone(node, &lane, why),
-            Some(Stage::Dialing(_) | Stage::Parked(_) | Stage::Paired | Stage::Shaking(_))
+            Some(Stage::Lane(lane)) => self.on_lane_gone(node, link, &lane, why),
+            Some(
+                Stage::Dialing(_)
+                | Stage::Parked(_)
+                | Stage::Paired
+                | Stage::Shaking(_)
+                | Stage::Circuit(_),
+            )
             | None => {}
         }
     }
@@ -328,7 +339,8 @@ impl Outlet {
         node.out.status_changed();
     }
 
-    fn on_lane_gone(&mut self, node: &mut Node, lane: &Lane, why: CloseReason) {
+    fn on_lane_gone(&mut self, node: &mut Node, link: LinkId, lane: &Lane, why: CloseReason) {
+        self.end_circuits(node, link, why);
         let expected =
             lane.retiring || matches!(why, CloseReason::Finished | CloseReason::Replaced);
         let level = if expected { Level::Debug } else { Level::Info };
@@ -366,14 +378,19 @@ impl Outlet {
                 true
             }
             LaneEvent::Credential(bytes) => {
-                lane.on_credential(node, now, link, &self.judge(), &bytes)
+                let keep = lane.on_credential(node, now, link, &self.judge(), &bytes);
+                if !keep {
+                    self.end_circuits(node, link, CloseReason::NotAuthorized);
+                }
+                keep
             }
             LaneEvent::Retiring => {
                 lane.retiring = true;
                 true
             }
+            LaneEvent::Circuits { .. } => true,
             LaneEvent::Denied(why) | LaneEvent::Closed(why) => {
-                self.on_lane_gone(node, &lane, why);
+                self.on_lane_gone(node, link, &lane, why);
                 false
             }
         };
@@ -393,32 +410,42 @@ impl Outlet {
         }
     }
 
-    /// Takes its legs off the relay; lanes go on.
+    /// Takes its legs off the relay; lanes and circuits go on.
     pub fn stop(&mut self, node: &mut Node) {
-        let lanes = |stage: &mut Stage| matches!(stage, Stage::Lane(_));
-        for (link, _) in self.stages.extract_if(.., |_, stage| !lanes(stage)) {
+        let adopted = |stage: &mut Stage| matches!(stage, Stage::Lane(_) | Stage::Circuit(_));
+        for (link, _) in self.stages.extract_if(.., |_, stage| !adopted(stage)) {
             node.out.close(link, false, CloseReason::Stopping);
         }
         self.pool.start_over();
     }
 
+    /// The lanes, by their links.
+    fn lanes(&self) -> impl Iterator<Item = (LinkId, &Lane)> {
+        self.stages.iter().filter_map(|(link, stage)| match stage {
+            Stage::Lane(lane) => Some((*link, lane)),
+            Stage::Dialing(_)
+            | Stage::Parked(_)
+            | Stage::Paired
+            | Stage::Shaking(_)
+            | Stage::Circuit(_) => None,
+        })
+    }
+
     /// What `status` shows.
     pub fn status(&self) -> PortalStatus {
-        let lanes = || {
-            self.stages.values().filter_map(|stage| match stage {
-                Stage::Lane(lane) => Some(lane),
-                Stage::Dialing(_) | Stage::Parked(_) | Stage::Paired | Stage::Shaking(_) => None,
-            })
-        };
         let ready = self.permitted == Some(true) && self.pool.parked() > 0;
         PortalStatus {
             portal: self.portal,
             role: Role::Outlet,
             address: self.address.clone(),
             ready,
-            lanes: lanes().count(),
+            lanes: self.lanes().count(),
             parked: self.pool.parked(),
-            peers: lanes().map(|lane| (lane.peer, lane.name.clone())).collect(),
+            circuits: self.circuits_status(),
+            peers: self
+                .lanes()
+                .map(|(_, lane)| (lane.peer, lane.name.clone()))
+                .collect(),
             pinned: self.policy.pinned(),
             why: self
                 .trouble
