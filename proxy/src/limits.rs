@@ -141,7 +141,7 @@ pub const LINK_TX_MAX: usize = 32 * 1024;
 /// A link that is closed in order waits this long for what it sent to be read.
 pub const LINK_LINGER: Duration = Duration::from_secs(2);
 /// Lanes of one worker.
-pub const LANES_MAX: usize = 256;
+pub const LANES_MAX: usize = OUTLET_LANES_MAX + SLOTS_RESERVED;
 /// Largest payload of a control record on a lane; a credential is the largest.
 pub const CONTROL_PAYLOAD_MAX: usize = FRAME_MAX;
 /// A sending key of a lane is used this long.
@@ -155,6 +155,8 @@ pub const LANE_SILENT: Duration = Duration::from_secs(11);
 pub const APPS_WAITING_MAX: usize = 1024;
 /// Slots that streams and strangers leave free, for links, lanes and listeners.
 pub const SLOTS_RESERVED: usize = 64;
+/// A worker with fewer slots is not started: those that are reserved, and as many streams.
+pub const SLOTS_MIN: u32 = 2 * SLOTS_RESERVED as u32;
 /// Allocation that an app's spill keeps when it is empty.
 pub const SPILL_KEPT_MAX: usize = 4096;
 /// Stale timer entries that are not worth a clean-up.
@@ -213,8 +215,9 @@ pub const PAIRED_IDLE: Duration = Duration::from_secs(2);
 /// The project note is asked for this often.
 pub const NOTE_REFRESH: Duration = Duration::from_secs(3600);
 /// Lanes of one outlet portal, of all inlets together …
-pub const OUTLET_LANES_MAX: usize = 1024;
-/// … and of one member. An inlet has one, its replacement, and old ones with long streams.
+pub const OUTLET_LANES_MAX: usize = 4096;
+/// … and of one member. An inlet has one, its replacement, and old ones with long streams; the pods
+/// of a deployment may share an identity.
 pub const OUTLET_LANES_PER_MEMBER_MAX: usize = 64;
 /// Peers that are remembered as seen, so that a new one can be logged.
 pub const PEERS_SEEN_MAX: usize = 4096;

@@ -90,6 +90,8 @@ pub mod codes {
     pub const ENGINE: Code = Code(6102);
     /// A thread or the runtime can't be started.
     pub const THREAD: Code = Code(6103);
+    /// The process may have too few descriptors.
+    pub const DESCRIPTORS: Code = Code(6104);
     /// The authority's store failed.
     pub const STORE: Code = Code(7101);
     /// The authority's store was written by a newer adit.

@@ -15,7 +15,7 @@ use super::failure::{Exit, Failure, codes};
 use crate::engine::{self, Caps, Engine, EngineConfig, EventWaker, Kind, OpenError};
 use crate::ids::PortalNo;
 use crate::limits::{
-    ENGINE_BUFFERS, NOFILE_RESERVED, PIPES_MAX, PIPES_PER_NOFILE, WORKER_SLOTS_MAX,
+    ENGINE_BUFFERS, NOFILE_RESERVED, PIPES_MAX, PIPES_PER_NOFILE, SLOTS_MIN, WORKER_SLOTS_MAX,
 };
 use crate::mailbox::{ControlEnd, ToWorker, WorkerEnd, mailbox};
 use crate::worker::{Worker, WorkerConfig, counters::Counters};
@@ -75,13 +75,17 @@ impl WorkerThread {
     /// aside for pipes.
     ///
     /// # Errors
-    /// The engine or the thread can't be had.
+    /// The process may have too few descriptors, or the engine or the thread can't be had.
     pub fn start(
         kind: Kind,
         splices: bool,
         wake_control: WakeControl,
     ) -> Result<WorkerThread, Failure> {
-        let Descriptors { slots, pipes } = Descriptors::share(raise_descriptor_limit(), splices);
+        let limit = raise_descriptor_limit();
+        let Descriptors { slots, pipes } = Descriptors::share(limit, splices);
+        if slots < SLOTS_MIN {
+            return Err(too_few_descriptors(limit));
+        }
         let counters = Arc::new(Counters::default());
         let (opened_tx, opened) = sync_channel(1);
         let (mailbox_tx, mailbox_rx) = sync_channel(1);
@@ -202,6 +206,17 @@ impl Setup {
         };
         Worker::new(engine, mailbox, &config, self.counters).run();
     }
+}
+
+fn too_few_descriptors(limit: u64) -> Failure {
+    let least = NOFILE_RESERVED + u64::from(SLOTS_MIN);
+    Failure::new(
+        codes::DESCRIPTORS,
+        Exit::Runtime,
+        "too few file descriptors",
+        format!("this process may have {limit} of them and needs at least {least}"),
+    )
+    .fix("ulimit -n 65536   # systemd: LimitNOFILE=65536")
 }
 
 fn thread_failure(error: &dyn std::fmt::Display) -> Failure {

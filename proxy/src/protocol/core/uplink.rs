@@ -145,6 +145,11 @@ impl Uplink {
         }
     }
 
+    /// Whether nothing is under way: [`begin`](Self::begin) has not been called, or it failed.
+    pub fn is_waiting(&self) -> bool {
+        matches!(self.state, State::Waiting)
+    }
+
     /// What `status` shows.
     pub fn reach(&self, now: Instant) -> Reach {
         match &self.state {

@@ -205,6 +205,7 @@ impl RelayLink {
                         .uplink
                         .on_resolved(node, now, &at.target(), answer.clone());
                 }
+                self.forget_idle_replacement();
                 return true;
             }
         }
@@ -400,10 +401,16 @@ impl RelayLink {
         {
             self.coming = None;
         }
+        self.forget_idle_replacement();
         match self.active.uplink.on_timer(node, now) {
             UplinkNews::Down => self.on_down(node, false),
             UplinkNews::None | UplinkNews::Up | UplinkNews::Message(..) => RelayNews::None,
         }
+    }
+
+    /// A replacement that failed does not try again by itself: another is begun when it is due.
+    fn forget_idle_replacement(&mut self) {
+        self.coming.take_if(|coming| coming.uplink.is_waiting());
     }
 
     /// When [`on_timer`](Self::on_timer) has something to do.
@@ -413,7 +420,7 @@ impl RelayLink {
             .as_ref()
             .map(|coming| coming.uplink.next_timer(false));
         let old = self.old.iter().map(|(_, at)| *at).min();
-        let remake = if wanted {
+        let remake = if wanted && self.coming.is_none() {
             self.remake
         } else {
             Instant::FAR_FUTURE
