@@ -153,6 +153,7 @@ impl MemberCore {
             | Event::Closed { .. }
             | Event::Lane { .. }
             | Event::ParkLow { .. }
+            | Event::NowServed { .. }
             | Event::LegRefused { .. }
             | Event::Drained => {}
         }
@@ -239,6 +240,11 @@ impl MemberCore {
             RelayNews::Served => {
                 for outlet in &mut self.outlets {
                     outlet.on_served(&mut self.node, &self.relay);
+                }
+            }
+            RelayNews::NowServed => {
+                for inlet in &mut self.inlets {
+                    inlet.wake();
                 }
             }
             RelayNews::ParkLow(hash, want) => {
