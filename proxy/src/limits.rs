@@ -98,6 +98,8 @@ pub const DENIED_WAIT_FIRST: Duration = Duration::from_secs(1);
 pub const DENIED_WAIT_MAX: Duration = Duration::from_secs(60);
 /// … until it has not been denied for so long beyond its wait.
 pub const DENIED_FORGET: Duration = Duration::from_secs(60);
+/// Sessions and addresses of legs that found nobody, to be told when somebody is there.
+pub const UNSERVED_MAX: usize = 4096;
 /// Members that are remembered as denied.
 pub const DENIED_MAX: usize = 4096;
 
@@ -146,7 +148,8 @@ pub const LANES_MAX: usize = OUTLET_LANES_MAX + SLOTS_RESERVED;
 pub const CONTROL_PAYLOAD_MAX: usize = FRAME_MAX;
 /// A sending key of a lane is used this long.
 pub const KEY_AGE_MAX: Duration = Duration::from_secs(600);
-/// A lane with streams on it that has brought no record for so long is pinged.
+/// A lane with streams on it, and an inlet's in any case, that has brought no record for so long is
+/// pinged.
 pub const LANE_QUIET: Duration = Duration::from_secs(4);
 /// It is lost when nothing comes within this after the PING: longer than a process is stopped for
 /// (10 s), and 15 s together.

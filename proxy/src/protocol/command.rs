@@ -351,6 +351,13 @@ pub enum Event {
         /// How many more legs are wanted.
         want: u16,
     },
+    /// Relay: an address is served again; a leg of that session was told that it is not.
+    NowServed {
+        /// The session whose member should know.
+        session: SessionId,
+        /// The address.
+        address: AddressHash,
+    },
     /// Relay: a leg was refused.
     LegRefused {
         /// The member, where its session was known.

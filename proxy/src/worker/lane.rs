@@ -69,7 +69,7 @@ impl LaneConn {
 
     /// A stream got a number here.
     pub fn gains_stream(&mut self, now: Instant) {
-        if self.streams == 0 {
+        if self.streams == 0 && self.role == Role::Outlet {
             self.heard = self.heard.max(now);
         }
         self.streams += 1;
@@ -88,7 +88,8 @@ impl LaneConn {
         match self.pinged {
             _ if !self.ready => self.heard + SHAKE_TIMEOUT,
             Some(at) => at + LANE_SILENT,
-            None if self.streams > 0 => self.heard + LANE_QUIET,
+            // An inlet's next app relies on the lane, even while nobody uses it.
+            None if self.streams > 0 || self.role == Role::Inlet => self.heard + LANE_QUIET,
             None => Instant::FAR_FUTURE,
         }
     }

@@ -121,6 +121,7 @@ impl<E: Engine> Worker<E> {
     pub(super) fn leg_key_gone(&mut self, session: SessionId) {
         let member = self.relay.table.end_session(self.now, session);
         self.relay.sweep_at = self.relay.table.next_deadline();
+        self.relay.pairing.on_session_end(session);
         if let Some(member) = member {
             self.leg_serves_less(&member);
         }
@@ -129,7 +130,7 @@ impl<E: Engine> Worker<E> {
     /// Who waits for that member's legs may have to go to another.
     fn leg_serves_less(&mut self, member: &Id) {
         let Relay { table, pairing, .. } = &mut self.relay;
-        pairing.on_session_gone(self.now, member, table);
+        pairing.on_serves_less(self.now, member, table);
         self.legs_look();
     }
 
@@ -433,6 +434,9 @@ impl<E: Engine> Worker<E> {
     fn legs_look(&mut self) {
         while let Some((inlet, outlet)) = self.relay.pairing.poll_pair() {
             self.leg_pair(key_of(inlet), key_of(outlet));
+        }
+        while let Some((session, address)) = self.relay.pairing.poll_served() {
+            self.hint(Event::NowServed { session, address });
         }
         while let Some(Want {
             session,

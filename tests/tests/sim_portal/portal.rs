@@ -271,6 +271,17 @@ impl Portal {
         self.of(who).start(&world, seed);
     }
 
+    /// The outlet's host is gone: nothing it had open says so to the server. The next outlet
+    /// starts on another.
+    pub fn lose_outlet(&mut self) {
+        let lost = self.see(Who::Outlet).ip;
+        self.world.partition(SERVER, lost);
+        self.of(Who::Outlet).kill();
+        let IpAddr::V4(lost) = lost else { return };
+        let next = Ipv4Addr::from_bits(lost.to_bits() + 16);
+        self.of(Who::Outlet).ip = IpAddr::V4(next);
+    }
+
     /// Every portal can carry a connection, as far as its processes know.
     pub fn is_ready(&self) -> bool {
         let now = self.world.now();

@@ -10,6 +10,8 @@
 //!    whose bytes were meddled with so that it waits for more of them. Gauges are 0.
 //! 4. *End.* Workers stop or drain; nothing is left of buffers, slots and sockets.
 
+use std::net::IpAddr;
+
 use proxy::engine::Errno;
 use proxy::engine::simulated::{Faults, OpKind, Rng};
 use proxy::limits::{LANE_QUIET, LANE_SILENT, SESSION_DEAD};
@@ -17,7 +19,7 @@ use proxy::time::{Duration, Instant};
 
 use super::endpoint::Ending;
 use super::portal::{ALL, Portal, Ran, SERVICES, Shape, Who};
-use super::portal::{INLET, OUTLET, POSTGRES, SERVER, STAGING};
+use super::portal::{POSTGRES, SERVER, STAGING};
 use super::relay::{Harm, Meddler};
 use super::script::{KINDS, Script};
 
@@ -38,6 +40,9 @@ enum Fault {
     Hold(Who),
     /// Bytes between nodes and server are meddled with.
     Meddle(Harm),
+    /// The outlet's host is lost for good, and with it what its kernel had to say; the outlet is
+    /// started on another one.
+    Move,
     /// The next call of that kind on some engine fails.
     Call(Who, OpKind),
 }
@@ -59,13 +64,14 @@ impl Fault {
     fn draw(rng: &mut Rng) -> Fault {
         let who = ALL[rng.below(3) as usize];
         let node = [Who::Outlet, Who::Inlet][rng.below(2) as usize];
-        match rng.below(13) {
+        match rng.below(14) {
             0..3 => Fault::Kill(who),
             3 | 4 => Fault::Cut(node),
             5 | 6 => Fault::Partition(node),
             7 => Fault::NoService,
             8 => Fault::DeadService,
             9 => Fault::Hold(who),
+            11 => Fault::Move,
             10 => {
                 let kinds = [
                     OpKind::Receive,
@@ -85,7 +91,7 @@ impl Fault {
             Fault::Hold(_) => Damage::None,
             Fault::Kill(_) | Fault::Cut(_) | Fault::NoService => Damage::Resets,
             Fault::DeadService | Fault::Call(..) => Damage::Resets,
-            Fault::Partition(_) => Damage::Silence,
+            Fault::Partition(_) | Fault::Move => Damage::Silence,
             Fault::Meddle(_) => Damage::Deceit,
         }
     }
@@ -101,6 +107,7 @@ impl Fault {
             Fault::Kill(_)
             | Fault::Cut(_)
             | Fault::Partition(_)
+            | Fault::Move
             | Fault::NoService
             | Fault::DeadService
             | Fault::Meddle(_)
@@ -125,6 +132,8 @@ pub struct Scenario {
     damage: Damage,
     /// When the last partition began.
     silent_since: Option<Instant>,
+    /// Nodes that the server can't be reached from.
+    cut_off: Vec<(Who, IpAddr)>,
     /// The network moves one byte at a time.
     tiny: bool,
     /// The longest way of a byte from one host to the next.
@@ -206,6 +215,7 @@ pub fn run(seed: u64) -> Ran {
         acts: Vec::new(),
         damage,
         silent_since: None,
+        cut_off: Vec::new(),
         round,
         tiny,
     };
@@ -292,22 +302,20 @@ impl Scenario {
         }
     }
 
-    fn ip(who: Who) -> std::net::IpAddr {
-        match who {
-            Who::Server => SERVER,
-            Who::Outlet => OUTLET,
-            Who::Inlet => INLET,
-        }
-    }
-
     fn begin(&mut self, fault: Fault) {
         let portal = &mut self.portal;
         match fault {
             Fault::Kill(who) => portal.of(who).kill(),
-            Fault::Cut(who) => portal.world.reset_between(SERVER, Self::ip(who)),
+            Fault::Cut(who) => portal.world.reset_between(SERVER, portal.see(who).ip),
             Fault::Partition(who) => {
                 self.silent_since = Some(portal.world.now());
-                portal.world.partition(SERVER, Self::ip(who));
+                let ip = portal.see(who).ip;
+                self.cut_off.push((who, ip));
+                portal.world.partition(SERVER, ip);
+            }
+            Fault::Move => {
+                self.silent_since = Some(portal.world.now());
+                portal.lose_outlet();
             }
             Fault::NoService => portal.services(false),
             Fault::DeadService => portal.world.blackhole(SERVICES, true),
@@ -336,7 +344,17 @@ impl Scenario {
                     portal.restart(who);
                 }
             }
-            Fault::Partition(who) => portal.world.heal(SERVER, Self::ip(who)),
+            Fault::Move => {
+                if !portal.see(Who::Outlet).runs() {
+                    portal.restart(Who::Outlet);
+                }
+            }
+            Fault::Partition(who) => {
+                // Who has moved meanwhile was cut off at another address.
+                for (_, ip) in self.cut_off.extract_if(.., |(cut, _)| *cut == who) {
+                    portal.world.heal(SERVER, ip);
+                }
+            }
             Fault::NoService => portal.services(true),
             Fault::DeadService => portal.world.blackhole(SERVICES, false),
             Fault::Meddle(_) => self.meddler.end(),

@@ -34,6 +34,7 @@ pub fn of(event: Event) -> Result<(LinkId, LinkEvent), Event> {
         | Event::Stream(_)
         | Event::TargetFailed { .. }
         | Event::ParkLow { .. }
+        | Event::NowServed { .. }
         | Event::LegRefused { .. }
         | Event::Drained) => Err(other),
     }

@@ -158,6 +158,7 @@ impl MemberCore {
             | Event::Lane { .. }
             | Event::Circuit { .. }
             | Event::ParkLow { .. }
+            | Event::NowServed { .. }
             | Event::LegRefused { .. }
             | Event::Drained => {}
         }
@@ -244,6 +245,11 @@ impl MemberCore {
             RelayNews::Served => {
                 for outlet in &mut self.outlets {
                     outlet.on_served(&mut self.node, &self.relay);
+                }
+            }
+            RelayNews::NowServed => {
+                for inlet in &mut self.inlets {
+                    inlet.wake();
                 }
             }
             RelayNews::ParkLow(hash, want) => {

@@ -39,6 +39,8 @@ pub enum RelayNews {
     Served,
     /// There is no usable session any more.
     Lost,
+    /// An address is served again that was not when this node asked for it.
+    NowServed,
     /// Park more legs at an address.
     ParkLow(AddressHash, u16),
 }
@@ -329,6 +331,7 @@ impl RelayLink {
                 }
             }
             Message::ParkLow { address, want } if !coming => RelayNews::ParkLow(address, want),
+            Message::NowServed { .. } => RelayNews::NowServed,
             Message::ParkLow { .. } => RelayNews::None,
             Message::GoingAway => {
                 let what = "the relay is going away";

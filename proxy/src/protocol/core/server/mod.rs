@@ -217,6 +217,11 @@ impl ServerCore {
                         .on_park_low(&mut parts.out, session, address, want);
                 }
             }
+            Event::NowServed { session, address } => {
+                if let Some(relay) = &mut parts.relay {
+                    relay.core.on_now_served(&mut parts.out, session, address);
+                }
+            }
             Event::LegRefused { member, peer, why } => {
                 // Anybody can send a wrong preface: those of members are worth a line, and once a
                 // minute a mistake that a person may have made.

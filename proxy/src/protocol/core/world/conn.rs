@@ -141,7 +141,10 @@ impl World {
             Command::Adopt(adopt) => self.adopt(host, *adopt),
             Command::Lane { link, what } => self.lane_command(host, link, what),
             Command::Circuit { link, what } => self.circuit_command(host, link, what),
-            Command::LegKey(entry) => self.host_mut(host).relay_worker.publish(*entry),
+            Command::LegKey(entry) => {
+                self.host_mut(host).relay_worker.publish(*entry);
+                self.tell_wants(host);
+            }
             Command::LegKeyGone { session } => {
                 let now = self.now;
                 self.host_mut(host).relay_worker.end_session(session, now);
