@@ -211,6 +211,9 @@ pub const LANE_LIFE: Duration = Duration::from_secs(3600);
 pub const PARKED_FIRST: usize = 4;
 /// … and at most, whatever the relay asks for.
 pub const PARKED_MAX: usize = 256;
+/// What the relay asked for is kept parked so long after it was asked for last. It looks back a
+/// minute itself (`PARK_PEAK_SPAN`).
+pub const PARKED_KEPT: Duration = Duration::from_secs(60);
 /// Legs of one portal that are being dialed at once.
 pub const LEGS_DIALING_MAX: usize = 8;
 /// An outlet leg that was paired must bring message 1 within this, or it is let go.

@@ -254,7 +254,7 @@ impl MemberCore {
             }
             RelayNews::ParkLow(hash, want) => {
                 for outlet in &mut self.outlets {
-                    outlet.on_park_low(hash, want, &self.node);
+                    outlet.on_park_low(now, hash, want, &self.node);
                 }
             }
         }

@@ -239,7 +239,7 @@ fn break_and_mend(seed: u64) {
         let bytes: [u8; 8] = crypto::random::bytes(&mut random);
         u64::from_be_bytes(bytes) % below
     };
-    for _ in 0..draw(12) {
+    for _ in 0..draw(16) {
         match draw(12) {
             0 => world.say_circuits(inlet, draw(12) as u16, draw(4) as u16),
             1 | 2 => world.lose_circuit(inlet, draw(64) as usize),
@@ -265,7 +265,12 @@ fn break_and_mend(seed: u64) {
             }
             _ => world.run(Duration::from_secs(draw(900))),
         }
-        world.run(Duration::from_millis([0, 1, 50, 3_000][draw(4) as usize]));
+        // Often, the next fault comes while the cores are at work on what this one has broken.
+        match draw(8) {
+            0 => world.run(Duration::from_secs(3)),
+            1 => world.run(Duration::from_millis(draw(200))),
+            _ => drop(world.settle_some(draw(16) as usize)),
+        }
     }
     world.busy = false;
     world.end_retired();

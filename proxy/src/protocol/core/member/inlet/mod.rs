@@ -6,7 +6,7 @@
 //! A lane that is ready gets circuits, which end with it at the latest.
 
 mod circuits;
-mod shake;
+mod lane;
 mod terms;
 
 use std::collections::BTreeMap;
@@ -22,8 +22,8 @@ use super::peer::Lane;
 use super::relay_link::RelayLink;
 use crate::error::{CloseReason, Code};
 use crate::ids::{BundleId, LinkId, PortalNo};
-use crate::limits::{NO_OUTLET_PATIENCE, PAIRING_TIMEOUT};
-use crate::protocol::command::{Command, Gate, LaneCommand, LaneEvent, Role, address_hash};
+use crate::limits::PAIRING_TIMEOUT;
+use crate::protocol::command::{Command, Gate, LaneCommand, Role, address_hash};
 use crate::protocol::core::config::InletConfig;
 use crate::protocol::core::io::{Level, LogRecord, Now};
 use crate::protocol::core::link_event::LinkEvent;
@@ -268,188 +268,6 @@ impl Inlet {
             LinkEvent::Lane(what) => self.on_lane(node, now, link, what),
             LinkEvent::Circuit(_) => {}
         }
-    }
-
-    fn on_frame(&mut self, node: &mut Node, now: Now, bytes: &[u8]) {
-        match self.building.take() {
-            Some(Building::Leg(link, leg)) => match leg.on_answer(bytes) {
-                Ok(hinted) => self.shake(node, now, link, hinted),
-                Err((why, failure)) => {
-                    node.out.close(link, false, why);
-                    if failure == Failure::Refused || self.is_unserved(now, why) {
-                        self.set_gate(node, Gate::Reset(why));
-                    }
-                    self.fail(node, now, why, failure);
-                }
-            },
-            Some(Building::Shaking(link, shake, bundle)) => {
-                self.on_frame_2(node, now, link, *shake, bundle, bytes);
-            }
-            other @ (Some(Building::Waiting(..)) | None) => self.building = other,
-        }
-    }
-
-    fn on_closed(&mut self, node: &mut Node, now: Now, link: LinkId, why: CloseReason) {
-        if self.is_building(link) {
-            self.fail(node, now, why, Failure::Lost);
-        } else {
-            self.on_lane_gone(node, now, link, why, Failure::Lost);
-        }
-    }
-
-    fn on_lane(&mut self, node: &mut Node, now: Now, link: LinkId, what: LaneEvent) {
-        match what {
-            LaneEvent::Ready => self.on_ready(node, now, link),
-            LaneEvent::Denied(why) => self.on_denied(node, now, link, why),
-            LaneEvent::Credential(bytes) => self.on_credential(node, now, link, &bytes),
-            LaneEvent::Retiring => {
-                if let Some(bundle) = self.bundles.get_mut(&link) {
-                    self.circuits_before = bundle.retire(node);
-                    self.pool.replace(now.mono);
-                }
-            }
-            LaneEvent::Circuits { peak, wanted } => {
-                if let Some(bundle) = self.bundles.get_mut(&link) {
-                    bundle.circuits.on_demand(now.mono, peak, wanted);
-                }
-            }
-            LaneEvent::Closed(why) => self.on_closed(node, now, link, why),
-        }
-    }
-
-    fn on_ready(&mut self, node: &mut Node, now: Now, link: LinkId) {
-        match self.building.take() {
-            Some(Building::Waiting(own, mut lane, _)) if own == link => {
-                for (old, before) in &mut self.bundles {
-                    if !before.lane.retiring {
-                        self.circuits_before = before.retire(node);
-                        let what = LaneCommand::Retire;
-                        node.out.command(Command::Lane { link: *old, what });
-                    }
-                }
-                lane.ready = true;
-                if self.bundles.is_empty() {
-                    let record = LogRecord::new(Level::Info, "portal open")
-                        .with("address", &self.terms.config.via)
-                        .with("peer", lane.peer)
-                        .with("peer_name", &lane.name)
-                        .with("bundle", format_args!("{:?}", lane.bundle));
-                    node.out.log(record);
-                }
-                let circuits = Circuits::new(lane.bundle, lane.peer, &self.circuits_before);
-                self.bundles.insert(link, Bundle { lane, circuits });
-                self.trouble = None;
-                self.unserved_since = None;
-                self.resets_logged = None;
-                self.pool.on_ready(now.mono, node.out.random());
-                self.set_gate(node, Gate::Wait);
-                node.out.status_changed();
-            }
-            other => self.building = other,
-        }
-    }
-
-    /// Whether nobody has served the address for so long that waiting for a lane is pointless. An
-    /// outlet that restarts is back within that time, and its apps should wait for it.
-    fn is_unserved(&mut self, now: Now, why: CloseReason) -> bool {
-        if why != CloseReason::NoOutlet {
-            self.unserved_since = None;
-            return false;
-        }
-        let since = *self.unserved_since.get_or_insert(now.mono);
-        now.mono.since(since) >= NO_OUTLET_PATIENCE
-    }
-
-    fn on_denied(&mut self, node: &mut Node, now: Now, link: LinkId, why: CloseReason) {
-        if !self.is_building(link) {
-            return;
-        }
-        node.out.command(Command::Lane {
-            link,
-            what: LaneCommand::Cut(why),
-        });
-        if self.is_news(why.code()) {
-            let record = LogRecord::new(Level::Warn, "the outlet denied this node")
-                .code(why.code())
-                .with("why", why)
-                .with("address", &self.terms.config.via);
-            node.deny(record);
-        }
-        self.trouble = Some((why.code(), format!("the outlet denied this node: {why}")));
-        self.building = None;
-        self.set_gate(node, Gate::Reset(why));
-        self.pool
-            .on_failed(now.mono, Failure::Refused, node.out.random());
-        node.out.status_changed();
-    }
-
-    fn on_credential(&mut self, node: &mut Node, now: Now, link: LinkId, bytes: &[u8]) {
-        let Some(mut bundle) = self.bundles.remove(&link) else {
-            return;
-        };
-        let judge = self.terms.judge();
-        if bundle.lane.on_credential(node, now, link, &judge, bytes) {
-            self.bundles.insert(link, bundle);
-        } else {
-            let why = CloseReason::NotAuthorized;
-            bundle.circuits.end(node, why);
-            self.trouble = Some((why.code(), "the outlet is no longer allowed".into()));
-            self.set_gate(node, Gate::Reset(why));
-            self.pool
-                .on_lost(now.mono, Failure::Refused, node.out.random());
-            node.out.status_changed();
-        }
-    }
-
-    fn on_lane_gone(
-        &mut self,
-        node: &mut Node,
-        now: Now,
-        link: LinkId,
-        why: CloseReason,
-        failure: Failure,
-    ) {
-        let Some(Bundle { lane, circuits }) = self.bundles.remove(&link) else {
-            return;
-        };
-        let pool = circuits.end(node, why);
-        // An old lane that ended with its last stream is no news.
-        if lane.retiring {
-            return;
-        }
-        self.circuits_before = pool;
-        let record = LogRecord::new(Level::Warn, "the lane was lost")
-            .code(why.code())
-            .with("why", why)
-            .with("address", &self.terms.config.via)
-            .with("peer", lane.peer);
-        node.out.log(record);
-        self.trouble = Some((why.code(), why.to_string()));
-        self.pool.on_lost(now.mono, failure, node.out.random());
-        node.out.status_changed();
-    }
-
-    fn fail(&mut self, node: &mut Node, now: Now, why: CloseReason, failure: Failure) {
-        self.building = None;
-        if self.is_news(why.code()) && (self.trouble.is_none() || failure == Failure::Refused) {
-            let record = LogRecord::new(Level::Warn, "no lane to the outlet")
-                .code(why.code())
-                .with("why", why)
-                .with("address", &self.terms.config.via);
-            match failure {
-                Failure::Refused => node.deny(record),
-                Failure::Lost => node.out.log(record),
-            }
-        }
-        self.trouble = Some((why.code(), why.to_string()));
-        self.pool.on_failed(now.mono, failure, node.out.random());
-        node.out.status_changed();
-    }
-
-    fn is_news(&self, code: Code) -> bool {
-        self.trouble
-            .as_ref()
-            .is_none_or(|(before, _)| *before != code)
     }
 
     /// Sends this node's renewed credential on all lanes.

@@ -5,6 +5,7 @@
 //! paired leg becomes, a lane or a circuit of one that is here, is the inlet's to say.
 
 mod circuits;
+mod lanes;
 mod shake;
 
 use std::collections::BTreeMap;
@@ -21,7 +22,7 @@ use super::targets::Targets;
 use crate::error::{CloseReason, Code, Problem};
 use crate::ids::{AddressHash, LinkId, PortalNo, SessionId};
 use crate::limits::{PAIRED_IDLE, RELAY_SESSION_LINGER};
-use crate::protocol::command::{Command, LaneCommand, LaneEvent, Role, address_hash};
+use crate::protocol::command::{Command, LaneCommand, Role, address_hash};
 use crate::protocol::core::config::OutletConfig;
 use crate::protocol::core::io::{Level, LogRecord, Now};
 use crate::protocol::core::link_event::LinkEvent;
@@ -133,13 +134,13 @@ impl Outlet {
     }
 
     /// The relay is short of legs.
-    pub fn on_park_low(&mut self, hash: AddressHash, want: u16, node: &Node) {
+    pub fn on_park_low(&mut self, now: Now, hash: AddressHash, want: u16, node: &Node) {
         let project = node
             .membership
             .as_ref()
             .map(|membership| membership.project());
         if project.is_some_and(|project| address_hash(&project, &self.address) == hash) {
-            self.pool.raise(usize::from(want));
+            self.pool.raise(now.mono, usize::from(want));
         }
     }
 
@@ -297,10 +298,6 @@ impl Outlet {
         }
     }
 
-    fn has_lane(&self, peer: &crypto::Id) -> bool {
-        self.lanes().any(|(_, lane)| lane.peer == *peer)
-    }
-
     fn on_closed(&mut self, node: &mut Node, now: Now, link: LinkId, why: CloseReason) {
         match self.stages.remove(&link) {
             Some(Stage::Dialing(leg)) if self.counts(&leg) => {
@@ -339,66 +336,6 @@ impl Outlet {
         node.out.status_changed();
     }
 
-    fn on_lane_gone(&mut self, node: &mut Node, link: LinkId, lane: &Lane, why: CloseReason) {
-        self.end_circuits(node, link, why);
-        let expected =
-            lane.retiring || matches!(why, CloseReason::Finished | CloseReason::Replaced);
-        let level = if expected { Level::Debug } else { Level::Info };
-        let record = LogRecord::new(level, "a lane ended")
-            .code(why.code())
-            .with("why", why)
-            .with("address", &self.address)
-            .with("peer", lane.peer)
-            .with("peer_name", &lane.name)
-            .with("bundle", format_args!("{:?}", lane.bundle));
-        node.out.log(record);
-        node.out.status_changed();
-    }
-
-    fn on_lane(&mut self, node: &mut Node, now: Now, link: LinkId, what: LaneEvent) {
-        let Some(Stage::Lane(mut lane)) = self.stages.remove(&link) else {
-            return;
-        };
-        let keep = match what {
-            LaneEvent::Ready => {
-                lane.ready = true;
-                // A replacement of a lane that still works is no news.
-                let level = if self.has_lane(&lane.peer) {
-                    Level::Debug
-                } else {
-                    Level::Info
-                };
-                let record = LogRecord::new(level, "an inlet has a lane")
-                    .with("address", &self.address)
-                    .with("peer", lane.peer)
-                    .with("peer_name", &lane.name)
-                    .with("bundle", format_args!("{:?}", lane.bundle));
-                node.out.log(record);
-                node.out.status_changed();
-                true
-            }
-            LaneEvent::Credential(bytes) => {
-                let keep = lane.on_credential(node, now, link, &self.judge(), &bytes);
-                if !keep {
-                    self.end_circuits(node, link, CloseReason::NotAuthorized);
-                }
-                keep
-            }
-            LaneEvent::Retiring => {
-                lane.retiring = true;
-                true
-            }
-            LaneEvent::Circuits { .. } => true,
-            LaneEvent::Denied(why) | LaneEvent::Closed(why) => {
-                self.on_lane_gone(node, link, &lane, why);
-                false
-            }
-        };
-        if keep {
-            self.stages.insert(link, Stage::Lane(lane));
-        }
-    }
-
     /// Sends this node's renewed credential on all lanes.
     pub fn on_renewed(&mut self, node: &mut Node, evidence: &[u8]) {
         self.pool.wake();
@@ -417,18 +354,6 @@ impl Outlet {
             node.out.close(link, false, CloseReason::Stopping);
         }
         self.pool.start_over();
-    }
-
-    /// The lanes, by their links.
-    fn lanes(&self) -> impl Iterator<Item = (LinkId, &Lane)> {
-        self.stages.iter().filter_map(|(link, stage)| match stage {
-            Stage::Lane(lane) => Some((*link, lane)),
-            Stage::Dialing(_)
-            | Stage::Parked(_)
-            | Stage::Paired
-            | Stage::Shaking(_)
-            | Stage::Circuit(_) => None,
-        })
     }
 
     /// What `status` shows.

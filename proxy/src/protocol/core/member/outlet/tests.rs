@@ -4,7 +4,7 @@ use super::*;
 use crate::ids::{BundleId, CircuitNo};
 use crate::limits::{CIRCUITS_MAX, OUTLET_CIRCUITS_PER_MEMBER_MAX, OUTLET_LANES_PER_MEMBER_MAX};
 use crate::protocol::canonical;
-use crate::protocol::command::{CircuitCommand, CircuitEvent};
+use crate::protocol::command::{CircuitCommand, CircuitEvent, LaneEvent};
 use crate::protocol::core::io::Output;
 use crate::protocol::core::membership::{Membership, Pinned};
 use crate::protocol::record::{Header, Kind};
