@@ -229,6 +229,8 @@ pub const OUTLET_LANES_PER_MEMBER_MAX: usize = 64;
 pub const PEERS_SEEN_MAX: usize = 4096;
 /// Handshakes between two looks at everything else …
 pub const SHAKES_PER_LOOK: usize = 8;
+/// … where a message counts once more for every so many bytes: about 12 signatures to verify.
+pub const SHAKE_BYTES: usize = 1024;
 /// … and how many wait for their turn, at most `SHAKE_TIMEOUT`.
 pub const SHAKES_WAITING_MAX: usize = 256;
 /// Targets' names are looked up again this often.

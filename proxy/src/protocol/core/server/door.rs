@@ -13,7 +13,7 @@ use crate::error::CloseReason;
 use crate::ids::LinkId;
 use crate::limits::{
     MISTAKE_HINT_INTERVAL, PREFACE, SESSION_STRANGERS_MAX, SESSION_STRANGERS_PER_PREFIX_MAX,
-    SHAKE_TIMEOUT, SHAKES_PER_LOOK,
+    SHAKE_BYTES, SHAKE_TIMEOUT, SHAKES_PER_LOOK,
 };
 use crate::protocol::command::{Command, Expect};
 use crate::protocol::core::authority::NotAdmitted;
@@ -163,7 +163,9 @@ impl Door {
             let Some(bytes) = stranger.frame.take() else {
                 continue;
             };
-            looked_at += 1;
+            // The longer the history of an identity, the more signatures there are to verify: a long
+            // one is worth several short ones.
+            looked_at += 1 + bytes.len() / SHAKE_BYTES;
             if stranger.until <= now.mono {
                 self.turn_away(&mut parts.out, link, CloseReason::ShakeTimeout);
                 continue;
