@@ -5,7 +5,7 @@ use crate::cast::{Shape, Who};
 use crate::endpoint::Ending;
 use crate::portal::Portal;
 use crate::script::Script;
-use proxy::error::CloseReason;
+use proxy::error::Problem;
 use proxy::time::Duration;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -55,7 +55,7 @@ fn nodes_that_come_while_the_store_fails_are_in_once_it_works() {
 
 #[test]
 fn a_store_that_fails_for_less_than_a_credential_lives_disturbs_nobody() {
-    for seed in 0..10 {
+    for seed in 0..5 {
         let mut portal = Portal::up(seed, &Shape::default());
         let long = long_app(&mut portal);
         portal.pass(MINUTE * (10 + seed as u32));
@@ -74,17 +74,22 @@ fn a_store_that_fails_for_less_than_a_credential_lives_disturbs_nobody() {
 
 #[test]
 fn access_ends_when_credentials_can_not_be_renewed_and_is_back_with_the_store() {
-    for seed in 0..10 {
+    for seed in 0..5 {
         let mut portal = Portal::up(seed, &Shape::default());
         let long = long_app(&mut portal);
         portal.of(Who::Server).store_fails = true;
-        portal.pass(MINUTE * 70);
+        // Its next word may be ten minutes away.
+        portal.pass(MINUTE * 75);
         let ending = portal.apps[long].end.ending;
         assert!(
             matches!(ending, Ending::Failed(_)),
-            "seed {seed}: {ending:?}"
+            "seed {seed}: {ending:?}: {}",
+            portal.story()
         );
-        assert!(portal.ended(Who::Inlet, CloseReason::PermitExpired) > 0);
+        let code = Some(Problem::StoreUnavailable.code());
+        let logs = &portal.see(Who::Server).logs;
+        let logged = logs.iter().filter(|(_, record)| record.code == code);
+        assert!(logged.count() <= 2, "a line for each change of state");
         let app = portal.app(0, Script::echo(60, 20));
         portal.within(Duration::from_secs(8), |portal| {
             portal.apps[app].end.is_over()
@@ -102,7 +107,7 @@ fn access_ends_when_credentials_can_not_be_renewed_and_is_back_with_the_store() 
 
 #[test]
 fn a_clock_that_is_wrong_by_two_hours_or_jumps_costs_no_stream_and_no_renewal() {
-    for seed in 0..12 {
+    for seed in 0..6 {
         let who = [Who::Inlet, Who::Outlet][seed as usize % 2];
         let by = [-7200, 7200, -600][seed as usize % 3];
         let shape = Shape {
@@ -126,7 +131,7 @@ fn a_clock_that_is_wrong_by_two_hours_or_jumps_costs_no_stream_and_no_renewal() 
 
 #[test]
 fn a_relay_works_while_its_authority_is_away_and_after_its_own_restart() {
-    for seed in 0..20 {
+    for seed in 0..6 {
         let shape = Shape {
             apart: true,
             crowd: true,
@@ -135,7 +140,7 @@ fn a_relay_works_while_its_authority_is_away_and_after_its_own_restart() {
         let mut portal = Portal::up(seed, &shape);
         let long = long_app(&mut portal);
         portal.of(Who::Server).kill();
-        portal.pass(MINUTE * 20);
+        portal.pass(MINUTE * 12);
         for at in [Who::Inlet, Who::Second] {
             works(&mut portal, at, Duration::from_secs(1));
         }

@@ -75,6 +75,8 @@ pub struct AuthorityCore {
     /// Places among the strangers that became free; the server takes them back.
     freed: Vec<Prefix>,
     pending: BTreeMap<StoreNo, Pending>,
+    /// The store answered the last request with an error.
+    store_fails: bool,
 }
 
 impl AuthorityCore {
@@ -101,6 +103,7 @@ impl AuthorityCore {
             guests: VecDeque::new(),
             freed: Vec::new(),
             pending: BTreeMap::new(),
+            store_fails: false,
         }
     }
 
