@@ -12,6 +12,7 @@
 //! `peers.py`, beside this crate's manifest, puts whole portals into the comparison with other
 //! tunnels; `callgrind.sh` compares instruction counts with those in `callgrind.txt`.
 
+pub mod hop;
 pub mod keys;
 pub mod lanes;
 pub mod turn;
