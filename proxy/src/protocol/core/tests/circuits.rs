@@ -229,7 +229,7 @@ fn a_burst_of_circuits_leaves_room_for_a_lane() {
 #[test]
 fn one_that_is_lost_at_any_moment_of_its_making_is_made_again() {
     for rounds in 0..16 {
-        for back in 0..4 {
+        for back in 0..6 {
             let Portal {
                 mut world,
                 outlet,
@@ -237,7 +237,7 @@ fn one_that_is_lost_at_any_moment_of_its_making_is_made_again() {
                 ..
             } = portal(9);
             world.say_circuits(inlet, 2, 0);
-            world.settle_some(rounds);
+            world.run_rounds(rounds);
             world.lose_newest(back);
             world.run_until(BACK, |world| full(world, outlet, inlet, CIRCUITS_MIN));
         }
@@ -287,7 +287,7 @@ fn break_and_mend(seed: u64) {
         match draw(8) {
             0 => world.run(Duration::from_secs(3)),
             1 => world.run(Duration::from_millis(draw(200))),
-            _ => drop(world.settle_some(draw(16) as usize)),
+            _ => world.run_rounds(draw(16) as usize),
         }
     }
     world.busy = false;
