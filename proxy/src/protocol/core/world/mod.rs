@@ -275,30 +275,32 @@ impl World {
 
     /// Lets everything happen that can happen without time passing.
     pub fn settle(&mut self) {
-        assert!(
-            self.settle_some(ROUNDS_MAX),
-            "a busy loop at {:?}",
-            self.now
-        );
+        let over = (0..ROUNDS_MAX).any(|_| !self.round());
+        assert!(over, "a busy loop at {:?}", self.now);
         if self.checked {
             self.check();
         }
     }
 
-    /// Lets so many rounds of it happen: in each, every host looks once at what is there for it, and
-    /// all bytes arrive. Returns whether that was all.
-    pub fn settle_some(&mut self, rounds: usize) -> bool {
-        for _ in 0..rounds {
-            let mut moved = false;
-            for n in 0..self.hosts.len() {
-                moved |= self.turn(HostNo(n));
-            }
-            moved |= self.move_bytes();
-            if !moved {
-                return true;
-            }
+    /// Every host looks once at what is there for it, and all bytes arrive. Returns whether anything
+    /// happened.
+    fn round(&mut self) -> bool {
+        let mut moved = false;
+        for n in 0..self.hosts.len() {
+            moved |= self.turn(HostNo(n));
         }
-        false
+        self.move_bytes() || moved
+    }
+
+    /// So many rounds and no more, with the timers that are due: what the cores are doing is left in
+    /// the middle.
+    pub fn run_rounds(&mut self, rounds: usize) {
+        for _ in 0..rounds {
+            for host in &mut self.hosts {
+                host.fire_timer(self.now);
+            }
+            self.round();
+        }
     }
 
     /// One turn of a host's driver.

@@ -149,6 +149,7 @@ impl Circuits {
 
     /// Retires those that are old or too many, and gives up what the outlet does not answer.
     pub fn on_timer(&mut self, node: &mut Node, now: Now, terms: &Terms) {
+        debug_assert!(self.is_counted(), "the pool counts what is there");
         if self.next_deadline() <= now.mono {
             self.on_deadlines(node, now, terms);
         }
@@ -164,6 +165,19 @@ impl Circuits {
                 self.retire(node, now, oldest);
             }
         }
+    }
+
+    /// Whether the pool's numbers are those of the links.
+    fn is_counted(&self) -> bool {
+        let (mut building, mut ready) = (0, 0);
+        for circuit in self.links.values() {
+            match circuit.stage {
+                Stage::Leg(_) | Stage::Shaking(_) | Stage::Waiting(_) => building += 1,
+                Stage::Ready(_) => ready += 1,
+                Stage::Retiring => {}
+            }
+        }
+        (building, ready) == (self.pool.building(), self.pool.ready())
     }
 
     fn on_deadlines(&mut self, node: &mut Node, now: Now, terms: &Terms) {
