@@ -17,7 +17,7 @@ use proxy::engine::simulated::{
 use proxy::engine::{Engine, EngineConfig};
 use proxy::ids::{BundleId, LinkId, PortalNo};
 use proxy::mailbox::{ControlEnd, ToWorker, mailbox};
-use proxy::protocol::command::{Adopt, Command, Event, Expect, LaneEvent, Permit, Role};
+use proxy::protocol::command::{Adopt, Becomes, Command, Event, Expect, LaneEvent, Permit, Role};
 use proxy::protocol::preface::{Kind, Preface};
 use proxy::time::Instant;
 use proxy::worker::counters::Counters;
@@ -47,6 +47,7 @@ impl Node {
         let config = EngineConfig {
             sockets: 4096,
             buffers: [4096, 256, 64, 0],
+            pipes: 0,
         };
         let engine = world.engine(host, &config).expect("an engine");
         let id = engine.id();
@@ -237,6 +238,7 @@ fn adopt(role: Role, link: LinkId) -> ToWorker<SimCarry> {
     };
     ToWorker::Command(Command::Adopt(Box::new(Adopt {
         link,
+        becomes: Becomes::Lane,
         last: Vec::new(),
         role,
         portal: PORTAL,

@@ -87,6 +87,7 @@ fn forward(kind: Kind, listener: TcpListener, target: SocketAddr) -> io::Result<
     let config = EngineConfig {
         sockets: 1024,
         buffers: [64, 16, 2048, 0],
+        pipes: 0,
     };
     let failed = |error| io::Error::other(format!("{}: {error}", kind.name()));
     match kind {
