@@ -22,6 +22,11 @@ pub const CIRCUIT_RECORD_MAX: usize = 256 * 1024 - 4;
 /// Largest payload of one DATA record on a lane.
 pub const LANE_PAYLOAD_MAX: usize = LANE_RECORD_MAX - RECORD_INNER - RECORD_TAG;
 
+// ---- tables -------------------------------------------------------------------------------
+
+/// What a table of sockets or streams grows by: some 60 of them.
+pub const BLOCK_BYTES: usize = 16 * 1024;
+
 // ---- frames (sessions and handshakes) -----------------------------------------------------
 
 /// Longest frame behind its u16 length. Fits every handshake message and session message.

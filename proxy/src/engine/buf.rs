@@ -238,6 +238,10 @@ impl Pool {
         let flags = mm::MapFlags::PRIVATE | mm::MapFlags::NORESERVE;
         // SAFETY: a fresh anonymous mapping at an address of the kernel's choice overlaps nothing.
         let base = unsafe { mm::mmap_anonymous(std::ptr::null_mut(), len, prot, flags)? };
+        // A huge page would be touched whole for one buffer, and given back in pieces.
+        // SAFETY: the mapping was just made, with this length; its contents do not change. It fails
+        // only where there are no huge pages.
+        let _ = unsafe { mm::madvise(base, len, mm::Advice::LinuxNoHugepage) };
         let base = NonNull::new(base.cast::<u8>())
             .ok_or_else(|| io::Error::other("mmap gave address zero"))?;
         let shelf = |i: usize| Shelf {

@@ -20,7 +20,7 @@ pub(super) enum Conn {
     /// A framed connection that is carried for control.
     Link(Box<Link>),
     /// Relay: a leg, waiting or paired.
-    Leg(Box<Leg>),
+    Leg(Leg),
     /// The socket of a lane; the lane itself is in the worker's table of lanes.
     Lane(LaneIx),
     /// The socket of an app or target.

@@ -48,9 +48,9 @@ pub(super) struct Leg {
     /// From this leg to its counterpart.
     pub flow: Flow,
     /// The sealed answer, until it is handed to the engine. Nothing is sent to the leg before it.
-    pub answer: Option<[u8; LEG_ANSWER]>,
-    /// What its preface said; `None` if that was refused.
-    info: Option<LegInfo>,
+    pub answer: Option<Box<[u8; LEG_ANSWER]>>,
+    /// What its preface said, until the leg is answered; `None` if that was refused.
+    info: Option<Box<LegInfo>>,
 }
 
 /// The relay's tables.
@@ -121,12 +121,12 @@ impl<E: Engine> Worker<E> {
         let Some(slot) = self.net.slots.get_mut(key) else {
             return;
         };
-        slot.conn = Conn::Leg(Box::new(Leg {
+        slot.conn = Conn::Leg(Leg {
             state: State::Closing,
             flow: Flow::new(first),
             answer: None,
             info: None,
-        }));
+        });
         let checked = match preface.first_chunk::<LEG_PREFACE>() {
             Some(preface) => self
                 .relay
@@ -155,7 +155,7 @@ impl<E: Engine> Worker<E> {
         self.counters.legs_waiting.add(1);
         if let Some(leg) = self.leg_mut(key) {
             leg.state = State::Waiting;
-            leg.info = Some(info);
+            leg.info = Some(Box::new(info));
         }
         match verdict {
             Verdict::Wait => self.net.recv_any(key, Class::Small),
@@ -176,7 +176,7 @@ impl<E: Engine> Worker<E> {
 
     /// Joins two waiting legs: each gets its answer, then bytes flow.
     fn leg_pair(&mut self, one: SlotKey, two: SlotKey) {
-        let suites = |leg: &mut Leg| leg.info.map(|info| info.request.suites);
+        let suites = |leg: &mut Leg| leg.info.as_ref().map(|info| info.request.suites);
         let masks = self
             .leg_mut(one)
             .and_then(suites)
@@ -214,12 +214,12 @@ impl<E: Engine> Worker<E> {
 
     /// A session that is forgotten can't be answered: its legs are about to be swept.
     fn leg_seal(&mut self, key: SlotKey, answer: Answer) {
-        let Some(info) = self.leg_mut(key).and_then(|leg| leg.info) else {
+        let Some(info) = self.leg_mut(key).and_then(|leg| leg.info.take()) else {
             return;
         };
         let sealed = self.relay.table.answer(&info, answer);
         if let Some(leg) = self.leg_mut(key) {
-            leg.answer = sealed;
+            leg.answer = sealed.map(Box::new);
         }
     }
 
@@ -234,7 +234,7 @@ impl<E: Engine> Worker<E> {
         };
         match self.leg_mut(key).and_then(|leg| leg.answer.take()) {
             Some(answer) => {
-                buf[..LEG_ANSWER].copy_from_slice(&answer);
+                buf[..LEG_ANSWER].copy_from_slice(&*answer);
                 self.net.send(key, buf, 0..LEG_ANSWER);
             }
             None => self.net.free(buf),

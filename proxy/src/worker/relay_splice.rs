@@ -38,7 +38,7 @@ impl<E: Engine> Worker<E> {
         leg.flow.full = 0;
         leg.flow.small = 0;
         let begun = pipe.is_some();
-        leg.flow.pipe = pipe;
+        leg.flow.pipe = pipe.map(Box::new);
         if begun {
             self.counters.pipes_in_use.add(1);
             self.net.set_deadline(key, self.now + SPLICE_QUIET);
@@ -135,9 +135,9 @@ impl<E: Engine> Worker<E> {
     }
 
     /// Gives a pipe back.
-    pub(super) fn pipe_back(&mut self, pipe: Pipe) {
+    pub(super) fn pipe_back(&mut self, pipe: Box<Pipe>) {
         self.counters.pipes_in_use.sub(1);
-        self.net.engine.recycle(pipe);
+        self.net.engine.recycle(*pipe);
     }
 }
 

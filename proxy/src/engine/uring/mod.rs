@@ -175,7 +175,7 @@ impl Uring {
     fn doom(&mut self, name: SockRef) {
         if let Some(socket) = self.table.remove(name) {
             self.rests.forget(name);
-            for fd in socket.held {
+            for fd in socket.held.into_iter().flat_map(|held| *held) {
                 os::prepare_close(fd.as_fd(), Close::Reset);
                 self.doomed.push(fd);
             }
