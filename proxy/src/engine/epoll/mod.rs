@@ -501,6 +501,10 @@ impl Engine for Epoll {
         }
     }
 
+    fn has_slack(&self) -> bool {
+        self.pool.has_slack() || self.pipes.has_slack()
+    }
+
     fn trim(&mut self) {
         self.pool.trim();
         self.pipes.trim();

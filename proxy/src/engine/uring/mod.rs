@@ -390,9 +390,15 @@ impl Engine for Uring {
         }
     }
 
+    fn has_slack(&self) -> bool {
+        self.pool.has_slack() || self.pipes.has_slack()
+    }
+
     fn trim(&mut self) {
-        for group in self.groups.iter_mut().flatten() {
-            group.shrink();
+        for (class, group) in Class::ALL.into_iter().zip(&mut self.groups) {
+            if let Some(group) = group {
+                group.shrink_to(self.pool.peak(class));
+            }
         }
         self.pool.trim();
         self.pipes.trim();
