@@ -1,8 +1,8 @@
 //! A relay's worker on the engines of the kernel: bulk between two legs arrives as it was sent, and
 //! goes through pipes.
 //!
-//! What it costs, with and without pipes, both engines:
-//! `cargo test -p proxy --test relay_splice -- --ignored --nocapture cost`
+//! What it costs, with and without pipes, and what an idle circuit holds, both engines:
+//! `cargo test -p proxy --test relay_splice -- --ignored --nocapture --test-threads 1`
 
 #![cfg(feature = "engine")]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -27,12 +27,17 @@ use proxy::time::{Duration, Instant};
 use proxy::worker::counters::Counters;
 use proxy::worker::{Worker, WorkerConfig};
 
+const SOCKETS: u32 = 10_000;
+const MEMBERS: u8 = 101;
 const ADDRESS: AddressHash = AddressHash([5; 32]);
 
-fn session(role: Role) -> (SessionId, LegKey) {
-    let byte = if role == Role::Inlet { 1 } else { 2 };
-    (SessionId([byte; 16]), LegKey::from_secret(&[byte; 32]))
+/// The session of a member.
+fn session(member: u8) -> (SessionId, LegKey) {
+    (SessionId([member; 16]), LegKey::from_secret(&[member; 32]))
 }
+
+/// The member that serves; any other may connect.
+const OUTLET: u8 = 0;
 
 /// A relay's worker on its thread, and control, which the test plays.
 struct Relay {
@@ -53,7 +58,7 @@ impl Relay {
         let of_worker = Arc::clone(&counters);
         let thread = thread::spawn(move || {
             let engine = open(&EngineConfig {
-                sockets: 256,
+                sockets: SOCKETS,
                 buffers: [256, 256, 64, 0],
                 pipes,
             });
@@ -61,7 +66,7 @@ impl Relay {
             ours.send(control).unwrap();
             let config = WorkerConfig {
                 place: 0,
-                slots: 256,
+                slots: SOCKETS,
             };
             Worker::new(engine, end, &config, of_worker).run();
             let spent = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
@@ -74,9 +79,9 @@ impl Relay {
         let (socket, addr) = listener(([127, 0, 0, 1], 0).into()).unwrap();
         let portal = None;
         assert!(control.send(ToWorker::Listen { portal, socket }).is_ok());
-        for role in [Role::Inlet, Role::Outlet] {
-            let (session, key) = session(role);
-            let serve = if role == Role::Outlet {
+        for member in 0..MEMBERS {
+            let (session, key) = session(member);
+            let serve = if member == OUTLET {
                 vec![ADDRESS]
             } else {
                 vec![]
@@ -84,7 +89,7 @@ impl Relay {
             let entry = LegEntry {
                 session,
                 key,
-                member: Id([session.0[0]; 32]),
+                member: Id([member; 32]),
                 serve,
                 connect: ConnectSet::All,
                 not_after: Instant::FAR_FUTURE,
@@ -101,9 +106,9 @@ impl Relay {
     }
 
     /// Two legs, paired: their answers are read.
-    fn pair(&self, counter: u64) -> [TcpStream; 2] {
-        let mut legs = [Role::Outlet, Role::Inlet].map(|role| {
-            let (session, key) = session(role);
+    fn pair(&self, inlet: u8, counter: u64) -> [TcpStream; 2] {
+        let mut legs = [(Role::Outlet, OUTLET), (Role::Inlet, inlet)].map(|(role, member)| {
+            let (session, key) = session(member);
             let request = Request {
                 role,
                 suites: SuiteMask(1),
@@ -170,7 +175,7 @@ where
 {
     const LEN: usize = 64 << 20;
     let relay = Relay::start(open, pipes);
-    let [outlet, inlet] = relay.pair(1);
+    let [outlet, inlet] = relay.pair(1, 1);
     let feeds = [
         feed(outlet.try_clone().unwrap(), LEN),
         feed(inlet.try_clone().unwrap(), LEN / 2),
@@ -217,7 +222,7 @@ where
 {
     const LEN: u64 = 2 << 30;
     let relay = Relay::start(open, pipes);
-    let [mut outlet, mut inlet] = relay.pair(1);
+    let [mut outlet, mut inlet] = relay.pair(1, 1);
     let feed = thread::spawn(move || {
         let bytes = vec![7; piece];
         for _ in 0..LEN / piece as u64 {
@@ -257,4 +262,49 @@ fn cost_of_bulk_with_and_without_pipes() {
             cost("epoll copy", |cfg| Epoll::open(cfg).unwrap(), 0, piece);
         }
     }
+}
+
+/// Proportional share of this process's memory, in KiB.
+fn pss() -> u64 {
+    let rollup = std::fs::read_to_string("/proc/self/smaps_rollup").unwrap();
+    let line = rollup.lines().find(|line| line.starts_with("Pss:"));
+    let words: Vec<&str> = line.unwrap().split_whitespace().collect();
+    words[1].parse().unwrap()
+}
+
+fn idle<E>(what: &str, open: fn(&EngineConfig) -> E)
+where
+    E: Engine<Carry = OwnedFd, Waker = EventWaker> + 'static,
+{
+    let relay = Relay::start(open, 8);
+    // The legs of this test are descriptors in a vector: all else is the relay's.
+    let mut legs = Vec::with_capacity(8000);
+    let mut events = Vec::new();
+    let mut counter = 0;
+    let mut add = |legs: &mut Vec<_>, circuits: usize| {
+        for _ in 0..circuits {
+            counter += 1;
+            let inlet = u8::try_from(counter % u64::from(MEMBERS - 1)).unwrap() + 1;
+            legs.extend(relay.pair(inlet, counter));
+            relay.control.receive(&mut events, 4096);
+            events.clear();
+        }
+    };
+    add(&mut legs, 500);
+    let before = pss();
+    add(&mut legs, 3000);
+    let after = pss();
+    println!(
+        "{what}: {:.2} KiB per idle circuit",
+        (after - before) as f64 / 3000.0
+    );
+    drop(legs);
+    relay.stop();
+}
+
+#[test]
+#[ignore = "a measurement"]
+fn memory_of_idle_circuits() {
+    idle("uring", |cfg| Uring::open(cfg).unwrap());
+    idle("epoll", |cfg| Epoll::open(cfg).unwrap());
 }
