@@ -27,6 +27,10 @@ pub(super) struct Table<T> {
 }
 
 impl<T> Table<T> {
+    /// Bytes of one place.
+    #[cfg(test)]
+    pub(super) const PLACE: usize = size_of::<Place<T>>();
+
     /// An empty table for at most `max` sockets; memory follows the most that were in it at once.
     pub(super) fn new(max: u32) -> Table<T> {
         Table {

@@ -41,6 +41,8 @@ mod check;
 mod conn;
 pub mod counters;
 mod drain;
+#[cfg(test)]
+mod footprint;
 mod inlet;
 mod lane;
 mod lane_recv;

@@ -58,6 +58,10 @@ pub struct Slab<T> {
 }
 
 impl<T> Slab<T> {
+    /// Bytes of one slot.
+    #[cfg(test)]
+    pub const ENTRY: usize = size_of::<Entry<T>>();
+
     /// A table of at most `max` slots; none is allocated yet.
     pub fn new(max: u32) -> Self {
         Slab {

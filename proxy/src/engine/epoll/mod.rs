@@ -100,6 +100,10 @@ impl std::fmt::Debug for Epoll {
 }
 
 impl Epoll {
+    /// Bytes of memory that a socket costs.
+    #[cfg(test)]
+    pub(crate) const SOCKET: usize = Table::<Entry>::PLACE;
+
     /// Opens an engine on this thread.
     ///
     /// # Errors

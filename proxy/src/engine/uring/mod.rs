@@ -86,6 +86,10 @@ pub struct Uring {
 }
 
 impl Uring {
+    /// Bytes of memory that a socket costs.
+    #[cfg(test)]
+    pub(crate) const SOCKET: usize = Table::<Socket>::PLACE;
+
     /// Opens an engine on this thread, on which it must stay.
     ///
     /// # Errors

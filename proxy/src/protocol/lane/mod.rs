@@ -107,6 +107,10 @@ pub struct Lane {
 }
 
 impl Lane {
+    /// Bytes of memory that a number in use costs.
+    #[cfg(test)]
+    pub(crate) const STREAM: usize = size_of::<Slot>() + Waits::LINK;
+
     /// A lane whose handshake is done. The outlet's READY is queued.
     pub fn new(role: Role, shared: &LaneShared) -> Lane {
         let ready = (role == Role::Outlet).then_some(Reaction::Ready);
