@@ -6,12 +6,9 @@ use super::link::Link;
 use super::relay::Leg;
 use super::stream::Stream;
 
-/// The connection in a slot.
+/// The connection in a slot. Streams and legs are the many: a box for each would cost an allocation
+/// and a miss.
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "streams are the many; a box for each would cost an allocation and a miss"
-)]
 pub(super) enum Conn {
     /// A listening socket.
     Listener(Listener),

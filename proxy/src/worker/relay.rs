@@ -307,7 +307,7 @@ impl<E: Engine> Worker<E> {
             self.net.free(buf);
         }
         if let Some(pipe) = pipe {
-            self.pipe_back(pipe);
+            self.pipe_back(*pipe);
         }
         self.relay.pairing.on_gone(self.now, handle_of(key));
         self.net.terminate(key, how);

@@ -179,7 +179,7 @@ impl Uring {
     fn doom(&mut self, name: SockRef) {
         if let Some(socket) = self.table.remove(name) {
             self.rests.forget(name);
-            for fd in socket.held.into_iter().flat_map(|held| *held) {
+            for fd in socket.held.into_iter().flat_map(|held| held.0) {
                 os::prepare_close(fd.as_fd(), Close::Reset);
                 self.doomed.push(fd);
             }

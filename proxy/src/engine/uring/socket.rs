@@ -58,6 +58,10 @@ impl Request {
     }
 }
 
+/// Connections of a listening socket that are to be handed out first.
+#[derive(Debug, Default)]
+pub(super) struct Held(pub(super) VecDeque<OwnedFd>);
+
 /// A socket of the engine.
 #[derive(Debug)]
 pub(super) struct Socket {
@@ -76,7 +80,7 @@ pub(super) struct Socket {
     pub(super) rests: u32,
     /// Connections that the kernel had accepted when the table was full already. Most sockets
     /// listen to nothing and are small.
-    pub(super) held: Option<Box<VecDeque<OwnedFd>>>,
+    pub(super) held: Option<Box<Held>>,
     /// Closed by the worker with operations in flight.
     pub(super) closing: bool,
 }
