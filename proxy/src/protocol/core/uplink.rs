@@ -86,8 +86,10 @@ pub struct Uplink {
     quiet: bool,
     state: State,
     backoff: Backoff,
-    /// Which of the addresses is next.
+    /// Which of the addresses is next, and how many are left of this round: they are tried at once,
+    /// one after the other, and waited for only when all have failed.
     cursor: usize,
+    left: usize,
     /// When the present attempt began.
     attempt: Option<Instant>,
     /// Since when the present state of affairs (reached, not reached) lasts.
@@ -107,6 +109,7 @@ impl Uplink {
             state: State::Waiting,
             backoff: Backoff::default(),
             cursor: 0,
+            left: 0,
             attempt: None,
             since: now,
             failures: 0,
@@ -175,6 +178,10 @@ impl Uplink {
         let Some(address) = addresses.get(self.cursor % addresses.len().max(1)) else {
             return;
         };
+        if self.left == 0 {
+            self.left = addresses.len();
+        }
+        self.left -= 1;
         self.attempt = Some(now.mono);
         self.state = State::Resolving(node.out.resolve(address.clone()));
     }
@@ -484,10 +491,16 @@ impl Uplink {
 
     fn fail(&mut self, node: &mut Node, now: Now, code: Code, why: String, failure: Failure) {
         self.state = State::Waiting;
-        self.cursor = self.cursor.wrapping_add(1);
+        let attempt = self.attempt.take().filter(|_| failure == Failure::Lost);
+        if attempt.is_some() || failure == Failure::Refused {
+            self.cursor = self.cursor.wrapping_add(1);
+        }
+        if attempt.is_some() && self.left > 0 {
+            return;
+        }
+        self.left = 0;
         // What an attempt took is part of the wait for the next one. A session that was lost is
         // waited for anew: a thousand others have lost theirs at the same instant.
-        let attempt = self.attempt.take().filter(|_| failure == Failure::Lost);
         let since = attempt.unwrap_or(now.mono);
         self.backoff.failed(since, failure, node.out.random());
         if self.failures == 0 {
