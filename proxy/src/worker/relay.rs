@@ -218,14 +218,12 @@ impl<E: Engine> Worker<E> {
             return;
         };
         for (key, to, suites) in [(one, two, of_two), (two, one, of_one)] {
-            self.leg_seal(key, Answer::Paired { suites });
             if let Some(leg) = self.leg_mut(key) {
                 leg.state = State::Paired(to);
-                leg.silent = leg
-                    .info
-                    .as_ref()
-                    .is_some_and(|i| i.request.role == Role::Outlet);
+                let info = leg.info.as_ref();
+                leg.silent = info.is_some_and(|info| info.request.role == Role::Outlet);
             }
+            self.leg_seal(key, Answer::Paired { suites });
         }
         self.counters.legs_waiting.sub(2);
         self.counters.legs_paired.add(2);
