@@ -479,7 +479,6 @@ impl Portal {
         let deadline = self.world.now() + Duration::from_secs(5);
         for who in ALL {
             if drain {
-                self.of(who).input(Input::Stop);
                 let idle = Duration::from_millis(100);
                 self.of(who).command(Command::Drain { idle, deadline });
             } else {

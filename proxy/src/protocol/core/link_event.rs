@@ -32,6 +32,7 @@ pub fn of(event: Event) -> Result<(LinkId, LinkEvent), Event> {
         | Event::TargetFailed { .. }
         | Event::ParkLow { .. }
         | Event::LegRefused { .. }
+        | Event::DoorsClosed
         | Event::Drained) => Err(other),
     }
 }

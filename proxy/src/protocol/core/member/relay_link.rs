@@ -39,6 +39,8 @@ pub enum RelayNews {
     Served,
     /// There is no usable session any more.
     Lost,
+    /// The relay is about to end: it waits for lanes through it to do so.
+    GoingAway,
     /// Park more legs at an address.
     ParkLow(AddressHash, u16),
 }
@@ -51,6 +53,8 @@ struct Session {
     served: Option<Vec<RelayAddress>>,
     /// Serial of the pass that the relay was shown in the handshake.
     shown: Option<u64>,
+    /// The relay has said that it goes away: legs would come too late.
+    leaving: bool,
 }
 
 struct Welcome {
@@ -67,6 +71,7 @@ impl Session {
             welcome: None,
             served: None,
             shown: None,
+            leaving: false,
         }
     }
 
@@ -79,12 +84,14 @@ impl Session {
     }
 
     fn usable(&self) -> bool {
-        self.welcome.is_some() && self.served.is_some() && self.uplink.open_at().is_some()
+        let welcome = self.welcome.is_some() && self.served.is_some() && !self.leaving;
+        welcome && self.uplink.open_at().is_some()
     }
 
     fn forget(&mut self) {
         self.welcome = None;
         self.served = None;
+        self.leaving = false;
     }
 }
 
@@ -332,7 +339,8 @@ impl RelayLink {
             Message::GoingAway => {
                 let what = "the relay is going away";
                 node.out.log(LogRecord::new(Level::Info, what));
-                RelayNews::None
+                session.leaving = true;
+                RelayNews::GoingAway
             }
             Message::Refused(refusal) if request == RequestNo::UNASKED => {
                 let problem = Problem::RelayDenied;

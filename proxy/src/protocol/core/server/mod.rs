@@ -241,6 +241,7 @@ impl ServerCore {
             | Event::AppRefused { .. }
             | Event::Stream(_)
             | Event::TargetFailed { .. }
+            | Event::DoorsClosed
             | Event::Drained => {}
         }
     }

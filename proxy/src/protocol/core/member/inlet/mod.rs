@@ -334,8 +334,8 @@ impl Inlet {
             return;
         };
         // An old lane that ended with its last stream is no news.
-        if lane.retiring {
-            return;
+        if lane.retiring || why == CloseReason::Retired {
+            return node.out.status_changed();
         }
         let record = LogRecord::new(Level::Warn, "the lane was lost")
             .code(why.code())
@@ -377,6 +377,18 @@ impl Inlet {
             let what = LaneCommand::Credential(evidence.to_vec());
             node.out.command(Command::Lane { link: *link, what });
         }
+    }
+
+    /// The relay is about to end and waits for its circuits: lanes end with their last stream, and
+    /// another is made as soon as a relay is there.
+    pub fn on_relay_leaves(&mut self, node: &mut Node, now: Now) {
+        let links: Vec<LinkId> = self.lanes.keys().copied().collect();
+        for link in links {
+            let what = LaneCommand::Retire;
+            node.out.command(Command::Lane { link, what });
+            self.on_lane(node, now, link, LaneEvent::Retiring);
+        }
+        node.out.status_changed();
     }
 
     /// Gives up what is being built.

@@ -329,8 +329,7 @@ impl Outlet {
     }
 
     fn on_lane_gone(&mut self, node: &mut Node, lane: &Lane, why: CloseReason) {
-        let expected =
-            lane.retiring || matches!(why, CloseReason::Finished | CloseReason::Replaced);
+        let expected = lane.retiring || why == CloseReason::Retired;
         let level = if expected { Level::Debug } else { Level::Info };
         let record = LogRecord::new(level, "a lane ended")
             .code(why.code())
@@ -388,6 +387,16 @@ impl Outlet {
         for (link, stage) in &self.stages {
             if matches!(stage, Stage::Lane(_)) {
                 let what = LaneCommand::Credential(evidence.to_vec());
+                node.out.command(Command::Lane { link: *link, what });
+            }
+        }
+    }
+
+    /// The relay is about to end and waits for its circuits: lanes end with their last stream.
+    pub fn on_relay_leaves(&mut self, node: &mut Node) {
+        for (link, stage) in &self.stages {
+            if matches!(stage, Stage::Lane(_)) {
+                let what = LaneCommand::Retire;
                 node.out.command(Command::Lane { link: *link, what });
             }
         }
