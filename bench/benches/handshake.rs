@@ -3,7 +3,7 @@
 
 use std::hint::black_box;
 
-use bench::{Parties, SUITES};
+use bench::keys::{Parties, SUITES};
 use criterion::{Criterion, criterion_group, criterion_main};
 use crypto::leg::{LegKey, PREFACE_BODY, PREFACE_CLEAR};
 

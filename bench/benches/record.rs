@@ -1,7 +1,7 @@
 //! Sealing and opening one record in place: the cryptography that a byte on a lane costs, at each
 //! end.
 
-use bench::{SUITES, ends, open, record, seal};
+use bench::keys::{SUITES, ends, open, record, seal};
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 
 /// A small query, a page, a full lane record, and large circuit records.

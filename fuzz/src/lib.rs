@@ -9,6 +9,9 @@
 
 pub mod fixtures;
 mod handshake;
+mod lane;
+mod legs;
+mod member;
 mod objects;
 mod records;
 mod session;
@@ -39,6 +42,10 @@ pub const TARGETS: &[Target] = &[
     records::RECORDS,
     records::FRAMES,
     records::LEG,
+    legs::LEG_REQUEST,
+    legs::LEG_ANSWER,
+    lane::LANE,
+    member::MEMBER,
     wire::PREFACE,
     wire::CUTTING,
     wire::OPENED,

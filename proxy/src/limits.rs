@@ -54,6 +54,9 @@ pub const CREDENTIAL_INTERVAL: Duration = Duration::from_secs(1);
 /// Longest CREDENTIAL; every evidence fits.
 pub const LANE_CREDENTIAL_MAX: usize = LANE_PAYLOAD_MAX;
 const _: () = assert!(crypto::limits::EVIDENCE_MAX <= LANE_CREDENTIAL_MAX);
+/// Circuits of one bundle, at each end, in whatever state: those that take directions, and those
+/// that only end what they carry.
+pub const CIRCUITS_MAX: usize = 128;
 
 // ---- legs at the relay --------------------------------------------------------------------
 
@@ -95,6 +98,8 @@ pub const DENIED_WAIT_FIRST: Duration = Duration::from_secs(1);
 pub const DENIED_WAIT_MAX: Duration = Duration::from_secs(60);
 /// … until it has not been denied for so long beyond its wait.
 pub const DENIED_FORGET: Duration = Duration::from_secs(60);
+/// Sessions and addresses of legs that found nobody, to be told when somebody is there.
+pub const UNSERVED_MAX: usize = 4096;
 /// Members that are remembered as denied.
 pub const DENIED_MAX: usize = 4096;
 
@@ -138,12 +143,13 @@ pub const LINK_TX_MAX: usize = 32 * 1024;
 /// A link that is closed in order waits this long for what it sent to be read.
 pub const LINK_LINGER: Duration = Duration::from_secs(2);
 /// Lanes of one worker.
-pub const LANES_MAX: usize = 256;
+pub const LANES_MAX: usize = OUTLET_LANES_MAX + SLOTS_RESERVED;
 /// Largest payload of a control record on a lane; a credential is the largest.
 pub const CONTROL_PAYLOAD_MAX: usize = FRAME_MAX;
 /// A sending key of a lane is used this long.
 pub const KEY_AGE_MAX: Duration = Duration::from_secs(600);
-/// A lane with streams on it that has brought no record for so long is pinged.
+/// A lane with streams on it, and an inlet's in any case, that has brought no record for so long is
+/// pinged.
 pub const LANE_QUIET: Duration = Duration::from_secs(4);
 /// It is lost when nothing comes within this after the PING: longer than a process is stopped for
 /// (10 s), and 15 s together.
@@ -152,10 +158,19 @@ pub const LANE_SILENT: Duration = Duration::from_secs(11);
 pub const APPS_WAITING_MAX: usize = 1024;
 /// Slots that streams and strangers leave free, for links, lanes and listeners.
 pub const SLOTS_RESERVED: usize = 64;
+/// A worker with fewer slots is not started: those that are reserved, and as many streams.
+pub const SLOTS_MIN: u32 = 2 * SLOTS_RESERVED as u32;
 /// Allocation that an app's spill keeps when it is empty.
 pub const SPILL_KEPT_MAX: usize = 4096;
 /// Stale timer entries that are not worth a clean-up.
 pub const TIMERS_STALE_MAX: usize = 64;
+/// So many receives in a row that filled their buffers, or brought as much as a Medium one holds,
+/// and a relay's direction is bulk: it is spliced.
+pub const SPLICE_AFTER_FULL: u8 = 4;
+/// So many small moves in a row, and it is bulk no more.
+pub const SPLICE_UNTIL_SMALL: u8 = 16;
+/// A spliced direction that moved nothing for so long gives its pipe back.
+pub const SPLICE_QUIET: Duration = Duration::from_millis(50);
 /// How often a slot that waits for a buffer asks again, should no buffer be freed.
 pub const STARVED_RETRY: Duration = Duration::from_millis(5);
 
@@ -196,6 +211,9 @@ pub const LANE_LIFE: Duration = Duration::from_secs(3600);
 pub const PARKED_FIRST: usize = 4;
 /// … and at most, whatever the relay asks for.
 pub const PARKED_MAX: usize = 256;
+/// What the relay asked for is kept parked so long after it was asked for last. It looks back a
+/// minute itself (`PARK_PEAK_SPAN`).
+pub const PARKED_KEPT: Duration = Duration::from_secs(60);
 /// Legs of one portal that are being dialed at once.
 pub const LEGS_DIALING_MAX: usize = 8;
 /// An outlet leg that was paired must bring message 1 within this, or it is let go.
@@ -203,13 +221,16 @@ pub const PAIRED_IDLE: Duration = Duration::from_secs(2);
 /// The project note is asked for this often.
 pub const NOTE_REFRESH: Duration = Duration::from_secs(3600);
 /// Lanes of one outlet portal, of all inlets together …
-pub const OUTLET_LANES_MAX: usize = 1024;
-/// … and of one member. An inlet has one, its replacement, and old ones with long streams.
+pub const OUTLET_LANES_MAX: usize = 4096;
+/// … and of one member. An inlet has one, its replacement, and old ones with long streams; the pods
+/// of a deployment may share an identity.
 pub const OUTLET_LANES_PER_MEMBER_MAX: usize = 64;
 /// Peers that are remembered as seen, so that a new one can be logged.
 pub const PEERS_SEEN_MAX: usize = 4096;
 /// Handshakes between two looks at everything else …
 pub const SHAKES_PER_LOOK: usize = 8;
+/// … where a message counts once more for every so many bytes: about 12 signatures to verify.
+pub const SHAKE_BYTES: usize = 1024;
 /// … and how many wait for their turn, at most `SHAKE_TIMEOUT`.
 pub const SHAKES_WAITING_MAX: usize = 256;
 /// Targets' names are looked up again this often.
@@ -228,6 +249,46 @@ pub const ATTESTATION_LIFE: Duration = Duration::from_secs(24 * 3600);
 /// … of which this much lies in the past when it is made: a node whose clock is wrong by less
 /// can still make its first contact.
 pub const ATTESTATION_BACKDATE: Duration = Duration::from_secs(3 * 3600);
+/// Circuits that a bundle keeps ready while nothing was bulk for `CIRCUIT_PEAK_SPAN`: one for the
+/// next transfer, and one for when that is lost or being replaced. A portal that only ever carries
+/// queries pays for no more than these.
+pub const CIRCUITS_QUIET: usize = 2;
+/// Circuits that a bundle keeps beyond the most that were in use at once lately.
+pub const CIRCUITS_SPARE: usize = 2;
+/// Least number of circuits of a bundle that uses them …
+pub const CIRCUITS_MIN: usize = 4;
+/// … and most: a bundle lives on one worker.
+pub const CIRCUITS_READY_MAX: usize = 64;
+/// Circuits of one portal that are being made at once …
+pub const CIRCUITS_BUILDING_MAX: usize = 8;
+/// … and of one process.
+pub const CIRCUITS_BUILDING_PROCESS_MAX: usize = 64;
+/// Circuits of one process and address that a relay counts as unfinished: the rest of its bound is
+/// left to lanes, whose legs must never find it used up.
+pub const CIRCUITS_UNPROVEN_MAX: usize = 48;
+const _: () = assert!(CIRCUITS_UNPROVEN_MAX < LEGS_UNFINISHED_MAX);
+/// The wait of a pool that was held back by one of the two bounds before.
+pub const CIRCUITS_HELD_BACK: Duration = Duration::from_millis(250);
+/// The most circuits in use at once is taken over so long (and up to a sixth longer).
+pub const CIRCUIT_PEAK_SPAN: Duration = Duration::from_secs(60);
+/// An inlet's worker says how many circuits are in use this often while any are.
+pub const CIRCUITS_SAY_AGAIN: Duration = Duration::from_secs(10);
+const _: () = assert!(CIRCUITS_SAY_AGAIN.as_secs() * 2 <= CIRCUIT_PEAK_SPAN.as_secs());
+/// A pool that is too large loses one circuit this often.
+pub const CIRCUIT_SHRINK: Duration = Duration::from_secs(5);
+/// A circuit begins no new direction at this age, used or not: keys of an idle one are no older.
+pub const CIRCUIT_LIFE: Duration = Duration::from_secs(600);
+/// Circuits of one bundle that only end what they carry. Past it they are retired later.
+pub const CIRCUITS_RETIRING_MAX: usize = 56;
+// The outlet may hear of an end later than the inlet: there is room for one round of new ones.
+const _: () =
+    assert!(CIRCUITS_READY_MAX + CIRCUITS_RETIRING_MAX + CIRCUITS_BUILDING_MAX <= CIRCUITS_MAX);
+/// Circuits of one member at an outlet portal: of its present bundle, and of old ones …
+pub const OUTLET_CIRCUITS_PER_MEMBER_MAX: usize = 512;
+const _: () =
+    assert!(OUTLET_CIRCUITS_PER_MEMBER_MAX + OUTLET_LANES_PER_MEMBER_MAX < LEGS_PAIRED_MAX);
+/// … and of all members.
+pub const OUTLET_CIRCUITS_MAX: usize = 4096;
 
 // ---- control: authority and relay -----------------------------------------------------------
 
@@ -433,6 +494,17 @@ pub const ACCEPT_MARGIN: usize = 256;
 pub const RING_PAUSE: Duration = Duration::from_millis(1);
 /// How long a ring that is dropped waits for each round of completions, and for all of them.
 pub const RING_DRAIN: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(2));
+/// Pipes of one engine at most; each is two descriptors and, full, `PIPE_SIZE` of kernel memory:
+/// 64 MiB, as much as an unprivileged user may have in pipes by default (pipe-user-pages-soft).
+pub const PIPES_MAX: u32 = 256;
+/// An engine has pipes for one in so many of the process's descriptors, at most `PIPES_MAX`.
+pub const PIPES_PER_NOFILE: u64 = 16;
+/// Empty pipes that are kept for the next bulk direction.
+pub const PIPES_KEPT: usize = 16;
+/// What a pipe is asked to hold: a turn's bytes of one direction.
+pub const PIPE_SIZE: usize = TURN_BYTES_MAX;
+/// A pipe that the kernel lets hold less than this is not worth its system calls.
+pub const PIPE_SIZE_LEAST: usize = LARGE_BUF;
 /// Simulation: an engine that takes so many turns at one instant of the clock spins.
 pub const SIM_TURNS_MAX: u32 = 100_000;
 /// Simulation: SYN retries double from here (RFC 6298, section 5.7), as Linux does.

@@ -23,6 +23,7 @@ fn config() -> EngineConfig {
     EngineConfig {
         sockets: 64,
         buffers: [64, 64, 16, 64],
+        pipes: 8,
     }
 }
 
@@ -373,6 +374,7 @@ fn completions_outlive_a_full_completion_queue() {
     let cfg = EngineConfig {
         sockets: 1024,
         buffers: [1100, 1, 1, 1],
+        pipes: 8,
     };
     let mut e = Uring::open(&cfg).unwrap();
     let mut connections = Vec::new();

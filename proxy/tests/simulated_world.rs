@@ -33,6 +33,7 @@ fn config() -> EngineConfig {
     EngineConfig {
         sockets: 64,
         buffers: [64, 16, 8, 4],
+        pipes: 8,
     }
 }
 

@@ -29,7 +29,7 @@ use super::ticket_file::TicketFile;
 use super::worker_thread::WorkerThread;
 use super::{clock, log, report};
 use crate::limits::{
-    DRAIN_DEADLINE, DRAIN_IDLE, EVENTS_PER_LOOK, MAILBOX_RETRY, TICKET_FILE_INTERVAL,
+    DRAIN_DEADLINE, DRAIN_IDLE, EVENTS_PER_LOOK, MAILBOX_RETRY, SLEEP_MAX, TICKET_FILE_INTERVAL,
 };
 use crate::mailbox::ToWorker;
 use crate::protocol::command::{Command, Event};
@@ -255,7 +255,9 @@ impl<C: Core> Driver<C> {
         if self.parts.ticket.is_some() {
             next = next.min(self.ticket_due);
         }
-        let wait = next.since(clock::mono());
+        // Tokio's clock does not count suspend and ours does: a deadline that passed meanwhile is
+        // noticed at the latest then.
+        let wait = next.since(clock::mono()).min(SLEEP_MAX);
         if self.unsent.is_empty() {
             wait
         } else {

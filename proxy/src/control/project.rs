@@ -1,7 +1,7 @@
 //! A project where its authority runs: making it, and opening it again.
 
 use crypto::check::TrustedAuthority;
-use crypto::credential::{Connect, CredentialBody, Roles, issue as issue_credential};
+use crypto::credential::{Connect, Roles, issue as issue_credential};
 use crypto::identity::IdentitySecret;
 use crypto::names::{Attributes, HostPort, Name};
 use crypto::project::ProjectNote;
@@ -17,7 +17,7 @@ use super::sqlite::SqliteStore;
 use crate::limits::CREDENTIAL_LIFE;
 use crate::protocol::core::membership::Pinned;
 use crate::protocol::core::{
-    AdminCall, AdminReply, AuthorityConfig, Membership, ServerConfig, ServerCore,
+    AdminCall, AdminReply, AuthorityConfig, Membership, ServerConfig, ServerCore, credential_body,
 };
 use crate::protocol::store::{Admit, Grants, Issue, ProjectRow, Store, StoreError};
 
@@ -199,21 +199,15 @@ fn admin_membership(
         Failure::new(codes::STORE, Exit::Runtime, what, error)
     };
     let member = &issue.member;
-    let body = CredentialBody {
-        project: row.id,
-        subject: member.id,
-        history_head: admin.identity().head(),
-        history_len: admin.identity().len(),
-        serial: member.serial,
-        name: member.name.clone(),
-        attributes: member.grants.attributes.clone(),
-        roles: member.grants.roles,
-        may_serve: member.grants.may_serve.clone(),
-        may_connect: member.grants.may_connect.clone(),
-        not_before: member.issued,
-        not_after: issue.not_after,
-        authority_key: authority.identity().len(),
-    };
+    let body = credential_body(
+        authority,
+        &member.grants,
+        member.name.clone(),
+        member.serial,
+        member.issued,
+        issue.not_after,
+        Some(admin.identity()),
+    );
     let (credential, pass) = issue_credential(authority, body).map_err(|e| refused(&e))?;
     let relays = row.addresses.clone();
     let note = ProjectNote::issue(

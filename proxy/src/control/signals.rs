@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 use super::driver::Stop;
 use super::failure::{Exit, Failure, codes};
 use super::process::Running;
+use crate::limits::DRAIN_DEADLINE;
 
 /// SIGTERM and SIGINT, from the moment this is made.
 pub struct StopSignals {
@@ -127,8 +128,12 @@ async fn watch(
             failed = running.progress.wait_for(|_| false) => {
                 debug_assert!(failed.is_err());
                 forward(&child, Stop::Drain);
-                let status = child.wait().await.ok();
-                return Ok(status.map_or(1, shell_code));
+                let Ok(status) = tokio::time::timeout(DRAIN_DEADLINE, child.wait()).await else {
+                    // It ignores SIGTERM.
+                    let _ = child.kill().await;
+                    return Ok(1);
+                };
+                return Ok(status.ok().map_or(1, shell_code));
             }
         }
     }

@@ -86,6 +86,8 @@ pub struct PoolStats {
     pub classes: [ClassStats; 4],
     /// Buffers that were given to `free` of another engine than their own. A bug; they went home.
     pub foreign: u64,
+    /// Pipes that are out.
+    pub pipes: u32,
 }
 
 impl PoolStats {
@@ -325,6 +327,7 @@ impl Pool {
         PoolStats {
             classes: [of(small), of(medium), of(large), of(bulk)],
             foreign: self.foreign,
+            pipes: 0,
         }
     }
 

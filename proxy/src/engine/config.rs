@@ -67,6 +67,9 @@ pub struct EngineConfig {
     pub sockets: u32,
     /// Buffers of each class: `[Small, Medium, Large, Bulk]`. Mapped at open, touched on demand.
     pub buffers: [u32; 4],
+    /// Most pipes at once, each of two descriptors beside the sockets; at most `PIPES_MAX`. With
+    /// none [`Engine::pipe`](super::Engine::pipe) gives none.
+    pub pipes: u32,
 }
 
 /// Which implementation, as `--engine` and `status` name it.

@@ -72,6 +72,8 @@ codes! {
     ENGINE = 6102, "use --engine auto, which falls back on epoll";
     /// A thread or the runtime can't be started.
     THREAD = 6103, "look at the limits of this user and container (ulimit -a); if they are not reached, report it";
+    /// The process may have too few descriptors.
+    DESCRIPTORS = 6104, "raise the limit of open files: ulimit -n, or LimitNOFILE= in its unit";
     /// The authority's store failed.
     STORE = 7101, "see that its disk has room and works (df, dmesg), then try again";
     /// The authority's store was written by a newer adit.

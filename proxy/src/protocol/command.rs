@@ -24,7 +24,7 @@ use crypto::names::RelayAddress;
 use crypto::record::{Opener, Sealer};
 
 use crate::error::CloseReason;
-use crate::ids::{AddressHash, BundleId, LinkId, PortalNo, SessionId};
+use crate::ids::{AddressHash, BundleId, CircuitNo, LinkId, PortalNo, SessionId};
 use crate::time::{Duration, Instant};
 
 /// What a link's next piece looks like.
@@ -85,7 +85,7 @@ pub enum Command {
         /// The reason, for counters; no `Closed` event follows.
         why: CloseReason,
     },
-    /// The handshake is done: the link becomes a lane. Bytes that came behind the last frame are
+    /// The handshake is done: the link becomes a lane, or a circuit of one. Bytes that came behind the last frame are
     /// its first records.
     Adopt(Box<Adopt>),
     /// A command for a lane.
@@ -94,6 +94,13 @@ pub enum Command {
         link: LinkId,
         /// What to do.
         what: LaneCommand,
+    },
+    /// A command for a circuit.
+    Circuit {
+        /// The link that became the circuit.
+        link: LinkId,
+        /// What to do.
+        what: CircuitCommand,
     },
     /// Relay: legs of this session are welcome. Said again, it replaces (a renewed pass).
     LegKey(Box<LegEntry>),
@@ -152,11 +159,23 @@ pub enum Gate {
     Reset(CloseReason),
 }
 
-/// A link that becomes a lane.
+/// What a link becomes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Becomes {
+    /// A lane: a bundle begins.
+    Lane,
+    /// A circuit of the bundle that is named with it: for bulk. Where the worker has no such lane
+    /// (it was lost meanwhile), the circuit is closed with `CloseReason::NoBundle`.
+    Circuit(CircuitNo),
+}
+
+/// A link that becomes a lane or a circuit.
 #[derive(Debug)]
 pub struct Adopt {
     /// The link.
     pub link: LinkId,
+    /// Lane or circuit.
+    pub becomes: Becomes,
     /// Bytes to send framed before the first record (the inlet's message 3), or empty.
     pub last: Vec<u8>,
     /// Which end this is.
@@ -214,6 +233,15 @@ pub enum LaneCommand {
     /// Open no more streams here; end when the last one has.
     Retire,
     /// End it and all its streams now.
+    Cut(CloseReason),
+}
+
+/// A command for a circuit. Its permit is its lane's, and so is the end of that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CircuitCommand {
+    /// Begin no new direction here; close it in order when those under way, of both ends, are over.
+    Retire,
+    /// End it now, and the streams that use either of its directions.
     Cut(CloseReason),
 }
 
@@ -283,6 +311,13 @@ pub enum Event {
         /// What.
         what: LaneEvent,
     },
+    /// Something about a circuit.
+    Circuit {
+        /// The link that became the circuit.
+        link: LinkId,
+        /// What.
+        what: CircuitEvent,
+    },
     /// An app waits at an inlet that has no lane.
     LaneWanted {
         /// The portal.
@@ -317,6 +352,13 @@ pub enum Event {
         /// How many more legs are wanted.
         want: u16,
     },
+    /// Relay: an address is served again; a leg of that session was told that it is not.
+    NowServed {
+        /// The session whose member should know.
+        session: SessionId,
+        /// The address.
+        address: AddressHash,
+    },
     /// Relay: a leg was refused.
     LegRefused {
         /// The member, where its session was known.
@@ -344,7 +386,27 @@ pub enum LaneEvent {
     Credential(Vec<u8>),
     /// The peer retires this lane: make another.
     Retiring,
+    /// Inlet, a hint: how the bundle's circuits are used. Said when a direction, of either end, found
+    /// no idle circuit; when more were in use at once than was said before; and every
+    /// `limits::CIRCUITS_SAY_AGAIN` while any is in use. At most once a turn.
+    Circuits {
+        /// Most circuits that were in use at once, in either direction, since it was last said.
+        peak: u16,
+        /// Directions that would move to a circuit now if there were one.
+        wanted: u16,
+    },
     /// The lane is gone, with all its streams.
+    Closed(CloseReason),
+}
+
+/// Something about a circuit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CircuitEvent {
+    /// Inlet: the outlet took it; streams may move here. Outlet: READY was sent.
+    Ready,
+    /// Inlet: the outlet refused it.
+    Denied(CloseReason),
+    /// It is gone, with the streams that used it.
     Closed(CloseReason),
 }
 

@@ -94,6 +94,12 @@ impl<E: Engine> Worker<E> {
             count.legs_waiting as u64,
             "gauge of waiting legs"
         );
+        assert_eq!(c.pipes_in_use.get(), count.pipes as u64, "gauge of pipes");
+        assert_eq!(
+            self.net.engine.pool().pipes as usize,
+            count.pipes,
+            "every pipe that is out has its direction"
+        );
     }
 
     /// Cells of the stream table that this worker's lanes have visited, ended ones too.
@@ -128,6 +134,7 @@ pub(super) struct Count {
     placed: usize,
     pub legs_waiting: usize,
     pub legs_paired: usize,
+    pub pipes: usize,
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ use crate::engine::{Class, Close, Engine, Outcome};
 use crate::error::CloseReason;
 use crate::ids::{BundleId, LinkId, PortalNo};
 use crate::limits::{LANE_QUIET, LANE_SILENT, LANES_MAX, SHAKE_TIMEOUT};
-use crate::protocol::command::{Adopt, Event, LaneCommand, LaneEvent, Permit, Role};
+use crate::protocol::command::{Adopt, Becomes, Event, LaneCommand, LaneEvent, Permit, Role};
 use crate::protocol::frame;
 use crate::protocol::lane::{Lane, Reaction, StreamKey};
 use crate::protocol::stream::Visits;
@@ -69,7 +69,7 @@ impl LaneConn {
 
     /// A stream got a number here.
     pub fn gains_stream(&mut self, now: Instant) {
-        if self.streams == 0 {
+        if self.streams == 0 && self.role == Role::Outlet {
             self.heard = self.heard.max(now);
         }
         self.streams += 1;
@@ -88,7 +88,8 @@ impl LaneConn {
         match self.pinged {
             _ if !self.ready => self.heard + SHAKE_TIMEOUT,
             Some(at) => at + LANE_SILENT,
-            None if self.streams > 0 => self.heard + LANE_QUIET,
+            // An inlet's next app relies on the lane, even while nobody uses it.
+            None if self.streams > 0 || self.role == Role::Inlet => self.heard + LANE_QUIET,
             None => Instant::FAR_FUTURE,
         }
     }
@@ -154,6 +155,9 @@ impl<E: Engine> Worker<E> {
         };
         if !link.is_open() {
             return;
+        }
+        if let Becomes::Circuit(_) = adopt.becomes {
+            return self.link_end(key, Some(CloseReason::NoBundle));
         }
         if full {
             return self.link_end(key, Some(CloseReason::Overloaded));

@@ -5,7 +5,7 @@
 //! | `mod.rs` | the worker, its turn, and who gets a completion |
 //! | `slab`, `net`, `conn`, `timers` | slots with generations, what is in flight on them, what they are, their deadlines |
 //! | `accept`, `link` | listeners and strangers; framed connections carried for control |
-//! | `relay`, `relay_flow` | legs: waiting, paired, forwarded |
+//! | `relay`, `relay_flow`, `relay_splice` | legs: waiting, paired, forwarded, forwarded in bulk |
 //! | `lane`, `lane_send`, `lane_recv`, `batch` | links that became lanes, their two directions, what is sealed and not sent |
 //! | `inlet`, `outlet` | apps that want a stream, targets that streams want |
 //! | `stream`, `stream_out` | the sockets of apps and targets, and their two directions |
@@ -54,6 +54,7 @@ mod net;
 mod outlet;
 mod relay;
 mod relay_flow;
+mod relay_splice;
 mod slab;
 mod stream;
 mod stream_out;
@@ -310,6 +311,7 @@ impl<E: Engine> Worker<E> {
             } => self.link_close(link, flush),
             Command::Adopt(adopt) => self.adopt(*adopt),
             Command::Lane { link, what } => self.lane_command(link, what),
+            Command::Circuit { .. } => {}
             Command::LegKey(entry) => self.leg_key(*entry),
             Command::LegKeyGone { session } => self.leg_key_gone(session),
             Command::MemberDenied { address, member } => self.leg_denied(address, member),

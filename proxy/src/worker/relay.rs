@@ -6,7 +6,8 @@
 //! 2. *Waiting*: it is parked, or waits for an outlet. An armed receive notices when it hangs up;
 //!    one receive of early bytes is kept.
 //! 3. *Paired*: both legs get their sealed answer, then [`relay_flow`](super::relay_flow) carries
-//!    bytes; or it is *refused*: the sealed answer, then FIN.
+//!    bytes, in bulk [`relay_splice`](super::relay_splice); or it is *refused*: the sealed answer,
+//!    then FIN.
 //!
 //! A leg never moves to another worker, and only its own worker pairs it: no lock, no double
 //! pairing.
@@ -120,6 +121,7 @@ impl<E: Engine> Worker<E> {
     pub(super) fn leg_key_gone(&mut self, session: SessionId) {
         let member = self.relay.table.end_session(self.now, session);
         self.relay.sweep_at = self.relay.table.next_deadline();
+        self.relay.pairing.on_session_end(session);
         if let Some(member) = member {
             self.leg_serves_less(&member);
         }
@@ -128,7 +130,7 @@ impl<E: Engine> Worker<E> {
     /// Who waits for that member's legs may have to go to another.
     fn leg_serves_less(&mut self, member: &Id) {
         let Relay { table, pairing, .. } = &mut self.relay;
-        pairing.on_session_gone(self.now, member, table);
+        pairing.on_serves_less(self.now, member, table);
         self.legs_look();
     }
 
@@ -336,6 +338,7 @@ impl<E: Engine> Worker<E> {
     pub(super) fn leg_stop(&mut self, key: SlotKey, how: Close) {
         let Some(leg) = self.leg_mut(key) else { return };
         let held = leg.flow.take_held();
+        let pipe = leg.flow.take_pipe();
         leg.answer = None;
         match std::mem::replace(&mut leg.state, State::Closing) {
             State::Waiting => self.counters.legs_waiting.sub(1),
@@ -344,6 +347,9 @@ impl<E: Engine> Worker<E> {
         }
         if let Some(buf) = held {
             self.net.free(buf);
+        }
+        if let Some(pipe) = pipe {
+            self.pipe_back(pipe);
         }
         self.leg_gone(key);
         self.net.terminate(key, how);
@@ -355,9 +361,12 @@ impl<E: Engine> Worker<E> {
         self.net.remove(key);
     }
 
-    /// A refused leg did not close in time.
+    /// A refused leg did not close in time; a paired one has been quiet.
     pub(super) fn leg_due(&mut self, key: SlotKey) {
-        self.leg_stop(key, Close::Reset);
+        match self.leg_mut(key).map(|leg| leg.state) {
+            Some(State::Paired(_)) => self.splice_quiet(key),
+            Some(_) | None => self.leg_stop(key, Close::Reset),
+        }
     }
 
     /// Gets its turn after waiting for a buffer.
@@ -426,6 +435,9 @@ impl<E: Engine> Worker<E> {
         while let Some((inlet, outlet)) = self.relay.pairing.poll_pair() {
             self.leg_pair(key_of(inlet), key_of(outlet));
         }
+        while let Some((session, address)) = self.relay.pairing.poll_served() {
+            self.hint(Event::NowServed { session, address });
+        }
         while let Some(Want {
             session,
             address,
@@ -442,6 +454,7 @@ impl<E: Engine> Worker<E> {
 
     /// The invariants of one leg.
     pub(super) fn check_leg(&self, key: SlotKey, leg: &Leg, count: &mut super::check::Count) {
+        count.pipes += usize::from(leg.flow.is_spliced());
         match leg.state {
             State::Waiting => count.legs_waiting += 1,
             State::Paired(to) => {

@@ -92,6 +92,7 @@ pub fn a_thousand_connections_work_at_once<H: Harness>() {
         &EngineConfig {
             sockets: 4096,
             buffers: [2048, 16, 4, 4],
+            pipes: 8,
         },
     );
     let (listener, addr) = r.listen(0);
@@ -132,6 +133,7 @@ pub fn a_full_table_leaves_connections_in_the_backlog<H: Harness>() {
         &EngineConfig {
             sockets: 3,
             buffers: [8, 8, 2, 2],
+            pipes: 8,
         },
     );
     let (listener, addr) = r.listen(0);

@@ -95,6 +95,15 @@ fn relay_messages() -> Vec<(&'static str, u32, Message)> {
             },
         ),
         ("GOING AWAY", 0, Message::GoingAway),
+        (
+            "DENIED",
+            3,
+            Message::Denied {
+                address,
+                member: cast::membership(false).0.body().subject,
+            },
+        ),
+        ("NOW SERVED", 0, Message::NowServed { address }),
     ]
 }
 

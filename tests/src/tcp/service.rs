@@ -13,6 +13,9 @@ use rustix::net::sockopt;
 use super::{CHUNK, Ending, Exchange, PATIENCE, ending, is_reset, set_patience};
 use crate::process::{Failure, Outcome};
 
+/// Connections that may wait to be accepted.
+const BACKLOG: i32 = 4096;
+
 /// A service on the loopback with a thread per connection. Dropping it ends all of them.
 pub struct Service {
     address: SocketAddr,
@@ -43,6 +46,9 @@ impl Service {
     ) -> Outcome<Service> {
         let fail = |error: io::Error| Failure(format!("starting a service: {error}"));
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(fail)?;
+        // std asks for 128, and the kernel answers what goes beyond with SYN cookies: connections
+        // whose first bytes can be lost.
+        rustix::net::listen(&listener, BACKLOG).map_err(|errno| fail(errno.into()))?;
         let address = listener.local_addr().map_err(fail)?;
         let shared = Arc::new(Shared::default());
         let (reporter, reports) = mpsc::channel();

@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 
+use crate::cast::{INLET, OUTLET, POSTGRES, PUBLIC, SERVER, STAGING, Shape, Who};
 use crate::endpoint::{Ending, Part, Say};
-use crate::portal::{INLET, OUTLET, POSTGRES, PUBLIC, Portal, SERVER, STAGING, Shape, Who};
+use crate::portal::Portal;
 use crate::process::Seat;
 use crate::relay::{Passing, intercept, leg_key, rewrite_preface};
 use crate::script::Script;
@@ -576,6 +577,6 @@ fn is_preface(passing: &Passing<'_>) -> bool {
 fn project(portal: &Portal) -> crypto::Id {
     match &portal.see(Who::Server).seat {
         Seat::Server { project, .. } => project.id,
-        Seat::Node { .. } => panic!("the server is a node"),
+        Seat::Node { .. } | Seat::Relay { .. } => panic!("the server is a node"),
     }
 }

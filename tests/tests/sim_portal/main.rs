@@ -4,6 +4,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`process`] | a process: core, worker, mailbox, and a driver that does what control's does |
+//! | [`cast`] | who is in a portal, where, and what each is started with |
 //! | [`portal`] | the world of one portal, its step, and what is checked after each |
 //! | [`endpoint`] | apps and services that write, read, end and reset by a script, and what they may see |
 //! | [`script`] | what an app and its service do, drawn from a seed |
@@ -11,6 +12,7 @@
 //! | [`sweep`] | many seeds on all cores, and what is printed when one fails |
 //! | [`relay`] | what a hostile relay does to the bytes it carries |
 //! | [`seeds`] | tests: thousands of seeds, one seed, and hours of renewals |
+//! | [`worlds`] | tests: a store that fails, wrong clocks, two inlets, a relay apart from its authority |
 //! | [`hostile`] | tests: each trick of a hostile relay |
 //! | [`planted`] | tests: five planted bugs are found |
 //!
@@ -24,6 +26,7 @@
     reason = "a test fails by panicking, and looks at the cases it is about"
 )]
 
+mod cast;
 mod endpoint;
 mod hostile;
 mod planted;
@@ -34,3 +37,4 @@ mod scenario;
 mod script;
 mod seeds;
 mod sweep;
+mod worlds;

@@ -1,5 +1,6 @@
 //! The world of one portal: `serve` (authority and relay), an outlet and an inlet, each on a host
-//! of its own; apps and a service on two more.
+//! of its own; apps and a service on two more. By its [`Shape`], the relay has a host of its own,
+//! or there is a second inlet.
 //!
 //! ```text
 //! 10.0.1.1 apps ── 10.0.0.1 inlet ── 10.0.0.2 serve ── 10.0.0.3 outlet ── 10.0.1.3 service
@@ -12,114 +13,21 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use crypto::identity::IdentitySecret;
-use crypto::{Random, SeededRandom, UnixTime};
-use proxy::engine::simulated::{Faults, Rng, SimListener, Step, World};
+use crypto::SeededRandom;
+use proxy::engine::simulated::{Rng, SimListener, Step, World};
 use proxy::error::CloseReason;
 use proxy::protocol::command::Command;
-use proxy::protocol::core::{AdminCall, AdminReply, Input, TicketSpec};
-use proxy::protocol::store::{MemoryStore, ProjectRow, Store};
+use proxy::protocol::core::Input;
 use proxy::protocol::stream::Visits;
 use proxy::time::{Duration, Instant};
-use zeroize::Zeroizing;
 
+use super::cast::{self, APART, APPS, PUBLIC, RELAY, Route, SERVER, SERVICES, Shape, Who};
 use super::endpoint::{Ending, Endpoint, NAME};
-use super::process::{EPOCH, Plan, Process, Seat};
+use super::process::Process;
 use super::script::Script;
-
-const fn host(net: u8, no: u8) -> IpAddr {
-    IpAddr::V4(Ipv4Addr::new(10, 0, net, no))
-}
-
-/// The inlet's host.
-pub const INLET: IpAddr = host(0, 1);
-/// The server's host.
-pub const SERVER: IpAddr = host(0, 2);
-/// The outlet's host.
-pub const OUTLET: IpAddr = host(0, 3);
-/// The apps' host.
-pub const APPS: IpAddr = host(1, 1);
-/// The services' host.
-pub const SERVICES: IpAddr = host(1, 3);
 
 /// Steps of one run, past which something spins.
 const STEPS: u64 = 500_000;
-
-/// Where the server is reached, and by which name.
-pub const PUBLIC: (&str, u16) = ("relay.example:7348", 7348);
-
-/// A relay address with everything that belongs to it.
-#[derive(Clone, Copy, Debug)]
-pub struct Route {
-    /// The relay address.
-    pub address: &'static str,
-    /// The port of the inlet's door.
-    pub door: u16,
-    /// The service, as the resolver knows it.
-    pub target: &'static str,
-    /// The service's port.
-    pub port: u16,
-}
-
-/// The route of every portal.
-pub const POSTGRES: Route = Route {
-    address: "postgres",
-    door: 15432,
-    target: "db.example:5432",
-    port: 5432,
-};
-
-/// A second one, for portals with two.
-pub const STAGING: Route = Route {
-    address: "staging",
-    door: 15433,
-    target: "staging.example:5433",
-    port: 5433,
-};
-
-/// A process of the portal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Who {
-    /// Authority and relay.
-    Server,
-    /// The outlet.
-    Outlet,
-    /// The inlet.
-    Inlet,
-}
-
-/// All of them.
-pub const ALL: [Who; 3] = [Who::Server, Who::Outlet, Who::Inlet];
-
-/// What a portal is made like.
-#[derive(Clone, Debug)]
-pub struct Shape {
-    /// The network while it comes up.
-    pub faults: Faults,
-    /// Its routes.
-    pub routes: Vec<Route>,
-    /// Buffers of each engine.
-    pub buffers: [u32; 4],
-    /// How late a control thread may be.
-    pub lag: Duration,
-    /// The attribute that the authority gives the inlet; the outlet wants `postgres-inlet`.
-    pub inlet_is: &'static str,
-    /// The attribute that the authority gives the outlet; the inlet wants `postgres-outlet`.
-    pub outlet_is: &'static str,
-}
-
-impl Default for Shape {
-    fn default() -> Shape {
-        Shape {
-            faults: Faults::none(),
-            routes: vec![POSTGRES],
-            buffers: [512, 128, 128, 0],
-            lag: Duration::ZERO,
-            inlet_is: "postgres-inlet",
-            outlet_is: "postgres-outlet",
-        }
-    }
-}
 
 /// A service's end and whom it serves.
 #[derive(Debug)]
@@ -142,8 +50,10 @@ pub struct App {
     pub end: Endpoint,
     /// Its service, by its place in [`Portal::served`].
     pub served: Option<usize>,
-    /// Whose door it knocked at.
+    /// Whose door it knocked at …
     pub route: usize,
+    /// … at which inlet.
+    pub at: Who,
     /// When it connected.
     pub born: Instant,
     judged: bool,
@@ -166,8 +76,8 @@ pub struct Portal {
     pub world: World,
     /// For decisions that follow the seed.
     pub rng: Rng,
-    /// Its processes, in the order of [`ALL`].
-    pub processes: [Process; 3],
+    /// Its processes; those that every portal has come first.
+    pub processes: Vec<(Who, Process)>,
     /// What names mean.
     pub names: BTreeMap<String, Vec<SocketAddr>>,
     /// Its routes.
@@ -191,45 +101,16 @@ impl Portal {
         let mut random = SeededRandom::new(seed);
         let mut names = BTreeMap::new();
         names.insert(PUBLIC.0.to_owned(), vec![SocketAddr::new(SERVER, PUBLIC.1)]);
+        names.insert(APART.0.to_owned(), vec![SocketAddr::new(RELAY, APART.1)]);
         for route in &shape.routes {
             let at = SocketAddr::new(SERVICES, route.port);
             names.insert(route.target.to_owned(), vec![at]);
         }
-        let mut server = Process::new(
-            "server",
-            SERVER,
-            Some(SocketAddr::new(SERVER, PUBLIC.1)),
-            project(&mut random),
-        );
-        set(&mut server, shape);
-        server.start(&world, rng.draw());
-        let outlet_plans = shape.routes.iter().map(|route| Plan::Outlet {
-            at: route.address,
-            allow: "postgres-inlet=true".into(),
-            to: route.target,
-        });
-        let inlet_plans = shape.routes.iter().map(|route| Plan::Inlet {
-            via: route.address,
-            allow: "postgres-outlet=true".into(),
-            door: SocketAddr::new(INLET, route.door),
-        });
-        let addresses: Vec<&str> = shape.routes.iter().map(|route| route.address).collect();
-        let spec = spec("bank-outlet", shape.outlet_is, &addresses);
-        let ticket = ticket(&mut server, world.now(), spec);
-        let seat = node(&mut random, ticket, outlet_plans.collect());
-        let mut outlet = Process::new("outlet", OUTLET, None, seat);
-        let spec = self::spec("analysis-inlet", shape.inlet_is, &[]);
-        let ticket = self::ticket(&mut server, world.now(), spec);
-        let seat = node(&mut random, ticket, inlet_plans.collect());
-        let mut inlet = Process::new("inlet", INLET, None, seat);
-        for process in [&mut outlet, &mut inlet] {
-            set(process, shape);
-            process.start(&world, rng.draw());
-        }
+        let processes = cast::start(shape, &world, &mut rng, &mut random);
         let mut portal = Portal {
             world,
             rng,
-            processes: [server, outlet, inlet],
+            processes,
             names,
             routes: shape.routes.clone(),
             listeners: shape.routes.iter().map(|_| None).collect(),
@@ -255,13 +136,45 @@ impl Portal {
     }
 
     /// A process.
+    ///
+    /// # Panics
+    /// When this portal has none of that kind.
     pub fn of(&mut self, who: Who) -> &mut Process {
-        &mut self.processes[who as usize]
+        let mut all = self.processes.iter_mut();
+        let found = all.find_map(|(own, process)| (*own == who).then_some(process));
+        found.unwrap()
     }
 
     /// A process.
+    ///
+    /// # Panics
+    /// When this portal has none of that kind.
     pub fn see(&self, who: Who) -> &Process {
-        &self.processes[who as usize]
+        let mut all = self.processes.iter();
+        let found = all.find_map(|(own, process)| (*own == who).then_some(process));
+        found.unwrap()
+    }
+
+    /// Who there is.
+    pub fn cast(&self) -> Vec<Who> {
+        self.processes.iter().map(|(who, _)| *who).collect()
+    }
+
+    /// The inlets.
+    pub fn inlets(&self) -> Vec<Who> {
+        let cast = self.cast().into_iter();
+        cast.filter(|who| who.is_inlet()).collect()
+    }
+
+    /// Which process is the relay.
+    pub fn relay(&self) -> Who {
+        let apart = self.cast().contains(&Who::Relay);
+        if apart { Who::Relay } else { Who::Server }
+    }
+
+    /// The relay's host.
+    pub fn relay_ip(&self) -> IpAddr {
+        self.see(self.relay()).ip
     }
 
     /// Starts a process again.
@@ -271,12 +184,23 @@ impl Portal {
         self.of(who).start(&world, seed);
     }
 
+    /// The outlet's host is gone: nothing it had open says so to the server. The next outlet
+    /// starts on another.
+    pub fn lose_outlet(&mut self) {
+        let lost = self.see(Who::Outlet).ip;
+        self.world.partition(self.relay_ip(), lost);
+        self.of(Who::Outlet).kill();
+        let IpAddr::V4(lost) = lost else { return };
+        let next = Ipv4Addr::from_bits(lost.to_bits() + 16);
+        self.of(Who::Outlet).ip = IpAddr::V4(next);
+    }
+
     /// Every portal can carry a connection, as far as its processes know.
     pub fn is_ready(&self) -> bool {
         let now = self.world.now();
-        [Who::Outlet, Who::Inlet]
-            .into_iter()
-            .all(|who| self.see(who).status(now).is_some_and(|s| s.ready()))
+        let nodes = self.processes.iter();
+        let mut nodes = nodes.filter(|(who, _)| who.is_inlet() || *who == Who::Outlet);
+        nodes.all(|(_, process)| process.status(now).is_some_and(|s| s.ready()))
     }
 
     /// Opens or closes the services' doors.
@@ -293,14 +217,20 @@ impl Portal {
 
     /// A new app at a route's door; returns its number.
     pub fn app(&mut self, route: usize, script: Script) -> usize {
+        self.app_at(Who::Inlet, route, script)
+    }
+
+    /// The same at that inlet.
+    pub fn app_at(&mut self, at: Who, route: usize, script: Script) -> usize {
         let no = self.apps.len();
-        let door = SocketAddr::new(INLET, self.routes[route].door);
+        let door = SocketAddr::new(self.see(at).ip, self.routes[route].door);
         let sock = self.world.app_connect(APPS, door);
         self.apps.push(App {
             script,
             end: Endpoint::app(sock, no as u32, script.app),
             served: None,
             route,
+            at,
             born: self.world.now(),
             judged: false,
         });
@@ -329,7 +259,7 @@ impl Portal {
         self.steps += 1;
         assert!(self.steps < STEPS, "no end in sight: {}", self.story());
         for engine in engines {
-            for process in &mut self.processes {
+            for (_, process) in &mut self.processes {
                 process.turn(engine);
             }
         }
@@ -339,7 +269,7 @@ impl Portal {
 
     /// What is not an engine's: control, apps, services.
     fn act(&mut self) {
-        for process in &mut self.processes {
+        for (_, process) in &mut self.processes {
             process.control(&self.world, &self.names);
         }
         let now = self.world.now();
@@ -445,7 +375,7 @@ impl Portal {
 
     /// Streams at both ends, apps that wait, strangers at the server: all gone.
     pub fn is_idle(&self) -> bool {
-        self.processes.iter().all(|process| {
+        self.processes.iter().all(|(_, process)| {
             process.counters().is_none_or(|c| {
                 [&c.streams_open, &c.apps_waiting, &c.strangers_open]
                     .iter()
@@ -462,7 +392,7 @@ impl Portal {
     /// Cells of the stream table that were visited.
     pub fn visits(&self) -> Visits {
         let mut visits = Visits::default();
-        for process in &self.processes {
+        for (_, process) in &self.processes {
             visits.add(process.visits());
         }
         visits
@@ -477,7 +407,7 @@ impl Portal {
         self.apps.clear();
         self.served.clear();
         let deadline = self.world.now() + Duration::from_secs(5);
-        for who in ALL {
+        for who in self.cast() {
             if drain {
                 let idle = Duration::from_millis(100);
                 self.of(who).command(Command::Drain { idle, deadline });
@@ -486,10 +416,10 @@ impl Portal {
             }
         }
         let ended = self.within(Duration::from_secs(30), |portal| {
-            portal.processes.iter().all(|process| !process.runs())
+            portal.processes.iter().all(|(_, process)| !process.runs())
         });
         assert!(ended, "a worker does not stop: {}", self.story());
-        for process in &self.processes {
+        for (_, process) in &self.processes {
             assert_eq!(process.left(), (0, 0), "{}: buffers, slots", process.name);
         }
         assert_eq!(self.world.violations(), Vec::<String>::new());
@@ -506,7 +436,7 @@ impl Portal {
     pub fn story(&self) -> String {
         use std::fmt::Write;
         let mut text = format!("at {:.6} s\n", self.world.now().as_nanos() as f64 / 1e9);
-        for process in &self.processes {
+        for (_, process) in &self.processes {
             for (at, record) in &process.logs {
                 let at = at.as_nanos() as f64 / 1e9;
                 let _ = writeln!(
@@ -530,56 +460,5 @@ impl Portal {
             );
         }
         text
-    }
-}
-
-fn set(process: &mut Process, shape: &Shape) {
-    process.buffers = shape.buffers;
-    process.lag = shape.lag;
-}
-
-fn project(random: &mut dyn Random) -> Seat {
-    let authority = IdentitySecret::create(random);
-    let relay = IdentitySecret::create(random);
-    let project = ProjectRow {
-        id: authority.id(),
-        name: "acme".parse().unwrap(),
-        addresses: vec![PUBLIC.0.parse().unwrap()],
-        note_number: 1,
-        created: UnixTime(EPOCH),
-    };
-    let mut store = Box::new(MemoryStore::new());
-    store.create_project(&project).unwrap();
-    Seat::Server {
-        authority: authority.to_bytes(),
-        relay: relay.to_bytes(),
-        project,
-        store,
-    }
-}
-
-/// A node that has a ticket.
-pub fn node(random: &mut dyn Random, ticket: Zeroizing<String>, plans: Vec<Plan>) -> Seat {
-    Seat::Node {
-        identity: IdentitySecret::create(random).to_bytes(),
-        membership: None,
-        ticket: Some(ticket),
-        plans,
-    }
-}
-
-fn spec(name: &str, attribute: &str, may_serve: &[&str]) -> TicketSpec {
-    let mut spec = TicketSpec::member(Some(name.parse().unwrap()));
-    let attribute = attribute.parse().unwrap();
-    let value = "true".parse().unwrap();
-    spec.attributes.insert(attribute, value).unwrap();
-    spec.may_serve = may_serve.iter().map(|at| at.parse().unwrap()).collect();
-    spec
-}
-
-fn ticket(server: &mut Process, now: Instant, spec: TicketSpec) -> Zeroizing<String> {
-    match server.call(now, AdminCall::CreateTicket(Box::new(spec))) {
-        AdminReply::Ticket(text) => text,
-        other => panic!("no ticket: {other:?}"),
     }
 }

@@ -26,7 +26,7 @@ use proxy::protocol::core::{
     ServerCore, StateFile, Status, TargetConfig,
 };
 use proxy::protocol::policy::Policy;
-use proxy::protocol::store::{MemoryStore, ProjectRow, Store};
+use proxy::protocol::store::{MemoryStore, ProjectRow, Store, StoreError};
 use proxy::protocol::stream::Visits;
 use proxy::time::{Duration, Instant};
 use proxy::worker::counters::Counters;
@@ -71,12 +71,21 @@ pub enum Seat {
     Server {
         /// The authority's key.
         authority: Zeroizing<Vec<u8>>,
-        /// The relay's key.
-        relay: Zeroizing<Vec<u8>>,
+        /// The relay's key, if it is a relay as well.
+        relay: Option<Zeroizing<Vec<u8>>>,
         /// The project.
         project: ProjectRow,
         /// The store.
         store: Box<MemoryStore>,
+    },
+    /// `adit serve --role relay`.
+    Relay {
+        /// Its key.
+        identity: Zeroizing<Vec<u8>>,
+        /// What it persisted.
+        membership: Option<Zeroizing<Vec<u8>>>,
+        /// Its ticket, until it was spent.
+        ticket: Option<Zeroizing<String>>,
     },
     /// A node.
     Node {
@@ -135,6 +144,8 @@ pub struct Process {
     pub buffers: [u32; 4],
     /// By how much its wall clock is wrong.
     pub clock_error_s: i64,
+    /// Its store answers everything with an error.
+    pub store_fails: bool,
     /// What its control told the worker about legs.
     pub leg_keys: LegKeys,
     left: (u32, usize),
@@ -158,6 +169,7 @@ impl Process {
             lag: Duration::ZERO,
             buffers: [512, 128, 128, 0],
             clock_error_s: 0,
+            store_fails: false,
             leg_keys: LegKeys::default(),
             left: (0, 0),
             visits: Visits::default(),
@@ -182,6 +194,7 @@ impl Process {
         let config = EngineConfig {
             sockets: SOCKETS,
             buffers: self.buffers,
+            pipes: 8,
         };
         let engine = world.engine(self.ip, &config).unwrap();
         let id = engine.id();
@@ -244,13 +257,19 @@ impl Process {
                         identity: IdentitySecret::from_bytes(authority).unwrap(),
                         project: project.clone(),
                     }),
-                    relay: Some(RelayConfig {
-                        identity: IdentitySecret::from_bytes(relay).unwrap(),
-                        name: "relay".parse().unwrap(),
-                        leg_address: None,
-                        membership: None,
-                        ticket: None,
-                    }),
+                    relay: relay.as_ref().map(|key| relay_config(key, None, None)),
+                };
+                Box::new(ServerCore::new(config, random, now))
+            }
+            Seat::Relay {
+                identity,
+                membership,
+                ticket,
+            } => {
+                let relay = relay_config(identity, membership.as_ref(), ticket.as_ref());
+                let config = ServerConfig {
+                    authority: None,
+                    relay: Some(relay),
                 };
                 Box::new(ServerCore::new(config, random, now))
             }
@@ -407,7 +426,11 @@ impl Process {
                 }
                 Output::Store { no, request } => {
                     if let Seat::Server { store, .. } = &mut self.seat {
-                        let answer = store.serve(&request);
+                        let answer = if self.store_fails {
+                            Err(StoreError::Unavailable("no space left on device".into()))
+                        } else {
+                            store.serve(&request)
+                        };
                         life.inputs.push_back(Input::Store { no, answer });
                     }
                 }
@@ -416,12 +439,14 @@ impl Process {
                     file: StateFile::Membership,
                     bytes,
                 } => {
-                    if let Seat::Node { membership, .. } = &mut self.seat {
+                    if let Seat::Node { membership, .. } | Seat::Relay { membership, .. } =
+                        &mut self.seat
+                    {
                         *membership = Some(bytes);
                     }
                 }
                 Output::TicketSpent => {
-                    if let Seat::Node { ticket, .. } = &mut self.seat {
+                    if let Seat::Node { ticket, .. } | Seat::Relay { ticket, .. } = &mut self.seat {
                         *ticket = None;
                     }
                 }
@@ -494,6 +519,22 @@ impl Process {
             visits.add(life.worker.visited());
         }
         visits
+    }
+}
+
+fn relay_config(
+    identity: &[u8],
+    membership: Option<&Zeroizing<Vec<u8>>>,
+    ticket: Option<&Zeroizing<String>>,
+) -> RelayConfig {
+    let identity = IdentitySecret::from_bytes(identity).unwrap();
+    let id = identity.id();
+    RelayConfig {
+        identity,
+        name: "relay".parse().unwrap(),
+        leg_address: None,
+        membership: membership.map(|bytes| Membership::decode(bytes, &id).unwrap()),
+        ticket: ticket.map(|text| Ticket::from_text(text).unwrap()),
     }
 }
 

@@ -11,7 +11,7 @@ use proxy::limits::{LEG_ANSWER, LEG_PREFACE};
 use proxy::protocol::preface::Kind;
 use proxy::time::Instant;
 
-use super::portal::SERVER;
+use super::cast::{RELAY, SERVER};
 use super::process::LegKeys;
 
 /// What is done to bytes between nodes and server.
@@ -112,7 +112,7 @@ pub fn intercept(world: &World, mut hand: impl FnMut(&mut Passing<'_>) -> Verdic
         if !is_tunnel(flow) {
             return Verdict::Pass;
         }
-        let to_node = flow.from.ip() == SERVER;
+        let to_node = is_server(&flow.from);
         if !to_node && flow.offset == 0 {
             kinds.insert(flow.connection, bytes.get(5).copied().unwrap_or(0));
         }
@@ -168,8 +168,11 @@ pub fn leg_key(keys: &LegKeys, preface: &[u8]) -> Option<(LegKey, u64)> {
 
 /// Whether these bytes are on a wire to or from the server.
 pub fn is_tunnel(flow: &Flow) -> bool {
-    let at = |end: &SocketAddr| end.ip() == SERVER;
-    at(&flow.from) || at(&flow.to)
+    is_server(&flow.from) || is_server(&flow.to)
+}
+
+fn is_server(end: &SocketAddr) -> bool {
+    [SERVER, RELAY].contains(&end.ip())
 }
 
 impl Meddler {

@@ -10,14 +10,16 @@
 //!    whose bytes were meddled with so that it waits for more of them. Gauges are 0.
 //! 4. *End.* Workers stop or drain; nothing is left of buffers, slots and sockets.
 
+use std::net::IpAddr;
+
 use proxy::engine::Errno;
 use proxy::engine::simulated::{Faults, OpKind, Rng};
 use proxy::limits::{LANE_QUIET, LANE_SILENT, SESSION_DEAD};
 use proxy::time::{Duration, Instant};
 
+use super::cast::{POSTGRES, SERVICES, STAGING, Shape, Who};
 use super::endpoint::Ending;
-use super::portal::{ALL, Portal, Ran, SERVICES, Shape, Who};
-use super::portal::{INLET, OUTLET, POSTGRES, SERVER, STAGING};
+use super::portal::{Portal, Ran};
 use super::relay::{Harm, Meddler};
 use super::script::{KINDS, Script};
 
@@ -36,8 +38,15 @@ enum Fault {
     DeadService,
     /// The process's control thread does nothing.
     Hold(Who),
+    /// The authority's store answers everything with an error.
+    NoStore,
+    /// The node's wall clock jumps by so many seconds.
+    Jump(Who, i64),
     /// Bytes between nodes and server are meddled with.
     Meddle(Harm),
+    /// The outlet's host is lost for good, and with it what its kernel had to say; the outlet is
+    /// started on another one.
+    Move,
     /// The next call of that kind on some engine fails.
     Call(Who, OpKind),
 }
@@ -56,16 +65,21 @@ enum Damage {
 }
 
 impl Fault {
-    fn draw(rng: &mut Rng) -> Fault {
-        let who = ALL[rng.below(3) as usize];
-        let node = [Who::Outlet, Who::Inlet][rng.below(2) as usize];
-        match rng.below(13) {
+    fn draw(rng: &mut Rng, cast: &[Who]) -> Fault {
+        let who = cast[rng.below(cast.len() as u64) as usize];
+        let is_node = |who: &&Who| who.is_inlet() || **who == Who::Outlet;
+        let nodes: Vec<Who> = cast.iter().filter(is_node).copied().collect();
+        let node = nodes[rng.below(nodes.len() as u64) as usize];
+        match rng.below(16) {
             0..3 => Fault::Kill(who),
             3 | 4 => Fault::Cut(node),
             5 | 6 => Fault::Partition(node),
             7 => Fault::NoService,
             8 => Fault::DeadService,
             9 => Fault::Hold(who),
+            11 => Fault::Move,
+            12 => Fault::NoStore,
+            13 => Fault::Jump(node, [-7200, -60, 60, 7200][rng.below(4) as usize]),
             10 => {
                 let kinds = [
                     OpKind::Receive,
@@ -82,11 +96,27 @@ impl Fault {
 
     fn damage(self) -> Damage {
         match self {
-            Fault::Hold(_) => Damage::None,
+            Fault::Hold(_) | Fault::NoStore | Fault::Jump(..) => Damage::None,
             Fault::Kill(_) | Fault::Cut(_) | Fault::NoService => Damage::Resets,
             Fault::DeadService | Fault::Call(..) => Damage::Resets,
-            Fault::Partition(_) => Damage::Silence,
+            Fault::Partition(_) | Fault::Move => Damage::Silence,
             Fault::Meddle(_) => Damage::Deceit,
+        }
+    }
+
+    /// The inlet whose apps alone it may disturb.
+    fn confined(self) -> Option<Who> {
+        match self {
+            Fault::Kill(who) | Fault::Cut(who) | Fault::Partition(who) | Fault::Call(who, _) => {
+                Some(who).filter(|who| who.is_inlet())
+            }
+            Fault::Hold(_)
+            | Fault::Move
+            | Fault::NoService
+            | Fault::DeadService
+            | Fault::NoStore
+            | Fault::Jump(..)
+            | Fault::Meddle(_) => None,
         }
     }
 
@@ -95,15 +125,18 @@ impl Fault {
         let short = Duration::from_micros(1 + rng.below(2_000_000));
         match self {
             Fault::Hold(_) => Duration::from_secs(10),
+            Fault::NoStore => Duration::from_secs(rng.below(10)),
             Fault::Partition(_) | Fault::DeadService if rng.chance(300) => {
                 Duration::from_secs(1 + rng.below(30))
             }
             Fault::Kill(_)
             | Fault::Cut(_)
             | Fault::Partition(_)
+            | Fault::Move
             | Fault::NoService
             | Fault::DeadService
             | Fault::Meddle(_)
+            | Fault::Jump(..)
             | Fault::Call(..) => short,
         }
     }
@@ -112,7 +145,7 @@ impl Fault {
 /// What happens at a time.
 #[derive(Clone, Copy, Debug)]
 enum Act {
-    App(usize),
+    App(Who, usize),
     Begin(Fault),
     End(Fault),
 }
@@ -123,8 +156,12 @@ pub struct Scenario {
     acts: Vec<(Instant, Act)>,
     meddler: Meddler,
     damage: Damage,
+    /// Inlets whose apps may have been disturbed; `None` when all may.
+    disturbed: Option<Vec<Who>>,
     /// When the last partition began.
     silent_since: Option<Instant>,
+    /// Nodes that the server can't be reached from.
+    cut_off: Vec<(Who, IpAddr)>,
     /// The network moves one byte at a time.
     tiny: bool,
     /// The longest way of a byte from one host to the next.
@@ -176,6 +213,13 @@ fn shape(rng: &mut Rng) -> (Shape, Faults, Damage, bool) {
     if rng.chance(300) {
         shape.lag = Duration::from_micros(rng.below(20_000));
     }
+    shape.crowd = rng.chance(120);
+    shape.apart = rng.chance(120);
+    if rng.chance(120) {
+        let who = [Who::Outlet, Who::Inlet][rng.below(2) as usize];
+        let by = [-7200, -600, 600, 7200][rng.below(4) as usize];
+        shape.wrong_clock = Some((who, by));
+    }
     let welcome = !rng.chance(40);
     if !welcome {
         if rng.chance(500) {
@@ -205,7 +249,9 @@ pub fn run(seed: u64) -> Ran {
         portal,
         acts: Vec::new(),
         damage,
+        disturbed: (damage == Damage::None).then(Vec::new),
         silent_since: None,
+        cut_off: Vec::new(),
         round,
         tiny,
     };
@@ -243,20 +289,28 @@ impl Scenario {
         let routes = self.portal.routes.len() as u64;
         let span = [50_000, 400_000, 3_000_000][rng.below(3) as usize];
         let at = |rng: &mut Rng| now + Duration::from_micros(rng.below(span));
+        let (cast, inlets) = (self.portal.cast(), self.portal.inlets());
         for _ in 0..1 + rng.below(6) {
             let route = rng.below(routes) as usize;
-            self.acts.push((at(rng), Act::App(route)));
+            let inlet = inlets[rng.below(inlets.len() as u64) as usize];
+            self.acts.push((at(rng), Act::App(inlet, route)));
         }
         // Many at once now and then: batching, fairness, credit.
         if !self.tiny && rng.chance(60) {
             let when = at(rng);
             for _ in 0..20 + rng.below(60) {
-                self.acts.push((when, Act::App(0)));
+                self.acts.push((when, Act::App(Who::Inlet, 0)));
             }
         }
         for _ in 0..[0, 1, 1, 2][rng.below(4) as usize] {
-            let fault = Fault::draw(rng);
+            let fault = Fault::draw(rng, &cast);
             self.damage = self.damage.max(fault.damage());
+            if fault.damage() > Damage::None {
+                match (fault.confined(), &mut self.disturbed) {
+                    (Some(who), Some(disturbed)) => disturbed.push(who),
+                    _ => self.disturbed = None,
+                }
+            }
             let begin = at(rng);
             self.acts.push((begin, Act::Begin(fault)));
             self.acts.push((begin + fault.span(rng), Act::End(fault)));
@@ -272,10 +326,11 @@ impl Scenario {
             let now = self.portal.world.now();
             self.portal.pass(at.since(now));
             match act {
-                Act::App(route) => {
+                Act::App(inlet, route) => {
                     let kind = KINDS[rng.below(KINDS.len() as u64) as usize];
                     let script = Script::draw(kind, rng);
-                    self.portal.app(route, self.small_if_tiny(script));
+                    let script = self.small_if_tiny(script);
+                    self.portal.app_at(inlet, route, script);
                 }
                 Act::Begin(fault) => self.begin(fault),
                 Act::End(fault) => self.end(fault),
@@ -292,22 +347,25 @@ impl Scenario {
         }
     }
 
-    fn ip(who: Who) -> std::net::IpAddr {
-        match who {
-            Who::Server => SERVER,
-            Who::Outlet => OUTLET,
-            Who::Inlet => INLET,
-        }
-    }
-
     fn begin(&mut self, fault: Fault) {
         let portal = &mut self.portal;
         match fault {
             Fault::Kill(who) => portal.of(who).kill(),
-            Fault::Cut(who) => portal.world.reset_between(SERVER, Self::ip(who)),
+            Fault::Cut(who) => {
+                let (relay, ip) = (portal.relay_ip(), portal.see(who).ip);
+                portal.world.reset_between(relay, ip);
+            }
+            Fault::NoStore => portal.of(Who::Server).store_fails = true,
+            Fault::Jump(who, by) => portal.of(who).clock_error_s += by,
             Fault::Partition(who) => {
                 self.silent_since = Some(portal.world.now());
-                portal.world.partition(SERVER, Self::ip(who));
+                let ip = portal.see(who).ip;
+                self.cut_off.push((who, ip));
+                portal.world.partition(portal.relay_ip(), ip);
+            }
+            Fault::Move => {
+                self.silent_since = Some(portal.world.now());
+                portal.lose_outlet();
             }
             Fault::NoService => portal.services(false),
             Fault::DeadService => portal.world.blackhole(SERVICES, true),
@@ -336,11 +394,22 @@ impl Scenario {
                     portal.restart(who);
                 }
             }
-            Fault::Partition(who) => portal.world.heal(SERVER, Self::ip(who)),
+            Fault::Move => {
+                if !portal.see(Who::Outlet).runs() {
+                    portal.restart(Who::Outlet);
+                }
+            }
+            Fault::Partition(who) => {
+                // Who has moved meanwhile was cut off at another address.
+                for (_, ip) in self.cut_off.extract_if(.., |(cut, _)| *cut == who) {
+                    portal.world.heal(portal.relay_ip(), ip);
+                }
+            }
             Fault::NoService => portal.services(true),
             Fault::DeadService => portal.world.blackhole(SERVICES, false),
             Fault::Meddle(_) => self.meddler.end(),
-            Fault::Cut(_) | Fault::Hold(_) | Fault::Call(..) => {}
+            Fault::NoStore => portal.of(Who::Server).store_fails = false,
+            Fault::Cut(_) | Fault::Hold(_) | Fault::Jump(..) | Fault::Call(..) => {}
         }
     }
 
@@ -350,9 +419,9 @@ impl Scenario {
         if self.damage > Damage::None {
             portal.world.set_faults(Faults::none());
         }
-        let held = ALL.map(|who| portal.see(who).held_until);
+        let held = portal.processes.iter().map(|(_, p)| p.held_until);
         let now = portal.world.now();
-        let held = held.into_iter().max().unwrap_or(now).since(now);
+        let held = held.max().unwrap_or(now).since(now);
         portal.pass(held);
         // Promise 6, with what the network takes for a new connection and an exchange on top.
         let since = portal.world.now();
@@ -363,7 +432,9 @@ impl Scenario {
             // by SESSION_DEAD, data in flight by TUNNEL_USER_TIMEOUT, a lane by
             // LANE_QUIET + LANE_SILENT.
             Damage::Silence => {
-                let silent = self.silent_since.map_or(Duration::ZERO, |at| since.since(at));
+                let silent = self
+                    .silent_since
+                    .map_or(Duration::ZERO, |at| since.since(at));
                 SESSION_DEAD.saturating_sub(silent) + recovery
             }
             // A lane that waits for bytes which never come says so only to who asks: LANE_QUIET
@@ -376,12 +447,16 @@ impl Scenario {
         } else {
             self.round
         };
-        let slack = way * 30 * portal.routes.len() as u32;
+        let inlets = portal.inlets();
+        let doors = (portal.routes.len() * inlets.len()) as u32;
+        let slack = way * 30 * doors;
         let mut tries = 0;
-        for route in 0..portal.routes.len() {
+        let routes = 0..portal.routes.len();
+        let doors = routes.flat_map(|route| inlets.iter().map(move |at| (route, *at)));
+        for (route, at) in doors {
             loop {
                 tries += 1;
-                let probe = portal.app(route, exchange);
+                let probe = portal.app_at(at, route, exchange);
                 let left = patience + slack;
                 let left = left.saturating_sub(portal.world.now().since(since));
                 let over = portal.within(left, |portal| portal.apps[probe].end.is_over());
@@ -400,9 +475,14 @@ impl Scenario {
             portal.apps_are_over() && portal.is_idle()
         });
         assert!(over, "something hangs: {}", portal.story());
-        if self.damage == Damage::None {
+        // A fault that concerns one inlet is none of the other's.
+        if let Some(disturbed) = &self.disturbed {
             for no in 0..portal.apps.len() {
-                let well = portal.apps[no].script.ends_well();
+                let app = &portal.apps[no];
+                if disturbed.contains(&app.at) {
+                    continue;
+                }
+                let well = app.script.ends_well();
                 assert!(
                     !well || portal.is_clean(no),
                     "app {no} failed although nothing was wrong: {}",
@@ -417,6 +497,9 @@ impl Scenario {
     fn counts(&mut self) {
         let portal = &mut self.portal;
         let routes = portal.routes.len() as u64;
+        let inlets = portal.inlets();
+        let lanes = routes * inlets.len() as u64;
+        let relay = portal.relay();
         // Keepalive finds a connection that only one end has given up: 60 s, and the probes.
         let settled = portal.within(Duration::from_secs(90), |portal| {
             let gauge = |who: Who, name: &str| {
@@ -424,13 +507,14 @@ impl Scenario {
                 let of = |(own, value): (&str, u64)| (own == name).then_some(value);
                 counters.into_iter().flatten().find_map(of).unwrap_or(0)
             };
-            gauge(Who::Inlet, "lanes_open") == routes
-                && gauge(Who::Outlet, "lanes_open") == routes
-                && gauge(Who::Server, "legs_paired") == 2 * routes
-                && gauge(Who::Server, "strangers_open") == 0
+            let each = |who: &Who| gauge(*who, "lanes_open") == routes;
+            inlets.iter().all(each)
+                && gauge(Who::Outlet, "lanes_open") == lanes
+                && gauge(relay, "legs_paired") == 2 * lanes
+                && gauge(relay, "strangers_open") == 0
         });
         assert!(settled, "lanes or legs are left over: {}", portal.story());
-        for who in ALL {
+        for who in portal.cast() {
             if let Some(counters) = portal.see(who).counters() {
                 let reasons = proxy::error::CloseReason::ALL;
                 let ended: u64 = reasons.iter().map(|&why| counters.ended(why)).sum();

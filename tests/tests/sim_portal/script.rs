@@ -141,7 +141,7 @@ impl Script {
             Kind::SlowQuitter => {
                 let bytes = 24_000 + rng.below(24_000);
                 let app = Part {
-                    quit: Quit::Read(1 + rng.below(bytes)),
+                    quit: Quit::Read(bytes / 2 + rng.below(bytes / 2)),
                     pace: Some((1000, Duration::from_millis(1 + rng.below(20)))),
                     ..Part::plain(small(rng))
                 };

@@ -1,7 +1,8 @@
 //! Thousands of whole simulated portals: see the [module above](crate).
 
+use crate::cast::{Shape, Who};
 use crate::endpoint::Ending;
-use crate::portal::{Portal, Shape, Who};
+use crate::portal::Portal;
 use crate::scenario;
 use crate::script::Script;
 use crate::sweep::{how_many, seed_asked_for, sweep};

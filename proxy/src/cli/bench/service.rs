@@ -10,6 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::endpoint::Mode;
 use super::fleet::{self, CHUNK};
+use crate::limits::LISTEN_BACKLOG;
 
 /// Starts it on threads that end with the process. Returns where it listens.
 ///
@@ -17,6 +18,9 @@ use super::fleet::{self, CHUNK};
 /// No port, no thread.
 pub(super) fn start() -> io::Result<SocketAddr> {
     let listener = StdListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    // std asks for 128, and the kernel answers what goes beyond with SYN cookies: connections whose
+    // first bytes can be lost (seen on 6.18 with 300 at once).
+    rustix::net::listen(&listener, LISTEN_BACKLOG)?;
     listener.set_nonblocking(true)?;
     let address = listener.local_addr()?;
     for _ in 0..fleet::threads() {

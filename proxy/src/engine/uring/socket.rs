@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use rustix::net::SocketAddrAny;
 
 use super::super::buf::Buf;
-use super::super::op::{Errno, Interest, Outcome, SockRef, Token};
+use super::super::op::{Errno, Outcome, SockRef, Token};
 use super::super::slots::{self, Inward, Side, Slots};
 use super::id::{self, RequestId};
 
@@ -131,7 +131,7 @@ impl Socket {
                 .outward
                 .take()
                 .map(|(t, op)| (t, op.ended(errno))),
-            Side::Watch => self.slots.watch.take().map(|(t, _)| (t, watch_end(errno))),
+            Side::Watch => self.slots.watch.take().map(|t| (t, watch_end(errno))),
         }
     }
 
@@ -155,18 +155,14 @@ impl Socket {
             .chain(own)
     }
 
-    /// Whether a receive is on its way, so that the peer's FIN will not go unnoticed.
+    /// Whether a receive, or a wait for bytes, is on its way, so that the peer's FIN will not go
+    /// unnoticed.
     pub(super) fn is_receiving(&self) -> bool {
         let receives = matches!(
             self.slots.inward,
-            Some((_, Inward::Any { .. } | Inward::Into { .. }))
+            Some((_, Inward::Any { .. } | Inward::Into { .. } | Inward::Ready))
         );
         receives && self.requests[index(Side::In)].is_out()
-    }
-
-    /// What the watch waits for.
-    pub(super) fn watched(&self) -> Option<(Token, Interest)> {
-        self.slots.watch
     }
 }
 

@@ -293,7 +293,7 @@ impl AdminDesk<'_> {
 
 /// The body of a credential of these grants. Without an identity it is the authority's own, to
 /// try whether the rest fits.
-pub(super) fn credential_body(
+pub fn credential_body(
     authority: &IdentitySecret,
     grants: &Grants,
     name: Name,

@@ -49,7 +49,7 @@ mod tests;
 )]
 mod world;
 
-pub use admin::{AdminCall, AdminDesk, AdminReply, TicketSpec};
+pub use admin::{AdminCall, AdminDesk, AdminReply, TicketSpec, credential_body};
 pub use config::{
     AuthorityConfig, InletConfig, MemberConfig, OutletConfig, RelayConfig, ServerConfig,
     TargetConfig,
@@ -58,4 +58,4 @@ pub use io::{AdminNo, Core, Input, Level, LogRecord, Now, Output, ResolveNo, Sta
 pub use member::MemberCore;
 pub use membership::{Membership, MembershipError};
 pub use server::ServerCore;
-pub use status::{MembershipStatus, PortalStatus, Reach, ServerStatus, Status};
+pub use status::{CircuitsStatus, MembershipStatus, PortalStatus, Reach, ServerStatus, Status};

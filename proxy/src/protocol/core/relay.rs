@@ -359,6 +359,14 @@ impl RelayCore {
         }
     }
 
+    /// An address is served again that was not when the node asked for it: tell it.
+    pub fn on_now_served(&mut self, out: &mut Outbox, id: SessionId, address: AddressHash) {
+        if let Some(link) = self.by_id.get(&id).copied() {
+            let message = Message::NowServed { address };
+            self.reply(out, link, RequestNo::UNASKED, message);
+        }
+    }
+
     /// Ends the sessions whose pass is over.
     pub fn on_timer(&mut self, out: &mut Outbox, now: Now) {
         while let Some((at, link)) = self.ends.first().copied() {

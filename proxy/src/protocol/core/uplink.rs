@@ -145,6 +145,11 @@ impl Uplink {
         }
     }
 
+    /// Whether nothing is under way: [`begin`](Self::begin) has not been called, or it failed.
+    pub fn is_waiting(&self) -> bool {
+        matches!(self.state, State::Waiting)
+    }
+
     /// What `status` shows.
     pub fn reach(&self, now: Instant) -> Reach {
         match &self.state {
@@ -255,7 +260,7 @@ impl Uplink {
                 self.fail(node, now, why.code(), why.to_string(), Failure::Lost);
                 UplinkNews::Down
             }
-            LinkEvent::Lane(_) => UplinkNews::None,
+            LinkEvent::Lane(_) | LinkEvent::Circuit(_) => UplinkNews::None,
         }
     }
 

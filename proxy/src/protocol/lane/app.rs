@@ -194,11 +194,14 @@ impl Lane {
 
     /// When [`Lane::on_timer`] has something to do.
     pub fn next_deadline(&self) -> Instant {
-        self.waits.first().map_or(Instant::FAR_FUTURE, |(_, at)| at)
+        let wait = self.waits.first().map_or(Instant::FAR_FUTURE, |(_, at)| at);
+        wait.min(self.control.credential_due_at())
     }
 
     /// Gives up what has waited long enough: RST at the app, and the other end is told.
     pub fn on_timer(&mut self, now: Instant) {
+        let credential = self.control.due_credential(now);
+        self.reactions.extend(credential.map(Reaction::Credential));
         while let Some((n, _)) = self.waits.first().filter(|&(_, at)| at <= now) {
             let n = StreamNo(n);
             let (record, why) = match self.local(n, Input::Expired) {

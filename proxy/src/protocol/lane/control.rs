@@ -30,6 +30,8 @@ pub(super) struct LaneControl {
     /// When the unanswered PING was asked for.
     pub(super) pinged: Option<Instant>,
     ping_number: u64,
+    /// The peer's newest CREDENTIAL, while it has to wait.
+    credential_in: Option<Vec<u8>>,
     /// CREDENTIALs of the peer that count against `limits::CREDENTIALS_BURST`, as of that time.
     credentials: (u32, Instant),
 }
@@ -56,20 +58,39 @@ impl LaneControl {
         self.pinged.take().map(|asked| now.since(asked))
     }
 
-    /// Whether a CREDENTIAL of the peer is taken: each costs control three signatures to verify, and
-    /// is copied on the way there. A count that leaks one per `limits::CREDENTIAL_INTERVAL`.
-    pub(super) fn takes_credential(&mut self, now: Instant) -> bool {
-        let (mut recent, mut since) = self.credentials;
-        while recent > 0 && now.since(since) >= CREDENTIAL_INTERVAL {
-            recent -= 1;
-            since = since + CREDENTIAL_INTERVAL;
+    /// A CREDENTIAL of the peer: handed on now, or later if there were many. Each costs control
+    /// three signatures to verify, so they pass at a bounded rate, and of those that wait the newest
+    /// counts.
+    pub(super) fn take_credential(&mut self, now: Instant, bytes: &[u8]) -> Option<Vec<u8>> {
+        self.credential_in = Some(bytes.to_vec());
+        self.due_credential(now)
+    }
+
+    /// The CREDENTIAL that waits, once its time has come. A count that leaks one per
+    /// `limits::CREDENTIAL_INTERVAL`.
+    pub(super) fn due_credential(&mut self, now: Instant) -> Option<Vec<u8>> {
+        let (recent, since) = &mut self.credentials;
+        while *recent > 0 && now.since(*since) >= CREDENTIAL_INTERVAL {
+            *recent -= 1;
+            *since = *since + CREDENTIAL_INTERVAL;
         }
-        if recent == 0 {
-            since = now;
+        if *recent == 0 {
+            *since = now;
         }
-        let takes = recent < CREDENTIALS_BURST;
-        self.credentials = (recent + u32::from(takes), since);
-        takes
+        if *recent >= CREDENTIALS_BURST {
+            return None;
+        }
+        let due = self.credential_in.take();
+        *recent += u32::from(due.is_some());
+        due
+    }
+
+    /// When a CREDENTIAL that waits is due.
+    pub(super) fn credential_due_at(&self) -> Instant {
+        match self.credential_in {
+            Some(_) => self.credentials.1 + CREDENTIAL_INTERVAL,
+            None => Instant::FAR_FUTURE,
+        }
     }
 
     pub(super) fn clear(&mut self) {

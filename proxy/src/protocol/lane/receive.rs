@@ -53,11 +53,8 @@ impl Lane {
                 Ok(())
             }
             Body::Credential(bytes) => {
-                if !self.control.takes_credential(now) {
-                    return Err(Violation::TooOften(Kind::Credential));
-                }
-                self.reactions
-                    .push_back(Reaction::Credential(bytes.to_vec()));
+                let taken = self.control.take_credential(now, bytes);
+                self.reactions.extend(taken.map(Reaction::Credential));
                 Ok(())
             }
             Body::Ping(number) => self.pinged(number),

@@ -61,9 +61,6 @@ pub enum Violation {
         /// What was left.
         granted: u32,
     },
-    /// A record that costs this end much, more often than anybody needs it.
-    #[error("{0:?} came too often")]
-    TooOften(Kind),
     /// More credit than a stream may have.
     #[error("credit above the bound")]
     TooMuchCredit,
@@ -88,7 +85,6 @@ impl Violation {
             | Violation::NotInUse(_)
             | Violation::Number(_)
             | Violation::Overrun { .. }
-            | Violation::TooOften(_)
             | Violation::TooMuchCredit
             | Violation::Count { .. } => CloseReason::Violation,
         }

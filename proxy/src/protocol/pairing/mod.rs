@@ -7,8 +7,8 @@
 //! - [`Pairing::on_leg`] for every checked leg, and carries out the [`Verdict`];
 //! - [`Pairing::on_sign`] when the first thing comes from an outlet's leg that was paired;
 //! - [`Pairing::on_gone`] exactly once when the leg's socket is lost or was closed;
-//! - after each of these, and after those about sessions and time, [`Pairing::poll_pair`] and
-//!   [`Pairing::poll_want`] until they have nothing.
+//! - after each of these, and after those about sessions and time, [`Pairing::poll_pair`],
+//!   [`Pairing::poll_want`] and [`Pairing::poll_served`] until they have nothing.
 //!
 //! # Fairness
 //! Inlet *members* that wait take turns. While an inlet has a circuit with an outlet that is in
@@ -43,7 +43,7 @@ use self::marks::{Denials, Failures};
 use super::command::Role;
 use super::leg::{Answer, LegInfo, LegTable, Request};
 use crate::ids::{AddressHash, SessionId};
-use crate::limits::{LEG_BUSY_RETRY, LEG_SIGN, PAIR_WAIT};
+use crate::limits::{LEG_BUSY_RETRY, LEG_SIGN, PAIR_WAIT, UNSERVED_MAX};
 use crate::time::{Duration, Instant};
 
 /// The worker's name for a leg's socket.
@@ -124,8 +124,11 @@ pub struct Pairing {
     due: BTreeSet<(Instant, LegHandle)>,
     failures: Failures,
     denials: Denials,
+    /// Who asked for an address that nobody served.
+    unserved: BTreeSet<(AddressHash, SessionId)>,
     pairs: VecDeque<(LegHandle, LegHandle)>,
     wants: VecDeque<Want>,
+    news: VecDeque<(SessionId, AddressHash)>,
 }
 
 fn busy(retry: Duration) -> Verdict {
@@ -199,6 +202,9 @@ impl Pairing {
         if role == Role::Inlet {
             if served.is_empty() {
                 self.forget(handle);
+                if self.unserved.len() < UNSERVED_MAX {
+                    self.unserved.insert((address, session));
+                }
                 return Verdict::Refuse(Answer::NoOutlet);
             }
             self.ask(now, address, &served);
@@ -224,8 +230,13 @@ impl Pairing {
         self.look(now, address, serving);
     }
 
-    /// A member's session ended, or serves less.
-    pub fn on_session_gone(&mut self, now: Instant, member: &Id, serving: &impl Serving) {
+    /// A member's session ended.
+    pub fn on_session_end(&mut self, session: SessionId) {
+        self.unserved.retain(|(_, asked)| *asked != session);
+    }
+
+    /// A member serves less than before.
+    pub fn on_serves_less(&mut self, now: Instant, member: &Id, serving: &impl Serving) {
         let with = |place: &Address| place.has_outlet(member);
         let with = self.addresses.iter().filter(|(_, place)| with(place));
         for address in with.map(|(address, _)| *address).collect::<Vec<_>>() {
@@ -236,6 +247,8 @@ impl Pairing {
     /// A session has begun to serve the address.
     pub fn on_served(&mut self, address: &AddressHash) {
         self.denials.forget(address);
+        let asked = self.unserved.extract_if(.., |(at, _)| at == address);
+        self.news.extend(asked.map(|(at, session)| (session, at)));
     }
 
     /// An outlet's policy denied that inlet member.
@@ -322,6 +335,11 @@ impl Pairing {
     /// The next outlet that should be asked for more legs.
     pub fn poll_want(&mut self) -> Option<Want> {
         self.wants.pop_front()
+    }
+
+    /// The next session whose node should hear that the address is served now.
+    pub fn poll_served(&mut self) -> Option<(SessionId, AddressHash)> {
+        self.news.pop_front()
     }
 
     /// How many legs are parked and how many are paired, for the counters.

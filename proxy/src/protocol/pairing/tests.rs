@@ -122,6 +122,26 @@ fn without_an_outlet_an_inlet_waits_only_if_somebody_serves_the_address() {
 }
 
 #[test]
+fn who_found_nobody_hears_when_the_address_is_served_unless_he_has_left() {
+    let mut relay = Relay {
+        served: Served(Vec::new()),
+        ..Relay::default()
+    };
+    for member in [7, 8, 9, 9] {
+        assert_eq!(relay.inlet(member), Verdict::Refuse(Answer::NoOutlet));
+    }
+    relay.pairing.on_session_end(SessionId([8; 16]));
+    relay.pairing.on_served(&AddressHash([2; 32]));
+    assert_eq!(relay.pairing.poll_served(), None, "another address");
+    relay.pairing.on_served(&ADDRESS);
+    let told = std::iter::from_fn(|| relay.pairing.poll_served());
+    let told: Vec<SessionId> = told.map(|(session, _)| session).collect();
+    assert_eq!(told, [SessionId([7; 16]), SessionId([9; 16])]);
+    relay.pairing.on_served(&ADDRESS);
+    assert_eq!(relay.pairing.poll_served(), None, "told once");
+}
+
+#[test]
 fn members_that_wait_take_turns() {
     let mut relay = Relay::default();
     for member in [8, 8, 8, 9] {
@@ -197,7 +217,7 @@ fn an_inlet_does_not_wait_for_an_outlet_that_has_left() {
     relay.served = Served(vec![2]);
     relay
         .pairing
-        .on_session_gone(relay.now, &Id([1; 32]), &relay.served);
+        .on_serves_less(relay.now, &Id([1; 32]), &relay.served);
     assert_eq!(relay.pairs(), [(waiting, other)], "its circuit lives on");
 }
 
@@ -405,7 +425,7 @@ fn the_books_balance_whatever_comes() {
                     relay.served.0 = (0..3).filter(|_| draw(2) == 0).collect();
                     let (now, pairing) = (relay.now, &mut relay.pairing);
                     for no in 0..3 {
-                        pairing.on_session_gone(now, &Id([no; 32]), &relay.served);
+                        pairing.on_serves_less(now, &Id([no; 32]), &relay.served);
                     }
                 }
                 _ => {}

@@ -20,6 +20,7 @@
 //! | 36 | PassRenewed | relay | node | pass |
 //! | 37 | GoingAway | relay | relay | |
 //! | 38 | Denied | relay | node | address hash, member id |
+//! | 39 | NowServed | relay | relay | address hash |
 //!
 //! The request number is the node's choice, from 1 on and rising; the answer repeats it. What a
 //! server says unasked has 0. A repeated request is answered again: redeeming is safe to repeat
@@ -129,6 +130,8 @@ pub enum Message {
     GoingAway,
     /// This node's policy denied that member at an address that it serves; answered by `Pong`.
     Denied { address: AddressHash, member: Id },
+    /// The address is served again; a leg of this session was told that it is not.
+    NowServed { address: AddressHash },
 }
 
 impl Message {
@@ -167,6 +170,7 @@ impl Message {
             Message::PassRenewed { .. } => 36,
             Message::GoingAway => 37,
             Message::Denied { .. } => 38,
+            Message::NowServed { .. } => 39,
         }
     }
 
@@ -180,7 +184,8 @@ impl Message {
             Message::Time { .. }
             | Message::Project { .. }
             | Message::Serve { .. }
-            | Message::PassRenewed { .. } => 1,
+            | Message::PassRenewed { .. }
+            | Message::NowServed { .. } => 1,
             Message::Renewed { .. }
             | Message::TimeIs { .. }
             | Message::Served { .. }
@@ -266,6 +271,9 @@ impl Canonical for Envelope {
             Message::Denied { address, member } => {
                 to.bytes(&address.0)?.bytes(&member.0)?;
             }
+            Message::NowServed { address } => {
+                to.bytes(&address.0)?;
+            }
         }
         Ok(())
     }
@@ -333,6 +341,9 @@ impl Canonical for Envelope {
             38 => Message::Denied {
                 address: AddressHash(canonical::fixed(from)?),
                 member: Id(canonical::fixed(from)?),
+            },
+            39 => Message::NowServed {
+                address: AddressHash(canonical::fixed(from)?),
             },
             _ => return Err(NotCanonical),
         };

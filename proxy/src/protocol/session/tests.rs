@@ -340,6 +340,13 @@ fn samples() -> Vec<Message> {
             pass: vec![1, 2, 3],
         },
         Message::GoingAway,
+        Message::Denied {
+            address: AddressHash([6; 32]),
+            member: Id([7; 32]),
+        },
+        Message::NowServed {
+            address: AddressHash([6; 32]),
+        },
     ]
 }
 

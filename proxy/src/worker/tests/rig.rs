@@ -18,7 +18,8 @@ use crate::error::CloseReason;
 use crate::ids::{AddressHash, BundleId, LinkId, PortalNo, SessionId};
 use crate::mailbox::{ControlEnd, ToWorker, mailbox};
 use crate::protocol::command::{
-    Adopt, Command, ConnectSet, Event, Expect, LaneEvent, LegEntry, Permit, Role, StreamReport,
+    Adopt, Becomes, Command, ConnectSet, Event, Expect, LaneEvent, LegEntry, Permit, Role,
+    StreamReport,
 };
 use crate::protocol::leg::{self, Answer, Request};
 use crate::protocol::preface::{Kind, Preface};
@@ -51,6 +52,7 @@ impl Node {
         let config = EngineConfig {
             sockets: 4096,
             buffers,
+            pipes: 8,
         };
         let engine = world.engine(host, &config).unwrap();
         let id = engine.id();
@@ -118,6 +120,17 @@ impl Via {
 fn session(of: Role) -> (SessionId, LegKey) {
     let byte = if of == Role::Inlet { 1 } else { 2 };
     (SessionId([byte; 16]), LegKey::from_secret(&[byte; 32]))
+}
+
+/// The preface of a leg of that end.
+fn hello(role: Role, counter: u64) -> Vec<u8> {
+    let (session, key) = session(role);
+    let request = Request {
+        role,
+        suites: SuiteMask(1),
+        address: ADDRESS,
+    };
+    leg::preface(&key, session, counter, &request).to_vec()
 }
 
 const ADDRESS: AddressHash = AddressHash([5; 32]);
@@ -256,14 +269,17 @@ impl Rig {
 
     /// Dials the relay with a leg of that end.
     pub fn dial_leg(&self, role: Role, link: LinkId) {
-        let (session, key) = session(role);
-        let request = Request {
-            role,
-            suites: SuiteMask(1),
-            address: ADDRESS,
-        };
-        let hello = leg::preface(&key, session, link.0, &request).to_vec();
-        self.dial(role, link, RELAY, hello, Expect::Exact(48));
+        self.dial(role, link, RELAY, hello(role, link.0), Expect::Exact(48));
+    }
+
+    /// A leg of that end that the test plays itself: what it gets begins with the relay's answer.
+    pub fn bare_leg(&mut self, role: Role, counter: u64) -> usize {
+        let host = if role == Role::Inlet { INLET } else { OUTLET };
+        let to = SocketAddr::new(RELAY, 7348);
+        let mut app = App::new(self.world.app_connect(host, to));
+        app.say(&hello(role, counter));
+        self.apps.push(app);
+        self.apps.len() - 1
     }
 
     pub fn is_ready(&self) -> bool {
@@ -287,6 +303,7 @@ impl Rig {
         };
         Command::Adopt(Box::new(Adopt {
             link,
+            becomes: Becomes::Lane,
             last,
             role,
             portal: PORTAL,
@@ -412,7 +429,7 @@ impl Rig {
     }
 
     /// Lets every app and service do what it can; whether that was anything.
-    fn pump_apps(&mut self) -> bool {
+    pub fn pump_apps(&mut self) -> bool {
         self.apps
             .iter_mut()
             .chain(&mut self.served)

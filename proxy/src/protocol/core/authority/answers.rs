@@ -35,21 +35,32 @@ impl AuthorityCore {
                 self.freed.extend(was_guest.then_some(link));
             }
         }
+        self.note_store(out, &answer);
         let message = match answer {
             Ok(StoreReply::Redeemed(answer)) => self.redeemed(out, &identity, *answer),
             Ok(StoreReply::Renewed(answer)) => self.renewed(out, &identity, *answer),
             Ok(_) => Message::Refused(Refusal::new(Problem::StoreUnavailable)),
-            Err(error) => {
-                let problem = Problem::StoreUnavailable;
-                let record = LogRecord::new(Level::Error, problem.to_string())
-                    .code(problem.code())
-                    .with("why", error);
-                out.log(record);
-                Message::Refused(Refusal::new(problem))
-            }
+            Err(_) => Message::Refused(Refusal::new(Problem::StoreUnavailable)),
         };
         self.reply(out, link, request, message);
         None
+    }
+
+    /// One line when the store begins to fail, and one when it works again.
+    fn note_store(&mut self, out: &mut Outbox, answer: &Result<StoreReply, StoreError>) {
+        let failed = std::mem::replace(&mut self.store_fails, answer.is_err());
+        match answer {
+            Err(error) if !failed => {
+                let problem = Problem::StoreUnavailable;
+                let record = LogRecord::new(Level::Error, problem.to_string());
+                out.log(record.code(problem.code()).with("why", error));
+            }
+            Ok(_) if failed => {
+                let what = "the authority's store works again";
+                out.log(LogRecord::new(Level::Info, what));
+            }
+            Ok(_) | Err(_) => {}
+        }
     }
 
     pub(super) fn redeemed(

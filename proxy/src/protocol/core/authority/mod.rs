@@ -74,6 +74,8 @@ pub struct AuthorityCore {
     /// Guests that are guests no longer; the server takes their places back.
     freed: Vec<LinkId>,
     pending: BTreeMap<StoreNo, Pending>,
+    /// The store answered the last request with an error.
+    store_fails: bool,
 }
 
 impl AuthorityCore {
@@ -100,6 +102,7 @@ impl AuthorityCore {
             guests: VecDeque::new(),
             freed: Vec::new(),
             pending: BTreeMap::new(),
+            store_fails: false,
         }
     }
 

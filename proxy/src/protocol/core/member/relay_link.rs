@@ -41,6 +41,8 @@ pub enum RelayNews {
     Lost,
     /// The relay is about to end: it waits for lanes through it to do so.
     GoingAway,
+    /// An address is served again that was not when this node asked for it.
+    NowServed,
     /// Park more legs at an address.
     ParkLow(AddressHash, u16),
 }
@@ -212,6 +214,7 @@ impl RelayLink {
                         .uplink
                         .on_resolved(node, now, &at.target(), answer.clone());
                 }
+                self.forget_idle_replacement();
                 return true;
             }
         }
@@ -231,7 +234,7 @@ impl RelayLink {
                 LinkEvent::Closed(_) => drop(self.old.remove(place)),
                 // Whatever a replaced session still says, the new one has said better.
                 LinkEvent::Frame(_) => node.out.expect_frame(link),
-                LinkEvent::Connected(_) | LinkEvent::Lane(_) => {}
+                LinkEvent::Connected(_) | LinkEvent::Lane(_) | LinkEvent::Circuit(_) => {}
             }
             return RelayNews::None;
         }
@@ -335,6 +338,7 @@ impl RelayLink {
                 }
             }
             Message::ParkLow { address, want } if !coming => RelayNews::ParkLow(address, want),
+            Message::NowServed { .. } => RelayNews::NowServed,
             Message::ParkLow { .. } => RelayNews::None,
             Message::GoingAway => {
                 let what = "the relay is going away";
@@ -408,10 +412,16 @@ impl RelayLink {
         {
             self.coming = None;
         }
+        self.forget_idle_replacement();
         match self.active.uplink.on_timer(node, now) {
             UplinkNews::Down => self.on_down(node, false),
             UplinkNews::None | UplinkNews::Up | UplinkNews::Message(..) => RelayNews::None,
         }
+    }
+
+    /// A replacement that failed does not try again by itself: another is begun when it is due.
+    fn forget_idle_replacement(&mut self) {
+        self.coming.take_if(|coming| coming.uplink.is_waiting());
     }
 
     /// When [`on_timer`](Self::on_timer) has something to do.
@@ -421,7 +431,7 @@ impl RelayLink {
             .as_ref()
             .map(|coming| coming.uplink.next_timer(false));
         let old = self.old.iter().map(|(_, at)| *at).min();
-        let remake = if wanted {
+        let remake = if wanted && self.coming.is_none() {
             self.remake
         } else {
             Instant::FAR_FUTURE

@@ -13,7 +13,7 @@ use crate::error::CloseReason;
 use crate::ids::LinkId;
 use crate::limits::{
     MISTAKE_HINT_INTERVAL, PREFACE, SESSION_STRANGERS_MAX, SESSION_STRANGERS_PER_PREFIX_MAX,
-    SHAKE_TIMEOUT, SHAKES_PER_LOOK,
+    SHAKE_BYTES, SHAKE_TIMEOUT, SHAKES_PER_LOOK,
 };
 use crate::protocol::command::{Command, Expect};
 use crate::protocol::core::authority::NotAdmitted;
@@ -32,6 +32,8 @@ struct Stranger {
     /// The whole handshake must be over by then.
     until: Instant,
     step: Step,
+    /// Its frame, which waits for its turn and goes with it.
+    frame: Option<Vec<u8>>,
 }
 
 enum Step {
@@ -39,7 +41,7 @@ enum Step {
     First,
     /// Frame 3 is due.
     Third(Box<Accepting>),
-    /// Its frame waits for its turn.
+    /// Its frame is being looked at.
     Busy,
 }
 
@@ -48,8 +50,8 @@ pub struct Door {
     /// The places, those of the authority's guests among them.
     pub strangers: Strangers<LinkId>,
     shaking: BTreeMap<LinkId, Stranger>,
-    /// Frames of strangers in the order in which they came.
-    queue: VecDeque<(LinkId, Vec<u8>)>,
+    /// Whose frames wait, in the order in which they came.
+    queue: VecDeque<LinkId>,
     /// Those that had to make room since it was last logged, and when it may be logged again.
     evicted: u64,
     crowd_logged_until: Instant,
@@ -91,6 +93,7 @@ impl Door {
                 peer,
                 until,
                 step: Step::First,
+                frame: None,
             },
         );
         parts.out.expect_frame(link);
@@ -118,11 +121,12 @@ impl Door {
 
     /// A frame; given back if its link is no stranger's.
     pub fn on_frame(&mut self, link: LinkId, bytes: Vec<u8>) -> Option<Vec<u8>> {
-        if !self.shaking.contains_key(&link) {
+        let Some(stranger) = self.shaking.get_mut(&link) else {
             return Some(bytes);
+        };
+        if stranger.frame.replace(bytes).is_none() {
+            self.queue.push_back(link);
         }
-        // One frame of each stranger is here at most, so their number bounds the queue.
-        self.queue.push_back((link, bytes));
         None
     }
 
@@ -148,13 +152,20 @@ impl Door {
 
     /// The next few frames of strangers.
     pub fn shake(&mut self, parts: &mut Parts, now: Now) {
-        for _ in 0..SHAKES_PER_LOOK {
-            let Some((link, bytes)) = self.queue.pop_front() else {
+        let mut looked_at = 0;
+        while looked_at < SHAKES_PER_LOOK {
+            let Some(link) = self.queue.pop_front() else {
                 return;
             };
             let Some(stranger) = self.shaking.get_mut(&link) else {
                 continue;
             };
+            let Some(bytes) = stranger.frame.take() else {
+                continue;
+            };
+            // The longer the history of an identity, the more signatures there are to verify: a long
+            // one is worth several short ones.
+            looked_at += 1 + bytes.len() / SHAKE_BYTES;
             if stranger.until <= now.mono {
                 self.turn_away(&mut parts.out, link, CloseReason::ShakeTimeout);
                 continue;

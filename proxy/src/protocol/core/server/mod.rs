@@ -100,7 +100,8 @@ pub struct ServerCore {
     parts: Parts,
     door: Door,
     asked: BTreeMap<StoreNo, Asked>,
-    /// What the clocks said at the last input: a wall clock that was stepped shows in the next.
+    /// What the clocks said when sessions last began anew: a wall clock that was set since differs
+    /// from what the other one has counted.
     clocks: Now,
     /// When a mistake of a stranger was last worth a line.
     hinted: BTreeMap<CloseReason, Instant>,
@@ -150,7 +151,7 @@ impl ServerCore {
     /// door gets a new pass at once, and sessions begin anew, which makes nodes ask for the time and
     /// for credentials.
     fn look_at_clocks(&mut self, now: Now) {
-        let before = std::mem::replace(&mut self.clocks, now);
+        let before = self.clocks;
         let parts = &mut self.parts;
         let Some(authority) = parts.authority.as_mut().filter(|_| !self.stopping) else {
             return;
@@ -161,6 +162,7 @@ impl ServerCore {
         if step < CLOCK_STEP {
             return;
         }
+        self.clocks = now;
         let way = if now.wall_millis > expected {
             "forward"
         } else {
@@ -215,6 +217,11 @@ impl ServerCore {
                         .on_park_low(&mut parts.out, session, address, want);
                 }
             }
+            Event::NowServed { session, address } => {
+                if let Some(relay) = &mut parts.relay {
+                    relay.core.on_now_served(&mut parts.out, session, address);
+                }
+            }
             Event::LegRefused { member, peer, why } => {
                 // Anybody can send a wrong preface: those of members are worth a line, and once a
                 // minute a mistake that a person may have made.
@@ -237,6 +244,7 @@ impl ServerCore {
             | Event::Frame { .. }
             | Event::Closed { .. }
             | Event::Lane { .. }
+            | Event::Circuit { .. }
             | Event::LaneWanted { .. }
             | Event::AppRefused { .. }
             | Event::Stream(_)

@@ -264,3 +264,19 @@ fn a_machine_that_was_suspended_is_back_in_seconds() {
     });
     assert!(took <= Duration::from_secs(2), "{took:?}");
 }
+
+#[test]
+fn a_name_that_does_not_resolve_when_the_relay_session_is_remade_is_asked_again() {
+    let mut portal = World::portal(6);
+    let (server, inlet) = (portal.server, portal.inlet);
+    let world = &mut portal.world;
+    world.run(Duration::from_secs(60));
+    let names = std::mem::take(&mut world.names);
+    // The world fails where timers keep a host busy.
+    world.run(Duration::from_secs(3700));
+    assert!(world.status(inlet).ready());
+    world.names = names;
+    world.run(Duration::from_secs(600));
+    assert!(world.status(inlet).ready());
+    assert!(world.status(server).server.unwrap().relay_sessions <= 3);
+}

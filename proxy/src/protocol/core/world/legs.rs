@@ -40,7 +40,10 @@ impl RelayWorker {
 
     pub fn end_session(&mut self, session: SessionId, now: Instant) {
         self.sessions.remove(&session);
-        self.table.end_session(now, session);
+        self.pairing.on_session_end(session);
+        if let Some(member) = self.table.end_session(now, session) {
+            self.pairing.on_serves_less(now, &member, &self.table);
+        }
     }
 
     /// A leg's connection is gone.
@@ -126,9 +129,13 @@ impl World {
         }
     }
 
-    fn tell_wants(&mut self, host: HostNo) {
+    pub(super) fn tell_wants(&mut self, host: HostNo) {
         while let Some((inlet, outlet)) = self.host_mut(host).relay_worker.pairing.poll_pair() {
             self.join(host, inlet.0, outlet.0);
+        }
+        while let Some((session, address)) = self.host_mut(host).relay_worker.pairing.poll_served()
+        {
+            self.input(host, Input::Event(Event::NowServed { session, address }));
         }
         while let Some(want) = self.host_mut(host).relay_worker.pairing.poll_want() {
             let (session, address, want) = (want.session, want.address, want.want);

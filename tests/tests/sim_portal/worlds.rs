@@ -1,0 +1,158 @@
+//! Worlds that the scenarios draw too seldom, or that take hours: a store that fails, wrong clocks,
+//! a relay apart from its authority. Each with a few seeds of its own.
+
+use crate::cast::{Shape, Who};
+use crate::endpoint::Ending;
+use crate::portal::Portal;
+use crate::script::Script;
+use proxy::error::Problem;
+use proxy::time::Duration;
+
+const MINUTE: Duration = Duration::from_secs(60);
+/// A refusal is waited out, then a dial and an exchange.
+const BACK: Duration = Duration::from_secs(10 + 2);
+
+/// A new app's exchange ends well within that time, whatever happens to the tries before.
+fn works(portal: &mut Portal, at: Who, within: Duration) {
+    let since = portal.world.now();
+    while portal.world.now().since(since) < within {
+        let app = portal.app_at(at, 0, Script::echo(60, 20));
+        let left = within.saturating_sub(portal.world.now().since(since));
+        portal.within(left, |portal| portal.apps[app].end.is_over());
+        if portal.apps[app].end.ending == Ending::Clean {
+            return;
+        }
+        portal.pass(Duration::from_millis(50));
+    }
+    panic!("the portal does not work: {}", portal.story());
+}
+
+/// An app that says something every ten minutes for as long as it may.
+fn long_app(portal: &mut Portal) -> usize {
+    let mut script = Script::echo(20 * 200, 20);
+    script.app.pace = Some((20, MINUTE * 10));
+    portal.app(0, script)
+}
+
+#[test]
+fn nodes_that_come_while_the_store_fails_are_in_once_it_works() {
+    for seed in 0..30 {
+        let shape = Shape {
+            apart: seed % 2 == 0,
+            ..Shape::default()
+        };
+        let mut portal = Portal::new(seed, &shape);
+        portal.of(Who::Server).store_fails = true;
+        portal.pass(Duration::from_millis(500 + seed * 400));
+        assert!(!portal.is_ready(), "nobody is enrolled by a broken store");
+        portal.of(Who::Server).store_fails = false;
+        let ready = portal.within(BACK * 2, |portal| portal.is_ready());
+        assert!(ready, "seed {seed}: {}", portal.story());
+        works(&mut portal, Who::Inlet, BACK);
+        portal.close(false);
+    }
+}
+
+#[test]
+fn a_store_that_fails_for_less_than_a_credential_lives_disturbs_nobody() {
+    for seed in 0..5 {
+        let mut portal = Portal::up(seed, &Shape::default());
+        let long = long_app(&mut portal);
+        portal.pass(MINUTE * (10 + seed as u32));
+        portal.of(Who::Server).store_fails = true;
+        // From a renewal that is due on, credentials are half their hour old.
+        portal.pass(MINUTE * 25);
+        works(&mut portal, Who::Inlet, Duration::from_secs(2));
+        portal.of(Who::Server).store_fails = false;
+        portal.pass(MINUTE * 60);
+        works(&mut portal, Who::Inlet, Duration::from_secs(2));
+        let ending = portal.apps[long].end.ending;
+        assert_eq!(ending, Ending::Open, "seed {seed}: {}", portal.story());
+        portal.close(false);
+    }
+}
+
+#[test]
+fn access_ends_when_credentials_can_not_be_renewed_and_is_back_with_the_store() {
+    for seed in 0..5 {
+        let mut portal = Portal::up(seed, &Shape::default());
+        let long = long_app(&mut portal);
+        portal.of(Who::Server).store_fails = true;
+        // Its next word may be ten minutes away.
+        portal.pass(MINUTE * 75);
+        let ending = portal.apps[long].end.ending;
+        assert!(
+            matches!(ending, Ending::Failed(_)),
+            "seed {seed}: {ending:?}: {}",
+            portal.story()
+        );
+        let code = Some(Problem::StoreUnavailable.code());
+        let logs = &portal.see(Who::Server).logs;
+        let logged = logs.iter().filter(|(_, record)| record.code == code);
+        assert!(logged.count() <= 2, "a line for each change of state");
+        let app = portal.app(0, Script::echo(60, 20));
+        portal.within(Duration::from_secs(8), |portal| {
+            portal.apps[app].end.is_over()
+        });
+        let ending = portal.apps[app].end.ending;
+        assert!(
+            matches!(ending, Ending::Failed(_)),
+            "seed {seed}: {ending:?}"
+        );
+        portal.of(Who::Server).store_fails = false;
+        works(&mut portal, Who::Inlet, BACK * 2);
+        portal.close(false);
+    }
+}
+
+#[test]
+fn a_clock_that_is_wrong_by_two_hours_or_jumps_costs_no_stream_and_no_renewal() {
+    for seed in 0..6 {
+        let who = [Who::Inlet, Who::Outlet][seed as usize % 2];
+        let by = [-7200, 7200, -600][seed as usize % 3];
+        let shape = Shape {
+            wrong_clock: Some((who, by)),
+            ..Shape::default()
+        };
+        let mut portal = Portal::up(seed, &shape);
+        let long = long_app(&mut portal);
+        for _ in 0..3 {
+            portal.pass(MINUTE * 35);
+            // An hour back or forth while it runs.
+            let error = &mut portal.of(who).clock_error_s;
+            *error = -*error / 2;
+            works(&mut portal, Who::Inlet, Duration::from_secs(2));
+        }
+        let ending = portal.apps[long].end.ending;
+        assert_eq!(ending, Ending::Open, "seed {seed}: {}", portal.story());
+        portal.close(false);
+    }
+}
+
+#[test]
+fn a_relay_works_while_its_authority_is_away_and_after_its_own_restart() {
+    for seed in 0..6 {
+        let shape = Shape {
+            apart: true,
+            crowd: true,
+            ..Shape::default()
+        };
+        let mut portal = Portal::up(seed, &shape);
+        let long = long_app(&mut portal);
+        portal.of(Who::Server).kill();
+        portal.pass(MINUTE * 12);
+        for at in [Who::Inlet, Who::Second] {
+            works(&mut portal, at, Duration::from_secs(1));
+        }
+        assert_eq!(portal.apps[long].end.ending, Ending::Open);
+        portal.of(Who::Relay).kill();
+        portal.restart(Who::Relay);
+        for at in [Who::Inlet, Who::Second] {
+            works(&mut portal, at, Duration::from_secs(2));
+        }
+        portal.restart(Who::Server);
+        portal.pass(MINUTE * 60);
+        works(&mut portal, Who::Inlet, Duration::from_secs(2));
+        portal.close(false);
+    }
+}
