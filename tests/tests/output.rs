@@ -120,7 +120,8 @@ fn refusals_of_the_authority_say_what_to_do() {
         .unwrap();
     assert_eq!(taken.code(), Some(1), "{taken}");
     assert_eq!(json_error(&taken)["code"], "ADIT-2007");
-    let again = ["project", "create", "acme", "--address", "localhost:1"];
+    let address = project.public().to_string();
+    let again = ["project", "create", "acme", "--address", &address];
     let again = project
         .admin(&again)
         .unwrap()

@@ -17,7 +17,6 @@ use crypto::SeededRandom;
 use proxy::engine::simulated::{Rng, SimListener, Step, World};
 use proxy::error::CloseReason;
 use proxy::protocol::command::Command;
-use proxy::protocol::core::Input;
 use proxy::protocol::stream::Visits;
 use proxy::time::{Duration, Instant};
 

@@ -226,8 +226,9 @@ impl Inlet {
             return;
         };
         let pool = circuits.end(node, why);
-        // An old lane that ended with its last stream is no news.
-        if lane.retiring || why == CloseReason::Retired {
+        // A lane that ended with its last stream, or with this process, is no loss.
+        let expected = matches!(why, CloseReason::Retired | CloseReason::Stopping);
+        if lane.retiring || expected {
             return node.out.status_changed();
         }
         self.circuits_before = pool;
