@@ -6,11 +6,15 @@
 //! |---|---|
 //! | 1xxx | what was typed: flags, configuration, state directory |
 //! | 2xxx | tickets and enrollment |
-//! | 3xxx | identities, credentials, policies: not authorized |
+//! | 3xxx | identities, credentials, policies: not authorized; 32xx are the steps of the check |
 //! | 4xxx | relays, sessions, legs, lanes |
 //! | 5xxx | streams and targets |
 //! | 6xxx | engine and resources |
 //! | 7xxx | the authority's store |
+//!
+//! Every code has a text and says what to do about it; `docs/errors.md` is made of them.
+
+pub mod codes;
 
 use std::fmt;
 
@@ -31,12 +35,12 @@ impl fmt::Debug for Code {
 }
 
 macro_rules! close_reasons {
-    ($($(#[$doc:meta])* $name:ident = $code:literal, $text:literal;)*) => {
+    ($($(#[doc = $doc:literal])* $name:ident = $code:literal, $text:literal, $mend:literal;)*) => {
         /// Why a connection, lane or stream ended. Every closed one has exactly one.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         #[repr(u16)]
         pub enum CloseReason {
-            $($(#[$doc])* $name = $code,)*
+            $($(#[doc = $doc])* $name = $code,)*
         }
 
         impl CloseReason {
@@ -55,6 +59,20 @@ macro_rules! close_reasons {
                     _ => None,
                 }
             }
+
+            /// What it means, as its documentation says.
+            pub const fn meaning(self) -> &'static str {
+                match self {
+                    $(CloseReason::$name => concat!($($doc),*),)*
+                }
+            }
+
+            /// What to do about it: a command, or what to look at.
+            pub const fn mend(self) -> &'static str {
+                match self {
+                    $(CloseReason::$name => $mend,)*
+                }
+            }
         }
 
         impl fmt::Display for CloseReason {
@@ -69,88 +87,127 @@ macro_rules! close_reasons {
 
 close_reasons! {
     /// Both sides ended their stream and everything arrived.
-    Finished = 5000, "finished";
+    Finished = 5000, "finished",
+        "nothing: this is how it should end";
     /// The local application reset its connection.
-    AppReset = 5001, "the application reset its connection";
+    AppReset = 5001, "the application reset its connection",
+        "nothing, or look at the application's own log";
     /// The other side's application or target reset its connection.
-    PeerReset = 5002, "the other side's application reset its connection";
+    PeerReset = 5002, "the other side's application reset its connection",
+        "look at the log of the application at the other end";
     /// The target refused the connection.
-    TargetRefused = 5101, "the target refused the connection";
+    TargetRefused = 5101, "the target refused the connection",
+        "start the service behind the outlet, or correct --to there";
     /// The target did not answer in time.
-    TargetTimeout = 5102, "the target did not answer in time";
+    TargetTimeout = 5102, "the target did not answer in time",
+        "check that the outlet's machine reaches the service behind it, and --to there";
     /// No route to the target, or another network error.
-    TargetUnreachable = 5103, "the target is unreachable";
+    TargetUnreachable = 5103, "the target is unreachable",
+        "check the outlet's network and --to there";
     /// OPEN named a target the outlet does not have.
-    TargetUnknown = 5104, "the outlet has no target of that name";
+    TargetUnknown = 5104, "the outlet has no target of that name",
+        "make --via at the inlet and --at at the outlet name the same relay address";
     /// OPEN was older than the outlet accepts.
-    OpenTooOld = 5105, "the request to open arrived too late to be trusted";
+    OpenTooOld = 5105, "the request to open arrived too late to be trusted",
+        "set the clocks of both nodes (timedatectl set-ntp true); adit status shows how far each is off";
     /// The outlet did not answer OPEN in time.
-    OpenTimeout = 5106, "the outlet did not answer in time";
+    OpenTimeout = 5106, "the outlet did not answer in time",
+        "look at the outlet: adit status there";
     /// The lane takes no new streams; try another.
-    LaneRetiring = 5107, "the lane is retiring";
+    LaneRetiring = 5107, "the lane is retiring",
+        "nothing: the next lane takes it";
     /// Streams, buffers or descriptors are used up.
-    Overloaded = 6001, "a limit of this process is reached";
+    Overloaded = 6001, "a limit of this process is reached",
+        "look at the counters of adit status; raise the limit of open files (ulimit -n) or run another process";
     /// No lane came up in time.
-    NoLane = 4101, "no lane to the outlet came up in time";
+    NoLane = 4101, "no lane to the outlet came up in time",
+        "adit status says what the portal waits for";
     /// The tunnel connection was lost.
-    TunnelLost = 4102, "the tunnel connection was lost";
+    TunnelLost = 4102, "the tunnel connection was lost",
+        "nothing, it is made anew; if it comes back often, check the network to the relay";
     /// A dial did not succeed in time.
-    DialTimeout = 4103, "the connection could not be made in time";
+    DialTimeout = 4103, "the connection could not be made in time",
+        "check the address and that a firewall lets this machine reach it";
     /// A dial failed.
-    DialFailed = 4104, "the connection could not be made";
+    DialFailed = 4104, "the connection could not be made",
+        "check the address, and that something listens there";
     /// The relay knows no outlet that serves the address now.
-    NoOutlet = 4201, "no outlet serves the relay address now";
+    NoOutlet = 4201, "no outlet serves the relay address now",
+        "start the outlet: adit outlet --at ADDRESS …; adit status there says whether it serves it";
     /// The relay says this member may not use the address.
-    AddressNotPermitted = 4202, "the relay address is not permitted to this member";
+    AddressNotPermitted = 4202, "the relay address is not permitted to this member",
+        "adit ticket create --may-connect ADDRESS …, and enroll with it";
     /// The relay is at a limit.
-    RelayBusy = 4203, "the relay is busy";
+    RelayBusy = 4203, "the relay is busy",
+        "nothing: it is tried again; if it stays, look at the relay's log";
     /// The relay is shutting down.
-    RelayGoingAway = 4204, "the relay is going away";
+    RelayGoingAway = 4204, "the relay is going away",
+        "nothing: the node comes back when the relay does; start the relay again if nobody does (adit serve)";
     /// The leg preface was wrong, replayed, or its session unknown.
-    BadLeg = 4205, "the leg preface is not valid";
+    BadLeg = 4205, "the leg preface is not valid",
+        "nothing if it is rare: the relay was restarted; else look for somebody who sends what is not his";
     /// The leg's session or its member's pass ended.
-    LegExpired = 4206, "the leg outlived its session or its member's pass";
+    LegExpired = 4206, "the leg outlived its session or its member's pass",
+        "nothing: it is made anew with the next session";
     /// What arrived is no adit connection.
-    NotAdit = 4301, "this is not an adit connection";
+    NotAdit = 4301, "this is not an adit connection",
+        "point clients of other protocols to their own port";
     /// An HTTP client, by mistake.
-    HttpByMistake = 4321, "this is an HTTP request; adit speaks its own protocol on this port";
+    HttpByMistake = 4321, "this is an HTTP request; adit speaks its own protocol on this port",
+        "point the HTTP client to an inlet's port (--from), not to the relay's";
     /// A TLS client, by mistake.
-    TlsByMistake = 4322, "this is a TLS handshake; adit speaks its own protocol on this port";
+    TlsByMistake = 4322, "this is a TLS handshake; adit speaks its own protocol on this port",
+        "point the TLS client to an inlet's port (--from), not to the relay's";
     /// A version that is not spoken here.
-    BadVersion = 4302, "the protocol version is not supported";
+    BadVersion = 4302, "the protocol version is not supported",
+        "run the same release at both ends (adit --version)";
     /// A frame or record is malformed or out of bounds.
-    Malformed = 4303, "a malformed message arrived";
+    Malformed = 4303, "a malformed message arrived",
+        "run the same release at both ends (adit --version); if they are the same, report it";
     /// A message came out of turn.
-    Violation = 4304, "the protocol was violated";
+    Violation = 4304, "the protocol was violated",
+        "run the same release at both ends (adit --version); if they are the same, report it";
     /// A record or frame failed authentication.
-    BadTag = 4305, "data failed authentication";
+    BadTag = 4305, "data failed authentication",
+        "check the path: something on it alters bytes; the relay's operator is one who could";
     /// The handshake did not finish in time.
-    ShakeTimeout = 4306, "the handshake did not finish in time";
+    ShakeTimeout = 4306, "the handshake did not finish in time",
+        "nothing if it is rare; else check the network, and whether the relay pairs what it should";
     /// The handshake failed.
-    ShakeFailed = 4307, "the handshake failed";
+    ShakeFailed = 4307, "the handshake failed",
+        "nothing if it is rare; else something on the path alters bytes";
     /// A session answered nothing.
-    SessionDead = 4308, "the session stopped answering";
+    SessionDead = 4308, "the session stopped answering",
+        "nothing, it is made anew; if it comes back often, check the network";
     /// Replaced by a newer one (age, changed permit).
-    Replaced = 4309, "replaced by a newer one";
+    Replaced = 4309, "replaced by a newer one",
+        "nothing: a newer one does its work";
     /// Message 3 names a bundle that the outlet does not have for this pair.
-    NoBundle = 4310, "the outlet has no such bundle";
+    NoBundle = 4310, "the outlet has no such bundle",
+        "nothing: the inlet makes a new lane";
+    /// A lane that took no new streams has come to the end of its last one, as it should.
+    Retired = 4311, "it was retired, and its last stream has ended",
+        "nothing: this is how it should end";
     /// The peer is not authorized (says only that, to the peer).
-    NotAuthorized = 3001, "not authorized";
+    NotAuthorized = 3001, "not authorized",
+        "look at the log of the side that said so: it names the rule; then change --allow there, or the ticket's attributes";
     /// The permit of this peer expired unrenewed.
-    PermitExpired = 3002, "the credential expired";
+    PermitExpired = 3002, "the credential expired",
+        "check that the node reaches the authority: adit status";
     /// This process is draining or stopping.
-    Stopping = 1901, "this process is stopping";
+    Stopping = 1901, "this process is stopping",
+        "nothing: start the process again if it should run";
 }
 
 macro_rules! problems {
-    ($($(#[$doc:meta])* $name:ident = $code:literal, $text:literal, $mend:literal;)*) => {
+    ($($(#[doc = $doc:literal])* $name:ident = $code:literal, $text:literal, $mend:literal;)*) => {
         /// What keeps a node, a portal or the authority from doing what it was asked: each with
         /// a stable code, a text and the way to mend it. A connection that ends has a
-        /// [`CloseReason`] instead. The check of a peer has codes of its own (21xx, in `crypto`).
+        /// [`CloseReason`] instead. The check of a peer has codes of its own (32xx, in `crypto`).
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         #[repr(u16)]
         pub enum Problem {
-            $($(#[$doc])* $name = $code,)*
+            $($(#[doc = $doc])* $name = $code,)*
         }
 
         impl Problem {
@@ -167,6 +224,13 @@ macro_rules! problems {
                 match code {
                     $($code => Some(Problem::$name),)*
                     _ => None,
+                }
+            }
+
+            /// What it means, as its documentation says.
+            pub const fn meaning(self) -> &'static str {
+                match self {
+                    $(Problem::$name => concat!($($doc),*),)*
                 }
             }
 
@@ -248,13 +312,13 @@ problems! {
         "adit status; the relay's log says why";
     /// What answers as the relay is none of this project.
     NotARelay = 3105, "what answers is not a relay of this project",
-        "check the project's relay addresses: adit project show";
+        "check that the address leads to this project's relay, and the clocks of both (timedatectl set-ntp true; adit status)";
     /// No session with the authority.
     AuthorityUnreachable = 4401, "the authority can't be reached",
-        "check the address and the network; adit doctor";
+        "check the address, the network and that adit serve runs there; adit status says since when";
     /// No session with the relay.
     RelayUnreachable = 4402, "the relay can't be reached",
-        "check the address and the network; adit doctor";
+        "check the address, the network and that adit serve runs there; adit status says since when";
     /// A name does not resolve.
     NameUnresolved = 4403, "a name does not resolve",
         "check the name and the resolver";
@@ -266,6 +330,13 @@ problems! {
         "wait; it is tried again";
 }
 
+/// What to do about a code, of whatever kind; `None` for one that is not known here (a newer peer's).
+pub fn mend(code: Code) -> Option<&'static str> {
+    let problem = Problem::from_code(code.0).map(Problem::mend);
+    let reason = || CloseReason::from_code(code.0).map(CloseReason::mend);
+    problem.or_else(reason).or_else(|| codes::mend(code))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -274,6 +345,7 @@ mod tests {
     fn every_reason_is_found_by_its_code() {
         for &reason in CloseReason::ALL {
             assert_eq!(CloseReason::from_code(reason.code().0), Some(reason));
+            assert!(!reason.mend().is_empty());
         }
         assert_eq!(CloseReason::from_code(1), None);
         assert_eq!(CloseReason::NoLane.code().to_string(), "ADIT-4101");

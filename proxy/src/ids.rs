@@ -16,7 +16,7 @@ impl StreamNo {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CircuitNo(pub u16);
 
-/// A bundle (a lane and its circuits): 16 random bytes from the inlet.
+/// A bundle (a lane and its circuits): 16 random bytes from the inlet. Logs show the first four.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct BundleId(pub [u8; 16]);
 
@@ -49,4 +49,17 @@ macro_rules! debug_as_hex_prefix {
         }
     )*};
 }
-debug_as_hex_prefix!(BundleId, SessionId, AddressHash);
+debug_as_hex_prefix!(SessionId, AddressHash);
+
+impl fmt::Display for BundleId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&data_encoding::HEXLOWER.encode(&self.0[..4]))
+    }
+}
+
+/// As logs show it: its type is clear from where it stands.
+impl fmt::Debug for BundleId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}

@@ -311,6 +311,18 @@ pub const TICKET_USES_MAX: u32 = 10_000;
 pub const REDEEM_REPEAT: Duration = Duration::from_secs(24 * 3600);
 /// Rows of one page that a store gives.
 pub const STORE_PAGE_MAX: usize = 1000;
+/// Who asks for a credential again within this time gets the one it has: what peers ask for must not
+/// fill the authority's disk.
+pub const ISSUE_INTERVAL: Duration = Duration::from_secs(60);
+/// Uses of a ticket that was used up are audited at most so often an hour and ticket, and once an
+/// identity: anybody who has its text can make identities.
+pub const REUSES_AUDITED_MAX: u64 = 16;
+/// The hour of that.
+pub const REUSES_AUDITED_EVERY: Duration = Duration::from_secs(3600);
+/// Requests to the store that a guest of the authority's may have under way.
+pub const GUEST_REQUESTS_MAX: usize = 2;
+// Guests leave room for members' requests.
+const _: () = assert!(GUEST_REQUESTS_MAX * SESSION_STRANGERS_MAX <= STORE_REQUESTS_MAX / 2);
 /// Requests to the store that a core has under way; beyond it the answer is "busy".
 pub const STORE_REQUESTS_MAX: usize = 1024;
 /// Sessions in their handshake, and guests, in total …
@@ -352,6 +364,8 @@ pub const RESOLVER_QUEUE_MAX: usize = 64;
 pub const STORE_QUEUE_MAX: usize = 1024;
 /// How long the store waits for another process that holds its file.
 pub const STORE_BUSY_WAIT: Duration = Duration::from_secs(5);
+/// Less room than this on the store's disk is named when the store fails, in bytes.
+pub const STORE_ROOM_MIN: u64 = 1024 * 1024;
 /// How long the store remembers which credentials were issued, beyond their end.
 pub const STORE_ISSUED_KEPT: Duration = Duration::from_secs(90 * 24 * 3600);
 /// Largest file of a state directory, the database aside.
@@ -372,6 +386,8 @@ pub const MAILBOX_RETRY: Duration = Duration::from_millis(5);
 pub const DRAIN_IDLE: Duration = Duration::from_secs(2);
 /// … and cuts what is left after this: less than the 30 s that Kubernetes waits before SIGKILL.
 pub const DRAIN_DEADLINE: Duration = Duration::from_secs(25);
+/// Streams that did not end as they should get a line of the log this often, and a portal each.
+pub const STREAM_LOG_INTERVAL: Duration = Duration::from_secs(1);
 /// A ticket's file is looked at this often while the node is not enrolled.
 pub const TICKET_FILE_INTERVAL: Duration = Duration::from_secs(1);
 /// Most sockets of one worker.

@@ -123,7 +123,14 @@ impl Denial {
 
     /// The number in `ADIT-…`: stable for ever, the tens digit telling the step.
     pub fn code(&self) -> u16 {
-        match &self.reason {
+        self.reason.code()
+    }
+}
+
+impl Reason {
+    /// The number in `ADIT-…`: stable for ever, the tens digit telling the step.
+    pub fn code(&self) -> u16 {
+        match self {
             Reason::OtherIdentity => 3210,
             Reason::History(HistoryFault::Shorter) => 3211,
             Reason::History(HistoryFault::Forked) => 3212,

@@ -13,8 +13,10 @@
 //! accept points of low order (`resolver` does not), and gives constants as keys before the end;
 //! none of it is reachable from here.
 //!
-//! Nothing secret may be in message 1 or 2, and the initiator has to run [`crate::check`] on what
-//! [`Initiator::read_message_2`] returns *before* it writes message 3.
+//! Message 1 is in clear, and message 2 is read by whoever sent message 1: nothing may be in them
+//! that a stranger must not know (a responder's evidence is a stranger's to read). The initiator
+//! has to run [`crate::check`] on what [`Initiator::read_message_2`] returns *before* it writes
+//! message 3.
 
 mod handshake;
 #[cfg(test)]

@@ -16,7 +16,8 @@
 //! An unknown key is an error that suggests the near match: a misspelt `allow` must not become a
 //! portal that denies everybody, or a misspelt `deny` one that doesn't.
 
-use std::fs;
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -69,15 +70,18 @@ impl ConfigFile {
             let what = format!("can't read the configuration {}", path.display());
             Failure::new(codes::CONFIG_UNREADABLE, Exit::Usage, what, why)
         };
-        let size = fs::metadata(path)
+        // What a file says of its size is no bound: devices and pipes say 0.
+        let mut text = String::new();
+        let mut file = File::open(path)
             .map_err(|error| unreadable(&error))?
-            .len();
-        if size > CONFIG_FILE_MAX {
+            .take(CONFIG_FILE_MAX + 1);
+        let read = file.read_to_string(&mut text);
+        if text.len() as u64 > CONFIG_FILE_MAX || file.limit() == 0 {
             return Err(unreadable(&format!(
                 "it is larger than {CONFIG_FILE_MAX} bytes"
             )));
         }
-        let text = fs::read_to_string(path).map_err(|error| unreadable(&error))?;
+        read.map_err(|error| unreadable(&error))?;
         ConfigFile::parse(&text, &path.display().to_string())
     }
 
@@ -258,6 +262,13 @@ mod tests {
 
     fn failure(text: &str) -> Failure {
         ConfigFile::parse(text, "adit.toml").unwrap_err()
+    }
+
+    #[test]
+    fn a_file_without_an_end_is_too_large_and_is_not_read_on() {
+        let endless = ConfigFile::read(Path::new("/dev/zero")).unwrap_err();
+        assert_eq!(endless.code, codes::CONFIG_UNREADABLE);
+        assert!(endless.why.contains("larger than"), "{endless}");
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use crypto::names::{HostPort, Name, RelayAddress};
+use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use zeroize::Zeroizing;
@@ -42,9 +43,10 @@ pub(super) fn run(settings: &Settings) -> Result<u8, Failure> {
     let began = Instant::now();
     let engine = EngineDecision::make(settings.engine)?;
     let runtime = Runtime::for_control(engine.kind)?;
+    let mut story = Story(settings.json.then(Vec::new));
     runtime.block_on(async {
-        let story = tell(&home, &engine, runtime.has_ring());
-        match tokio::time::timeout(DEMO_DEADLINE, story).await {
+        let told = tell(&home, &engine, runtime.has_ring(), &mut story);
+        match tokio::time::timeout(DEMO_DEADLINE, told).await {
             Ok(result) => result,
             Err(_) => {
                 let what = "the demo did not finish";
@@ -55,26 +57,45 @@ pub(super) fn run(settings: &Settings) -> Result<u8, Failure> {
             }
         }
     })?;
-    step(&format!("done in {} ms", began.elapsed().as_millis()));
-    eprintln!("next: adit project create NAME --address HOST:PORT");
+    let took = began.elapsed().as_millis();
+    if settings.json {
+        output::json(&json!({ "demo": "done", "steps": story.0, "took_ms": took }))?;
+    } else {
+        output::line(&format!("done in {took} ms"))?;
+        output::say("next: adit project create NAME --address HOST:PORT");
+    }
     Ok(0)
 }
 
-fn step(text: &str) {
-    output::line(text);
+/// What has been reached: said line by line to a person, at the end to a program.
+struct Story(Option<Vec<String>>);
+
+impl Story {
+    fn step(&mut self, text: &str) -> Result<(), Failure> {
+        match &mut self.0 {
+            Some(steps) => steps.push(text.into()),
+            None => output::line(text)?,
+        }
+        Ok(())
+    }
 }
 
-async fn tell(home: &Home, engine: &EngineDecision, on_ring: bool) -> Result<(), Failure> {
+async fn tell(
+    home: &Home,
+    engine: &EngineDecision,
+    on_ring: bool,
+    story: &mut Story,
+) -> Result<(), Failure> {
     let project: Name = settings::parsed(PROJECT)?;
     let local = SocketAddr::from(([127, 0, 0, 1], 0));
 
     let listener = Listener::bind(None, local)?;
     let public: HostPort = parsed(&listener.address.to_string())?;
     let created = Project::create(home, &project, vec![public])?;
-    step(&format!("project    {PROJECT} {}", created.id));
+    story.step(&format!("project    {PROJECT} {}", created.id))?;
     let outlet_ticket = ticket(home, &project, "echo-outlet", true)?;
     let inlet_ticket = ticket(home, &project, "echo-inlet", false)?;
-    step("tickets    one for the outlet (may serve echo), one for the inlet");
+    story.step("tickets    one for the outlet (may serve echo), one for the inlet")?;
 
     let opened = Project::open(home, &project, "demo")?;
     let both = Roles {
@@ -84,7 +105,7 @@ async fn tell(home: &Home, engine: &EngineDecision, on_ring: bool) -> Result<(),
     let at = listener.address;
     let mut server = serve::start(opened, both, listener, engine.clone(), on_ring)?;
     server.until(|progress| progress.ready).await?;
-    step(&format!("serve      authority and relay at {at}"));
+    story.step(&format!("serve      authority and relay at {at}"))?;
 
     let echo = TcpListener::bind(local)
         .await
@@ -108,9 +129,9 @@ async fn tell(home: &Home, engine: &EngineDecision, on_ring: bool) -> Result<(),
         on_ring,
     )?;
     outlet.until(|progress| progress.ready).await?;
-    step(&format!(
+    story.step(&format!(
         "outlet     serves {ADDRESS} with {service}, allows echo-inlet=true"
-    ));
+    ))?;
 
     let mut inlet = start(
         plan(
@@ -130,17 +151,17 @@ async fn tell(home: &Home, engine: &EngineDecision, on_ring: bool) -> Result<(),
     )?;
     inlet.until(|progress| progress.ready).await?;
     let door = inlet.listening.first().copied().unwrap_or(local);
-    step(&format!(
+    story.step(&format!(
         "inlet      {door} leads to {ADDRESS}, allows echo-outlet=true"
-    ));
+    ))?;
 
     let sent = Instant::now();
     let answer = exchange(door).await.map_err(|error| io_failure(&error))?;
     let text = String::from_utf8_lossy(&answer);
-    step(&format!(
+    story.step(&format!(
         "app        sent and got back {text:?} in {} µs",
         sent.elapsed().as_micros()
-    ));
+    ))?;
 
     echo.abort();
     for process in [&mut inlet, &mut outlet, &mut server] {

@@ -42,13 +42,15 @@ pub(super) fn run(settings: &Settings, args: EnrollArgs) -> Result<u8, Failure> 
             running.ended().await
         })?;
     } else {
-        eprintln!("note: this node is a member already; the ticket was not used");
+        output::say("note: this node is a member already; the ticket was not used");
     }
     if settings.json {
-        output::json(&json!({ "node": node.as_str(), "id": id.to_string(), "enrolled": true }));
+        output::json(&json!({ "node": node.as_str(), "id": id.to_string(), "enrolled": true }))?;
     } else {
-        output::line(&format!("enrolled {id}"));
-        eprintln!("next: adit inlet --node {node} … or adit outlet --node {node} …");
+        output::line(&format!("enrolled {id}"))?;
+        output::say(&format!(
+            "next: adit inlet --node {node} … or adit outlet --node {node} …"
+        ));
     }
     Ok(0)
 }

@@ -22,13 +22,13 @@ pub(super) fn run(settings: &Settings, args: &HealthArgs) -> Result<u8, Failure>
             );
         }
         if settings.json {
-            output::json(&health);
+            output::json(&health)?;
         } else {
             output::line(&format!(
                 "{}: {}",
                 process.name,
                 if ready { "ready" } else { "alive" }
-            ));
+            ))?;
         }
     }
     Ok(0)

@@ -30,9 +30,9 @@ pub(super) fn show(settings: &Settings, args: &IdentityShowArgs) -> Result<u8, F
         }
     };
     if settings.json {
-        output::json(&json!({ "project": project.as_str(), "node": node.as_str(), "id": id }));
+        output::json(&json!({ "project": project.as_str(), "node": node.as_str(), "id": id }))?;
     } else {
-        output::line(&id);
+        output::line(&id)?;
     }
     Ok(0)
 }

@@ -11,7 +11,7 @@ use crate::control::failure::Failure;
 pub(super) fn list(settings: &Settings) -> Result<u8, Failure> {
     let rows = reach::authority_rows(settings, |after| Call::Members { after })?;
     if settings.json {
-        output::json(&Value::Array(rows));
+        output::json(&Value::Array(rows))?;
         return Ok(0);
     }
     let cells: Vec<Vec<String>> = rows.iter().map(cells).collect();
@@ -25,7 +25,7 @@ pub(super) fn list(settings: &Settings) -> Result<u8, Failure> {
         "ENROLLED",
         "STATE",
     ];
-    output::line(&output::table(&head, &cells));
+    output::line(&output::table(&head, &cells))?;
     Ok(0)
 }
 

@@ -21,13 +21,17 @@ mod serve;
 mod settings;
 mod status;
 mod ticket;
+mod usage;
 mod values;
+
+#[cfg(test)]
+mod catalogue;
 
 use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::control::failure::{Exit, Failure, codes};
+use crate::control::failure::Failure;
 use crate::control::worker_thread::{protect_memory, use_huge_pages};
 use args::{
     Args, Command, IdentityCommand, LogFormat, MemberCommand, ProjectCommand, TicketCommand,
@@ -40,33 +44,37 @@ pub fn main() -> ExitCode {
     protect_memory();
     let args = match Args::try_parse() {
         Ok(args) => args,
-        Err(error) => return usage(&error),
+        Err(error) if error.use_stderr() => {
+            let typed: Vec<_> = std::env::args_os().skip(1).collect();
+            let failure = usage::failure(&error, &typed);
+            return ended(
+                &failure,
+                usage::wants_json(&typed, std::env::var_os("ADIT_JSON")),
+            );
+        }
+        // Help and version are results.
+        Err(help) => {
+            return match output::text_as_is(&help.render().to_string()) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(failure) => ended(&failure, false),
+            };
+        }
     };
     let json_errors = args.global.json || args.global.log_format == Some(LogFormat::Json);
     match dispatch(args) {
         Ok(code) => ExitCode::from(code),
-        Err(failure) => {
-            if json_errors {
-                eprintln!("{}", serde_json::json!({ "error": failure.to_json() }));
-            } else {
-                eprintln!("{failure}");
-            }
-            ExitCode::from(failure.exit.number())
-        }
+        Err(failure) => ended(&failure, json_errors),
     }
 }
 
-/// Help and version on stdout; everything else is an error with our code in clap's words, which
-/// suggest the near match.
-fn usage(error: &clap::Error) -> ExitCode {
-    if !error.use_stderr() {
-        print!("{}", error.render());
-        return ExitCode::SUCCESS;
+/// Says why the command failed, and ends it.
+fn ended(failure: &Failure, json: bool) -> ExitCode {
+    if json {
+        output::say(&serde_json::json!({ "error": failure.to_json() }).to_string());
+    } else {
+        output::say(&failure.to_string());
     }
-    let text = error.render().to_string();
-    let text = text.strip_prefix("error: ").unwrap_or(&text);
-    eprint!("error[{}]: {text}", codes::USAGE);
-    ExitCode::from(Exit::Usage.number())
+    ExitCode::from(failure.exit.number())
 }
 
 fn dispatch(args: Args) -> Result<u8, Failure> {

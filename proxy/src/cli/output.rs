@@ -1,17 +1,50 @@
-//! Results on stdout: JSON, or columns for people.
+//! Results on stdout: JSON, or columns for people. What is not written was not said: a result that
+//! nobody could have read is an error, or a script would go on with an empty file.
 
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
 
 use serde_json::Value;
 
+use crate::control::failure::{Exit, Failure, codes};
+
 /// Prints a line of JSON.
-pub(super) fn json(value: &Value) {
-    line(&value.to_string());
+///
+/// # Errors
+/// As [`line`].
+pub(super) fn json(value: &Value) -> Result<(), Failure> {
+    line(&value.to_string())
 }
 
-/// Prints a line. A reader that went away (`| head`) is no failure.
-pub(super) fn line(text: &str) {
-    let _ = writeln!(io::stdout().lock(), "{text}");
+/// Prints a line, and returns when it is written. A reader that went away (`| head`) is no failure.
+///
+/// # Errors
+/// It can't be written: the disk behind a redirection is full, for example.
+pub(super) fn line(text: &str) -> Result<(), Failure> {
+    put(&mut io::stdout().lock(), &format!("{text}\n"))
+}
+
+/// Prints a text as it is; otherwise as [`line`].
+///
+/// # Errors
+/// As [`line`].
+pub(super) fn text_as_is(text: &str) -> Result<(), Failure> {
+    put(&mut io::stdout().lock(), text)
+}
+
+fn put(to: &mut dyn Write, text: &str) -> Result<(), Failure> {
+    match to.write_all(text.as_bytes()).and_then(|()| to.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            let what = "can't write the result to standard output";
+            Err(Failure::new(codes::OUTPUT, Exit::Runtime, what, error))
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// Says something to a person, on stderr: a note, the next command, an error. Where even that can't
+/// be written there is nobody to tell.
+pub(super) fn say(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
 /// Columns as wide as their widest cell, two spaces apart, with a head.
@@ -65,6 +98,26 @@ pub(super) fn short_id(id: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A file on a disk without room, or a pipe without a reader.
+    struct Broken(ErrorKind);
+
+    impl Write for Broken {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(self.0.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Err(self.0.into())
+        }
+    }
+
+    #[test]
+    fn what_is_not_written_is_an_error_unless_nobody_wants_it() {
+        let full = put(&mut Broken(ErrorKind::StorageFull), "a ticket\n");
+        assert_eq!(full.map_err(|failure| failure.code), Err(codes::OUTPUT));
+        assert_eq!(put(&mut Broken(ErrorKind::BrokenPipe), "rows\n"), Ok(()));
+    }
 
     #[test]
     fn columns_line_up() {

@@ -18,25 +18,25 @@ pub(super) fn create(settings: &Settings, args: &ProjectCreateArgs) -> Result<u8
             "admin": created.admin.to_string(),
             "address": args.address.as_str(),
             "state": state.display().to_string(),
-        }));
+        }))?;
         return Ok(0);
     }
-    output::line(&format!("project  {}", args.name));
-    output::line(&format!("id       {}", created.id));
-    output::line(&format!("admin    {}", created.admin));
-    output::line(&format!("address  {}", args.address));
+    output::line(&format!("project  {}", args.name))?;
+    output::line(&format!("id       {}", created.id))?;
+    output::line(&format!("admin    {}", created.admin))?;
+    output::line(&format!("address  {}", args.address))?;
     output::line(&format!(
         "state    {}   (the authority's key is here: back it up)",
         state.display()
-    ));
-    eprintln!("next: adit serve");
-    eprintln!(
+    ))?;
+    output::say("next: adit serve");
+    output::say(
         "next: adit ticket create --name bank-outlet --attribute postgres-outlet=true \
-         --may-serve postgres > outlet.ticket"
+         --may-serve postgres > outlet.ticket",
     );
-    eprintln!(
+    output::say(
         "next: adit ticket create --name analysis-inlet --attribute postgres-inlet=true \
-         > inlet.ticket"
+         > inlet.ticket",
     );
     Ok(0)
 }

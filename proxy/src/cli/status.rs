@@ -16,9 +16,9 @@ pub(super) fn run(settings: &Settings, args: &StatusArgs) -> Result<u8, Failure>
     for mut process in reach::processes(settings, args.node.as_ref())? {
         let status = process.client.call(&Call::Status)?;
         if settings.json {
-            output::json(&merged(json!({ "process": process.name }), status));
+            output::json(&merged(json!({ "process": process.name }), status))?;
         } else {
-            output::line(&describe(&process.name, &status));
+            output::line(&describe(&process.name, &status))?;
         }
     }
     Ok(0)

@@ -15,19 +15,30 @@ pub(super) fn create(settings: &Settings, args: &TicketCreateArgs) -> Result<u8,
     let call = Call::CreateTicket(Box::new(ticket_call(args)));
     let answer = reach::authority_call(settings, &call)?;
     if settings.json {
-        output::json(&json!({
+        let made = json!({
             "ticket": answer["ticket"],
             "expires_in_s": args.expires_in.0.as_secs(),
-        }));
+        });
+        output::json(&made).map_err(lost)?;
         return Ok(0);
     }
-    output::line(output::text(&answer, "ticket"));
+    output::line(output::text(&answer, "ticket")).map_err(lost)?;
     if std::io::stdout().is_terminal() {
-        eprintln!("note: this is a secret; whoever redeems it first becomes the member");
+        output::say("note: this is a secret; whoever redeems it first becomes the member");
     }
-    eprintln!("valid: {}, {}", args.expires_in, uses_text(args.uses));
-    eprintln!("next: {}", next(args));
+    output::say(&format!(
+        "valid: {}, {}",
+        args.expires_in,
+        uses_text(args.uses)
+    ));
+    output::say(&format!("next: {}", next(args)));
     Ok(0)
+}
+
+/// The ticket was made, and nobody has it.
+fn lost(mut failure: Failure) -> Failure {
+    failure.what = "the ticket was made, but can't be written to standard output".into();
+    failure.fix("make another one, to where there is room; the lost one ends by itself")
 }
 
 fn uses_text(uses: u32) -> String {
@@ -88,7 +99,7 @@ fn next(args: &TicketCreateArgs) -> String {
 pub(super) fn list(settings: &Settings) -> Result<u8, Failure> {
     let rows = reach::authority_rows(settings, |after| Call::Tickets { after })?;
     if settings.json {
-        output::json(&Value::Array(rows));
+        output::json(&Value::Array(rows))?;
         return Ok(0);
     }
     let cells: Vec<Vec<String>> = rows.iter().map(cells).collect();
@@ -102,7 +113,7 @@ pub(super) fn list(settings: &Settings) -> Result<u8, Failure> {
         "MAY SERVE",
         "REDEEMED BY",
     ];
-    output::line(&output::table(&head, &cells));
+    output::line(&output::table(&head, &cells))?;
     Ok(0)
 }
 

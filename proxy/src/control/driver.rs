@@ -189,7 +189,9 @@ impl<C: Core> Driver<C> {
             .receive(&mut events, EVENTS_PER_LOOK);
         let more = events.len() == EVENTS_PER_LOOK;
         for event in events.drain(..) {
-            if matches!(event, Event::Drained) {
+            if matches!(event, Event::DoorsClosed) {
+                self.handle(Input::Stop);
+            } else if matches!(event, Event::Drained) {
                 self.close();
             } else {
                 self.handle(Input::Event(event));
@@ -394,7 +396,7 @@ impl<C: Core> Driver<C> {
             Level::Info,
             "stopping: waiting for streams to end",
         ));
-        self.handle(Input::Stop);
+        // The core goes on until the worker has closed its doors.
         let deadline = clock::mono() + DRAIN_DEADLINE;
         self.send(ToWorker::Command(Command::Drain { idle, deadline }));
         self.report_progress();
@@ -403,6 +405,8 @@ impl<C: Core> Driver<C> {
     fn close(&mut self) {
         if self.stopping != Stopping::Closing {
             self.stopping = Stopping::Closing;
+            // It may not have heard yet, and must not take closing links for lost ones.
+            self.handle(Input::Stop);
             self.send(ToWorker::Command(Command::Stop));
         }
     }

@@ -12,7 +12,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Code, Problem};
+pub use crate::error::codes;
+use crate::error::{self, Code, Problem};
 
 /// How the process ends. The numbers are part of the command line's contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,61 +44,6 @@ impl Exit {
     }
 }
 
-/// The codes of the 1xxx range (what was typed, configuration, state directory), and those that
-/// only a whole process can meet. Those of the cores are in [`crate::error`].
-pub mod codes {
-    use crate::error::Code;
-
-    /// A flag or argument is unknown, missing or malformed.
-    pub const USAGE: Code = Code(1001);
-    /// A configuration file can't be read or is no TOML.
-    pub const CONFIG_UNREADABLE: Code = Code(1101);
-    /// A configuration key is unknown.
-    pub const CONFIG_KEY: Code = Code(1102);
-    /// A configuration value is not what its key takes.
-    pub const CONFIG_VALUE: Code = Code(1103);
-    /// No project, or several and none was named.
-    pub const WHICH_PROJECT: Code = Code(1151);
-    /// A project of that name is here already.
-    pub const PROJECT_EXISTS: Code = Code(1152);
-    /// The state directory holds another project of that name.
-    pub const OTHER_PROJECT: Code = Code(1153);
-    /// A file of the state directory can't be read or written.
-    pub const STATE_IO: Code = Code(1201);
-    /// A file of the state directory can be read by others.
-    pub const STATE_READABLE: Code = Code(1202);
-    /// The state directory is in use by another process.
-    pub const STATE_IN_USE: Code = Code(1203);
-    /// The state was written by a newer adit.
-    pub const STATE_NEWER: Code = Code(1204);
-    /// A file of the state directory is damaged.
-    pub const STATE_CORRUPT: Code = Code(1205);
-    /// A ticket can't be read or is malformed.
-    pub const TICKET_UNREADABLE: Code = Code(1301);
-    /// No process answers on the state directory's socket.
-    pub const NOT_RUNNING: Code = Code(1401);
-    /// The process on the other end of the socket refused or broke the conversation.
-    pub const ADMIN: Code = Code(1402);
-    /// Alive, but not ready.
-    pub const NOT_READY: Code = Code(1403);
-    /// The command behind `--` can't be started.
-    pub const CHILD: Code = Code(1501);
-    /// A measurement failed: a connection broke, or bytes were lost on the way.
-    pub const BENCH: Code = Code(1601);
-    /// A listener can't be bound.
-    pub const LISTEN: Code = Code(6101);
-    /// The engine can't be opened.
-    pub const ENGINE: Code = Code(6102);
-    /// A thread or the runtime can't be started.
-    pub const THREAD: Code = Code(6103);
-    /// The process may have too few descriptors.
-    pub const DESCRIPTORS: Code = Code(6104);
-    /// The authority's store failed.
-    pub const STORE: Code = Code(7101);
-    /// The authority's store was written by a newer adit.
-    pub const STORE_NEWER: Code = Code(7102);
-}
-
 /// Why a command ends. Holds no secrets: it is printed, logged and sent over the admin socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
@@ -109,7 +55,8 @@ pub struct Failure {
     pub what: String,
     /// Why.
     pub why: String,
-    /// The command that mends it, ready to paste.
+    /// The command that mends it, ready to paste; without one, what its code's entry in the
+    /// catalogue says.
     pub fix: Option<String>,
 }
 
@@ -145,6 +92,13 @@ impl Failure {
         }
     }
 
+    /// What to do: every failure says so.
+    pub fn mend(&self) -> &str {
+        let own = self.fix.as_deref();
+        own.or_else(|| error::mend(self.code))
+            .unwrap_or("adit status; the log says more")
+    }
+
     /// What was typed is wrong.
     pub fn usage(what: impl Into<String>, why: impl fmt::Display) -> Failure {
         Failure::new(codes::USAGE, Exit::Usage, what, why)
@@ -152,15 +106,12 @@ impl Failure {
 
     /// As one JSON object.
     pub fn to_json(&self) -> serde_json::Value {
-        let mut object = serde_json::json!({
+        serde_json::json!({
             "code": self.code.to_string(),
             "what": self.what,
             "why": self.why,
-        });
-        if let Some(fix) = &self.fix {
-            object["fix"] = serde_json::Value::from(fix.as_str());
-        }
-        object
+            "fix": self.mend(),
+        })
     }
 }
 
@@ -170,10 +121,7 @@ impl fmt::Display for Failure {
         if !self.why.is_empty() {
             write!(f, ": {}", self.why)?;
         }
-        if let Some(fix) = &self.fix {
-            write!(f, "\nfix: {fix}")?;
-        }
-        Ok(())
+        write!(f, "\nfix: {}", self.mend())
     }
 }
 
@@ -200,6 +148,23 @@ mod tests {
     }
 
     #[test]
+    fn one_without_a_command_of_its_own_says_what_its_code_says() {
+        for (code, mend) in [
+            (Problem::NameTaken.code(), Problem::NameTaken.mend()),
+            (
+                crate::error::CloseReason::Stopping.code(),
+                crate::error::CloseReason::Stopping.mend(),
+            ),
+            (codes::STORE, "see that its disk has room"),
+        ] {
+            let failure = Failure::new(code, Exit::Runtime, "it failed", "so");
+            let text = failure.to_string();
+            assert!(text.contains(&format!("\nfix: {mend}")), "{text}");
+            assert_eq!(failure.to_json()["fix"], failure.mend());
+        }
+    }
+
+    #[test]
     fn a_cores_words_come_apart_into_reason_and_fix() {
         let problem = Problem::TicketUsed;
         let words = format!("{problem} by somebody; to mend it: {}", problem.mend());
@@ -207,6 +172,7 @@ mod tests {
         assert_eq!(failure.why, format!("{problem} by somebody"));
         assert_eq!(failure.fix.as_deref(), Some(problem.mend()));
         let failure = Failure::of_core(Code(1), Exit::Denied, "no", "other words");
+        assert!(failure.to_string().contains("\nfix: adit status"));
         assert_eq!((failure.why.as_str(), failure.fix), ("other words", None));
     }
 }

@@ -57,15 +57,27 @@ impl Project {
     /// There is one of that name, or the state can't be written.
     pub fn create(home: &Home, name: &Name, addresses: Vec<HostPort>) -> Result<Created, Failure> {
         let path = home.project(name);
-        let state = StateDir::open(&path, DirKind::Project, "project create")?;
+        let exists = |why: String| {
+            let what = format!("can't create the project {name}");
+            Failure::new(codes::PROJECT_EXISTS, Exit::State, what, why)
+        };
+        let state =
+            StateDir::open(&path, DirKind::Project, "project create").map_err(|failure| {
+                if failure.code == codes::STATE_IN_USE && path.join(STORE_FILE).exists() {
+                    let why = format!("it exists, and {}", failure.why);
+                    exists(why).fix(format!(
+                        "adit status --project {name}, or choose another name"
+                    ))
+                } else {
+                    failure
+                }
+            })?;
         let authority = keys::load_or_create(&state, AUTHORITY_FILE)?;
         let admin = keys::load_or_create(&state, ADMIN_FILE)?;
         keys::load_or_create(&state, RELAY_FILE)?;
         let mut store = open_store(&state)?;
         if store.project().map_err(store_failure)?.is_some() {
-            let why = format!("{} holds it", path.display());
-            let what = format!("can't create the project {name}");
-            return Err(Failure::new(codes::PROJECT_EXISTS, Exit::State, what, why)
+            return Err(exists(format!("{} holds it", path.display()))
                 .fix(format!("adit serve --project {name}")));
         }
         let row = ProjectRow {

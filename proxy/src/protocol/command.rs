@@ -138,7 +138,8 @@ pub enum Command {
         /// When it was that, on the engine's clock.
         at: Instant,
     },
-    /// Stop accepting once idle for `idle`; cut what is left at `deadline`; then `Event::Drained`.
+    /// Stop accepting once idle for `idle` (`Event::DoorsClosed`); cut what is left at `deadline`;
+    /// then `Event::Drained`.
     Drain {
         /// How long nothing new may come before the listeners close.
         idle: Duration,
@@ -367,6 +368,9 @@ pub enum Event {
         /// Why.
         why: CloseReason,
     },
+    /// Draining: nothing new is taken any more, and lanes retire. Control ends its sessions and
+    /// whatever else it has begun; streams go on.
+    DoorsClosed,
     /// The drain is over.
     Drained,
 }

@@ -75,7 +75,6 @@ impl<E: Engine> Worker<E> {
     }
 
     fn stranger_accepted(&mut self, sock: Sock, peer: SocketAddr) {
-        self.note_arrival();
         let stranger = Stranger {
             peer,
             got: Vec::with_capacity(LEG_PREFACE),

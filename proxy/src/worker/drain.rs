@@ -1,9 +1,11 @@
 //! Stopping without cutting anybody, and stopping.
 //!
 //! 1. `Drain`: everything goes on, new arrivals too, until none came for `idle` (in a pod the app
-//!    gets SIGTERM at the same moment and still has queries to make).
-//! 2. Then the listeners close and lanes retire: live streams go on.
-//! 3. When the last stream and pair has ended, or at `deadline`, which cuts the rest:
+//!    gets SIGTERM at the same moment and still has queries to make). Only what belongs to a stream
+//!    is an arrival: whoever knocks at a relay can't keep it from ending.
+//! 2. Then the listeners close and lanes retire: live streams go on. `Event::DoorsClosed` makes
+//!    control end its sessions, and a relay's nodes retire their lanes through it.
+//! 3. When the last stream, pair and link has ended, or at `deadline`, which cuts the rest:
 //!    `Event::Drained`.
 //! 4. `Stop` closes everything; the worker ends when the last socket is closed.
 
@@ -71,7 +73,7 @@ impl<E: Engine> Worker<E> {
         }
     }
 
-    /// Something new came: an app, a stranger, an OPEN.
+    /// Something new came: an app, an OPEN.
     pub(super) fn note_arrival(&mut self) {
         if let Drain::Idling { last_arrival, .. } = &mut self.drain {
             *last_arrival = self.now;
@@ -84,6 +86,7 @@ impl<E: Engine> Worker<E> {
             Drain::Idling { deadline, .. } if now >= self.drain.next_deadline() => {
                 self.drain = Drain::Emptying { deadline };
                 self.close_doors();
+                self.tell(Event::DoorsClosed);
             }
             Drain::Emptying { deadline } if now >= deadline => self.cut_everything(),
             Drain::No
@@ -123,12 +126,19 @@ impl<E: Engine> Worker<E> {
         }
     }
 
-    /// Tells control when the last stream and pair is gone.
+    /// Tells control when the last stream, pair and link is gone.
     pub(super) fn drain_step(&mut self) {
-        if !matches!(self.drain, Drain::Emptying { .. }) {
+        let Drain::Emptying { deadline } = self.drain else {
             return;
-        }
-        let left = self.counters.streams_open.get() + self.counters.legs_paired.get();
+        };
+        let streams = self.counters.streams_open.get() + self.counters.legs_paired.get();
+        // What control says last on its sessions has to be read, unless it takes too long.
+        let links = if self.now < deadline {
+            self.counters.links_open.get()
+        } else {
+            0
+        };
+        let left = streams + links;
         if left == 0 {
             self.drain = Drain::Drained;
             self.tell(Event::Drained);

@@ -299,7 +299,14 @@ impl<E: Engine> Worker<E> {
             (code::SEND, Outcome::Sent { buf }) => self.lane_sent(ix, buf),
             (_, what) => {
                 self.net.reclaim(what);
-                self.lane_cut(ix, CloseReason::TunnelLost);
+                // An outlet waits for the inlet to close a lane that is spent.
+                let spent = self.lanes.get(ix).is_some_and(|lane| lane.proto.is_spent());
+                let why = if spent {
+                    CloseReason::Retired
+                } else {
+                    CloseReason::TunnelLost
+                };
+                self.lane_cut(ix, why);
             }
         }
     }
@@ -358,7 +365,13 @@ impl<E: Engine> Worker<E> {
         if role == Role::Inlet {
             self.inlet_lane_gone(portal, ix);
         }
-        self.net.terminate(key, Close::Reset);
+        // A reset would overtake the RETIRE by which the peer knows that nothing is lost.
+        let how = if why == CloseReason::Retired {
+            Close::Fin
+        } else {
+            Close::Reset
+        };
+        self.net.terminate(key, how);
         self.tell(Event::Lane {
             link,
             what: LaneEvent::Closed(why),

@@ -49,7 +49,7 @@ impl<E: Engine> Worker<E> {
         };
         lane.dirty = false;
         if lane.role == Role::Inlet && lane.proto.is_spent() && lane.tx.pending == 0 {
-            self.lane_cut(ix, CloseReason::Replaced);
+            self.lane_cut(ix, CloseReason::Retired);
         }
     }
 

@@ -17,7 +17,6 @@ use crypto::SeededRandom;
 use proxy::engine::simulated::{Rng, SimListener, Step, World};
 use proxy::error::CloseReason;
 use proxy::protocol::command::Command;
-use proxy::protocol::core::Input;
 use proxy::protocol::stream::Visits;
 use proxy::time::{Duration, Instant};
 
@@ -409,7 +408,6 @@ impl Portal {
         let deadline = self.world.now() + Duration::from_secs(5);
         for who in self.cast() {
             if drain {
-                self.of(who).input(Input::Stop);
                 let idle = Duration::from_millis(100);
                 self.of(who).command(Command::Drain { idle, deadline });
             } else {

@@ -388,6 +388,7 @@ impl Process {
         let mut moved = !events.is_empty();
         for event in events.drain(..) {
             match event {
+                Event::DoorsClosed => life.core.handle(at, Input::Stop),
                 Event::Drained => life.unsent.push_back(ToWorker::Command(Command::Stop)),
                 Event::Stream(report) => {
                     self.reports.push((*report).clone());

@@ -68,9 +68,9 @@ pub(super) fn run(settings: &Settings, args: &BenchArgs) -> Result<u8, Failure> 
         measured,
     };
     if settings.json {
-        output::json(&report.json());
+        output::json(&report.json())?;
     } else {
-        output::line(&report.text());
+        output::line(&report.text())?;
     }
     Ok(0)
 }

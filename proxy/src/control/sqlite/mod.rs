@@ -19,7 +19,7 @@ use std::path::Path;
 use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 
 use super::failure::{Exit, Failure, codes};
-use crate::limits::STORE_BUSY_WAIT;
+use crate::limits::{STORE_BUSY_WAIT, STORE_ROOM_MIN};
 use crate::protocol::store::StoreError;
 
 /// A store that lives in a file.
@@ -38,7 +38,8 @@ impl SqliteStore {
     pub fn open(path: &Path) -> Result<SqliteStore, Failure> {
         let what = || format!("can't use the store {}", path.display());
         let failed = |error: rusqlite::Error| {
-            Failure::new(codes::STORE, Exit::State, what(), StoreError::from(error))
+            let why = format!("{}{}", StoreError::from(error), room_on(path));
+            Failure::new(codes::STORE, Exit::State, what(), why)
         };
         let mut connection = Connection::open(path).map_err(failed)?;
         match schema::examine(&connection).map_err(failed)? {
@@ -71,6 +72,17 @@ impl SqliteStore {
         let result = change(&transaction)?;
         transaction.commit()?;
         Ok(result)
+    }
+}
+
+/// SQLite has one word for everything that a disk may do; a full one is the likeliest.
+fn room_on(path: &Path) -> String {
+    let disk = path.parent().and_then(|dir| rustix::fs::statvfs(dir).ok());
+    let free = disk.map_or(u64::MAX, |disk| disk.f_bavail.saturating_mul(disk.f_frsize));
+    if free < STORE_ROOM_MIN {
+        format!("; no space: {free} bytes are free on its disk")
+    } else {
+        String::new()
     }
 }
 

@@ -8,8 +8,10 @@ use rusqlite::{Connection, OptionalExtension, named_params};
 
 use super::SqliteStore;
 use super::rows::{self, GrantColumns, integer, json_list};
-use crate::limits::{STORE_ISSUED_KEPT, STORE_PAGE_MAX};
-use crate::protocol::store::rules::{RedeemPlan, judge_redeem, judge_renew};
+use crate::limits::{REUSES_AUDITED_EVERY, STORE_ISSUED_KEPT, STORE_PAGE_MAX};
+use crate::protocol::store::rules::{
+    RedeemPlan, is_issued_already, is_reuse_audited, judge_redeem, judge_renew,
+};
 use crate::protocol::store::{
     Admit, AuditAction, AuditRow, Issue, IssuedRow, MemberKey, MemberRow, NewTicket, ProjectRow,
     Redeem, RedeemAnswer, Renew, RenewAnswer, Store, StoreError, TicketAnswer, TicketRow, expiry,
@@ -97,7 +99,8 @@ impl Store for SqliteStore {
             let member = rows::member_by_id(db, &redeem.id)?;
             match judge_redeem(ticket.as_ref(), member.as_ref(), redeem) {
                 Ok(RedeemPlan::Repeat) => {
-                    issue(db, &redeem.id, redeem.now, redeem.life).map(RedeemAnswer::Enrolled)
+                    let (now, life) = (redeem.now, redeem.life);
+                    issue_again(db, member, &redeem.identity, now, life).map(RedeemAnswer::Enrolled)
                 }
                 Ok(RedeemPlan::First { names, replaces }) => match ticket {
                     Some(ticket) => redeem_first(db, redeem, &ticket, &names, replaces.as_ref()),
@@ -105,14 +108,7 @@ impl Store for SqliteStore {
                 },
                 Err(refusal) => {
                     if matches!(refusal, RedeemAnswer::Used { .. }) {
-                        let subject = redeem.ticket.to_string();
-                        audit(
-                            db,
-                            redeem.now,
-                            &redeem.id,
-                            AuditAction::TicketReused,
-                            &subject,
-                        )?;
+                        audit_reuse(db, redeem)?;
                     }
                     Ok(refusal)
                 }
@@ -122,14 +118,12 @@ impl Store for SqliteStore {
 
     fn renew(&mut self, renew: &Renew) -> Result<RenewAnswer, StoreError> {
         self.change(|db| {
-            if let Err(refusal) = judge_renew(rows::member_by_id(db, &renew.id)?.as_ref(), renew) {
+            let member = rows::member_by_id(db, &renew.id)?;
+            if let Err(refusal) = judge_renew(member.as_ref(), renew) {
                 return Ok(refusal);
             }
-            db.execute(
-                "UPDATE members SET identity = ?2 WHERE id = ?1",
-                (renew.id.0, &renew.identity),
-            )?;
-            issue(db, &renew.id, renew.now, renew.life).map(RenewAnswer::Renewed)
+            let (now, life) = (renew.now, renew.life);
+            issue_again(db, member, &renew.identity, now, life).map(RenewAnswer::Renewed)
         })
     }
 
@@ -360,6 +354,47 @@ fn put_member(db: &Connection, member: &MemberRow) -> Result<(), StoreError> {
             ":issued": integer(member.issued.0)?,
         },
     )?;
+    Ok(())
+}
+
+/// The credential that the member has, if that is new enough; else the next one, for the identity
+/// that it shows now.
+fn issue_again(
+    db: &Connection,
+    member: Option<MemberRow>,
+    identity: &[u8],
+    now: UnixTime,
+    life: Duration,
+) -> Result<Issue, StoreError> {
+    let Some(member) = member else {
+        return Err(StoreError::Damaged("a member is gone".into()));
+    };
+    if is_issued_already(&member, identity, now) {
+        let not_after = expiry(member.issued, life);
+        return Ok(Issue { member, not_after });
+    }
+    db.execute(
+        "UPDATE members SET identity = ?2 WHERE id = ?1",
+        (member.id.0, identity),
+    )?;
+    issue(db, &member.id, now, life)
+}
+
+/// One more use of a ticket that was used up.
+fn audit_reuse(db: &Connection, redeem: &Redeem) -> Result<(), StoreError> {
+    let action = AuditAction::TicketReused;
+    let subject = redeem.ticket.to_string();
+    let since = integer(redeem.now.minus(REUSES_AUDITED_EVERY.as_secs()).0)?;
+    // The action as text: only then the index applies.
+    let query = "SELECT count(*), coalesce(max(actor = ?2), 0) FROM audit
+         WHERE action = 'ticket.reused' AND subject = ?1 AND at > ?3";
+    let (before, known): (i64, bool) =
+        db.query_row(query, (&subject, redeem.id.0, since), |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })?;
+    if is_reuse_audited(before.unsigned_abs(), known) {
+        audit(db, redeem.now, &redeem.id, action, &subject)?;
+    }
     Ok(())
 }
 

@@ -36,6 +36,7 @@ pub fn of(event: Event) -> Result<(LinkId, LinkEvent), Event> {
         | Event::ParkLow { .. }
         | Event::NowServed { .. }
         | Event::LegRefused { .. }
+        | Event::DoorsClosed
         | Event::Drained) => Err(other),
     }
 }

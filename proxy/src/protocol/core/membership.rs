@@ -22,7 +22,7 @@ pub enum MembershipError {
     #[error("it was written by a newer adit (format {0}; this one reads 1)")]
     Version(u64),
     /// It does not make sense.
-    #[error("it is damaged")]
+    #[error("its bytes are not those of a membership")]
     Damaged,
     /// It is another identity's.
     #[error("it belongs to another identity")]

@@ -10,7 +10,7 @@ use super::{
     Admit, AuditAction, Grants, MemberKey, NewTicket, ProjectRow, Redeem, RedeemAnswer, Renew,
     RenewAnswer, Store, StoreError, TicketAnswer,
 };
-use crate::limits::REDEEM_REPEAT;
+use crate::limits::{REDEEM_REPEAT, REUSES_AUDITED_EVERY, REUSES_AUDITED_MAX};
 use crate::time::Duration;
 
 const T0: UnixTime = UnixTime(1_800_000_000);
@@ -55,6 +55,14 @@ pub fn conformance(make: &mut dyn FnMut() -> Box<dyn Store>) {
         (
             "a renewal takes the next serial",
             a_renewal_takes_the_next_serial,
+        ),
+        (
+            "who asks again at once gets what it has",
+            who_asks_again_at_once_gets_what_it_has,
+        ),
+        (
+            "uses of a used ticket are audited up to a bound",
+            uses_of_a_used_ticket_are_audited_up_to_a_bound,
         ),
         (
             "a changed history must continue",
@@ -248,9 +256,9 @@ fn several_uses_number_the_names(store: &mut dyn Store) {
     );
     assert_eq!(enrolled(store, &redeem(1, 7, T0)).0, name("web-1"));
     assert_eq!(enrolled(store, &redeem(1, 8, T0)).0, name("web-2"));
-    assert_eq!(enrolled(store, &redeem(1, 7, T0.plus(1))).0, name("web-1"));
+    assert_eq!(enrolled(store, &redeem(1, 7, T0.plus(60))).0, name("web-1"));
     let used = RedeemAnswer::Used { by: id(8), at: T0 };
-    assert_eq!(store.redeem(&redeem(1, 9, T0.plus(2))), Ok(used));
+    assert_eq!(store.redeem(&redeem(1, 9, T0.plus(61))), Ok(used));
 }
 
 fn a_bound_ticket_fits_one_identity(store: &mut dyn Store) {
@@ -341,6 +349,56 @@ fn a_renewal_takes_the_next_serial(store: &mut dyn Store) {
     );
 }
 
+fn who_asks_again_at_once_gets_what_it_has(store: &mut dyn Store) {
+    create(store, &ticket(1, None));
+    let (_, first) = enrolled(store, &redeem(1, 7, T0));
+    for after in [0, 1, 59] {
+        let again = store.renew(&renew(7, T0.plus(after)));
+        let Ok(RenewAnswer::Renewed(again)) = again else {
+            unreachable!("not renewed: {again:?}")
+        };
+        assert_eq!((again.member.serial, again.member.issued), (first, T0));
+        assert_eq!(again.not_after, T0.plus(LIFE.as_secs()));
+    }
+    let repeated = store.redeem(&redeem(1, 7, T0.plus(2)));
+    let Ok(RedeemAnswer::Enrolled(repeated)) = repeated else {
+        unreachable!("not repeated: {repeated:?}")
+    };
+    assert_eq!(repeated.member.serial, first);
+    let issued = store.issued(0).expect("issued credentials are listed");
+    assert_eq!(issued.len(), 1, "nothing was written");
+    // A clock that was set back is no reason to go on with a credential from the future.
+    let back = serial(store, &renew(7, UnixTime(T0.0 - 1)));
+    assert!(back > first);
+    assert!(serial(store, &renew(7, T0.plus(60))) > back);
+}
+
+fn uses_of_a_used_ticket_are_audited_up_to_a_bound(store: &mut dyn Store) {
+    let reuses = |store: &mut dyn Store| {
+        let rows = store.audit(1000).expect("the audit is read");
+        let reused = rows
+            .iter()
+            .filter(|row| row.action == AuditAction::TicketReused);
+        reused.count() as u64
+    };
+    create(store, &ticket(1, None));
+    enrolled(store, &redeem(1, 7, T0));
+    for _ in 0..3 {
+        let used = store.redeem(&redeem(1, 8, T0.plus(1)));
+        assert!(matches!(used, Ok(RedeemAnswer::Used { .. })));
+    }
+    assert_eq!(reuses(store), 1, "once an identity");
+    for who in 9..99 {
+        let used = store.redeem(&redeem(1, who, T0.plus(2)));
+        assert!(matches!(used, Ok(RedeemAnswer::Used { .. })));
+    }
+    assert_eq!(reuses(store), REUSES_AUDITED_MAX);
+    let later = REUSES_AUDITED_EVERY.as_secs() + 3;
+    let used = store.redeem(&redeem(1, 8, T0.plus(later)));
+    assert!(matches!(used, Ok(RedeemAnswer::Used { .. })));
+    assert_eq!(reuses(store), REUSES_AUDITED_MAX + 1, "the next hour");
+}
+
 fn a_changed_history_must_continue(store: &mut dyn Store) {
     create(store, &ticket(1, None));
     enrolled(store, &redeem(1, 7, T0));
@@ -410,7 +468,7 @@ fn an_admitted_member_needs_no_ticket(store: &mut dyn Store) {
         .expect("again");
     assert!(again.member.serial > first.member.serial);
     assert_eq!(again.member.enrolled, T0);
-    assert!(serial(store, &renew(5, T0.plus(90))) > again.member.serial);
+    assert!(serial(store, &renew(5, T0.plus(130))) > again.member.serial);
     let other = Admit { id: id(6), ..admit };
     assert!(
         matches!(store.admit(&other), Err(StoreError::Refused(_))),

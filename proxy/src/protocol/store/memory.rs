@@ -12,9 +12,9 @@ use super::rows::{
     AuditAction, AuditRow, Issue, IssuedRow, MemberRow, NewTicket, ProjectRow, Redemption,
     TicketRow,
 };
-use super::rules::{RedeemPlan, judge_redeem, judge_renew};
+use super::rules::{RedeemPlan, is_issued_already, is_reuse_audited, judge_redeem, judge_renew};
 use super::{Store, StoreError, expiry};
-use crate::limits::STORE_PAGE_MAX;
+use crate::limits::{REUSES_AUDITED_EVERY, STORE_PAGE_MAX};
 use crate::time::Duration;
 
 /// See the module.
@@ -47,6 +47,40 @@ impl MemoryStore {
     fn live_by_name(&self, name: &Name) -> Option<Id> {
         let live = |member: &&MemberRow| member.revoked.is_none() && member.name == *name;
         self.members.values().find(live).map(|member| member.id)
+    }
+
+    /// The credential that the member has, if that is new enough, or the next one.
+    fn issue_again(
+        &mut self,
+        id: Id,
+        identity: &[u8],
+        now: UnixTime,
+        life: Duration,
+    ) -> Result<Issue, StoreError> {
+        let member = self.members.get(&id);
+        match member.filter(|member| is_issued_already(member, identity, now)) {
+            Some(member) => Ok(Issue {
+                member: member.clone(),
+                not_after: expiry(member.issued, life),
+            }),
+            None => self.issue(id, now, life),
+        }
+    }
+
+    /// One more use of a ticket that was used up.
+    fn note_reuse(&mut self, redeem: &Redeem) {
+        let subject = redeem.ticket.to_string();
+        let since = redeem.now.minus(REUSES_AUDITED_EVERY.as_secs());
+        let rows = || {
+            let of_ticket = |row: &&AuditRow| {
+                row.action == AuditAction::TicketReused && row.subject == subject && row.at > since
+            };
+            self.audit.iter().filter(of_ticket)
+        };
+        let known = rows().any(|row| row.actor == redeem.id);
+        if is_reuse_audited(rows().count() as u64, known) {
+            self.note(redeem.now, redeem.id, AuditAction::TicketReused, subject);
+        }
     }
 
     /// Takes the next serial for a member that exists.
@@ -139,15 +173,14 @@ impl Store for MemoryStore {
             Ok(plan) => plan,
             Err(refusal) => {
                 if matches!(refusal, RedeemAnswer::Used { .. }) {
-                    let subject = redeem.ticket.to_string();
-                    self.note(redeem.now, redeem.id, AuditAction::TicketReused, subject);
+                    self.note_reuse(redeem);
                 }
                 return Ok(refusal);
             }
         };
         let RedeemPlan::First { names, replaces } = plan else {
             return self
-                .issue(redeem.id, redeem.now, redeem.life)
+                .issue_again(redeem.id, &redeem.identity, redeem.now, redeem.life)
                 .map(RedeemAnswer::Enrolled);
         };
         let replaced = replaces.and_then(|name| self.live_by_name(&name));
@@ -202,11 +235,11 @@ impl Store for MemoryStore {
         if let Err(refusal) = judge_renew(self.members.get(&renew.id), renew) {
             return Ok(refusal);
         }
+        let issue = self.issue_again(renew.id, &renew.identity, renew.now, renew.life)?;
         if let Some(member) = self.members.get_mut(&renew.id) {
             member.identity.clone_from(&renew.identity);
         }
-        self.issue(renew.id, renew.now, renew.life)
-            .map(RenewAnswer::Renewed)
+        Ok(RenewAnswer::Renewed(issue))
     }
 
     fn admit(&mut self, admit: &Admit) -> Result<Issue, StoreError> {

@@ -1,12 +1,13 @@
 //! Who may redeem and renew: pure functions over rows, shared by every store so that they can't
 //! differ. A store calls them inside the transaction that also carries out the plan.
 
+use crypto::UnixTime;
 use crypto::identity::Identity;
 use crypto::names::Name;
 
 use super::request::{Redeem, RedeemAnswer, Renew, RenewAnswer};
 use super::rows::{MemberRow, TicketRow};
-use crate::limits::REDEEM_REPEAT;
+use crate::limits::{ISSUE_INTERVAL, REDEEM_REPEAT, REUSES_AUDITED_MAX};
 
 /// What a permitted redemption does.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,7 +32,8 @@ pub enum RedeemPlan {
 /// expired by now; who has not learns nothing.
 ///
 /// # Errors
-/// The refusing answer. A [`RedeemAnswer::Used`] has to be audited as `ticket.reused`.
+/// The refusing answer. A [`RedeemAnswer::Used`] has to be audited as `ticket.reused`,
+/// if [`is_reuse_audited`] says so.
 #[expect(clippy::result_large_err, reason = "the answer goes out as it is")]
 pub fn judge_redeem(
     ticket: Option<&TicketRow>,
@@ -104,6 +106,19 @@ pub fn judge_renew(member: Option<&MemberRow>, renew: &Renew) -> Result<(), Rene
         return Err(RenewAnswer::HistoryForked);
     }
     Ok(())
+}
+
+/// Whether the member's present credential answers a request for the next one: it was issued a
+/// moment ago, for this very identity. Nothing is written then.
+pub fn is_issued_already(member: &MemberRow, identity: &[u8], now: UnixTime) -> bool {
+    let begun = now >= member.issued && member.serial > 0;
+    begun && now.since(member.issued) < ISSUE_INTERVAL.as_secs() && member.identity == identity
+}
+
+/// Whether one more use of a ticket that was used up is worth a row of the audit. `before`: rows about
+/// this ticket within `limits::REUSES_AUDITED_EVERY`; `known`: one of them is this identity's.
+pub fn is_reuse_audited(before: u64, known: bool) -> bool {
+    !known && before < REUSES_AUDITED_MAX
 }
 
 /// The ticket's name if it gives one; else the member's present name, its wish, the wish with a

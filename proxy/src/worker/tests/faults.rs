@@ -319,8 +319,10 @@ fn a_retired_lane_keeps_its_streams_and_new_ones_go_to_the_next() {
         assert!(rig.until(|rig| rig.apps[old].got == b"old still"), "{end}");
         rig.apps[old].fin = true;
         // The inlet closes the spent lane.
-        let spent = |rig: &mut Rig| rig.inlet.has(lane_closed(CloseReason::Replaced));
+        let spent = |rig: &mut Rig| rig.inlet.has(lane_closed(CloseReason::Retired));
         assert!(rig.until(spent), "{end}");
+        let spent = |rig: &mut Rig| rig.outlet.has(lane_closed(CloseReason::Retired));
+        assert!(rig.until(spent), "{end}: for the outlet it was not lost");
         assert!(
             rig.until(|rig| rig.outlet.counters.lanes_open.get() == 1),
             "{end}"

@@ -7,6 +7,7 @@
 )]
 
 mod app;
+mod drain;
 mod faults;
 mod lanes;
 mod links;

@@ -6,7 +6,7 @@ use crypto::identity::Identity;
 use super::{AuthorityCore, Pending};
 use crate::error::Problem;
 use crate::protocol::core::admin::credential_body;
-use crate::protocol::core::io::{Level, LogRecord, Now, StoreNo};
+use crate::protocol::core::io::{Level, LogRecord, StoreNo};
 use crate::protocol::core::outbox::Outbox;
 use crate::protocol::session::{Message, Refusal};
 use crate::protocol::store::{Issue, RedeemAnswer, RenewAnswer, StoreError, StoreReply};
@@ -16,7 +16,6 @@ impl AuthorityCore {
     pub fn on_store(
         &mut self,
         out: &mut Outbox,
-        now: Now,
         no: StoreNo,
         answer: Result<StoreReply, StoreError>,
     ) -> Option<Result<StoreReply, StoreError>> {
@@ -38,8 +37,8 @@ impl AuthorityCore {
         }
         self.note_store(out, &answer);
         let message = match answer {
-            Ok(StoreReply::Redeemed(answer)) => self.redeemed(out, now, &identity, *answer),
-            Ok(StoreReply::Renewed(answer)) => self.renewed(out, now, &identity, *answer),
+            Ok(StoreReply::Redeemed(answer)) => self.redeemed(out, &identity, *answer),
+            Ok(StoreReply::Renewed(answer)) => self.renewed(out, &identity, *answer),
             Ok(_) => Message::Refused(Refusal::new(Problem::StoreUnavailable)),
             Err(_) => Message::Refused(Refusal::new(Problem::StoreUnavailable)),
         };
@@ -67,7 +66,6 @@ impl AuthorityCore {
     pub(super) fn redeemed(
         &mut self,
         out: &mut Outbox,
-        now: Now,
         identity: &Identity,
         answer: RedeemAnswer,
     ) -> Message {
@@ -94,7 +92,7 @@ impl AuthorityCore {
         let none = String::new;
         let (record, refusal) = match answer {
             RedeemAnswer::Enrolled(issue) => {
-                return match self.sign(now, identity, &issue) {
+                return match self.sign(identity, &issue) {
                     Ok((credential, pass)) => {
                         let record = LogRecord::new(Level::Info, "a member was enrolled")
                             .with("name", &issue.member.name)
@@ -132,13 +130,12 @@ impl AuthorityCore {
     pub(super) fn renewed(
         &mut self,
         out: &mut Outbox,
-        now: Now,
         identity: &Identity,
         answer: RenewAnswer,
     ) -> Message {
         let problem = match answer {
             RenewAnswer::Renewed(issue) => {
-                return match self.sign(now, identity, &issue) {
+                return match self.sign(identity, &issue) {
                     Ok((credential, pass)) => {
                         let (credential, pass) = (credential.encode(), pass.encode());
                         Message::Renewed { credential, pass }
@@ -162,19 +159,15 @@ impl AuthorityCore {
     /// # Errors
     /// A refusal, when the row breaks a rule of credentials (its ticket was made by an older
     /// release with other bounds).
-    pub fn sign(
-        &self,
-        now: Now,
-        identity: &Identity,
-        issued: &Issue,
-    ) -> Result<(Credential, Pass), Refusal> {
+    pub fn sign(&self, identity: &Identity, issued: &Issue) -> Result<(Credential, Pass), Refusal> {
         let member = &issued.member;
         let body = credential_body(
             self.keyring.identity(),
             &member.grants,
             member.name.clone(),
             member.serial,
-            now.wall().min(issued.not_after),
+            // A credential that is given again is the same, byte for byte.
+            member.issued.min(issued.not_after),
             issued.not_after,
             Some(identity),
         );

@@ -29,8 +29,8 @@ use super::outbox::Outbox;
 use crate::error::{CloseReason, Problem};
 use crate::ids::LinkId;
 use crate::limits::{
-    CREDENTIAL_LIFE, GUEST_TIME, SESSION_DEAD, SESSION_REQUESTS_MAX, SESSIONS_MAX,
-    SESSIONS_PER_MEMBER_MAX, STORE_REQUESTS_MAX,
+    CREDENTIAL_LIFE, GUEST_REQUESTS_MAX, GUEST_TIME, SESSION_DEAD, SESSION_REQUESTS_MAX,
+    SESSIONS_MAX, SESSIONS_PER_MEMBER_MAX, STORE_REQUESTS_MAX,
 };
 use crate::protocol::keyring::Keyring;
 use crate::protocol::session::{Accepted, Message, Refusal, RequestNo, Sealed, SessionError};
@@ -294,7 +294,13 @@ impl AuthorityCore {
         let Some(session) = self.sessions.get_mut(&link) else {
             return;
         };
-        if session.waiting >= SESSION_REQUESTS_MAX || self.pending.len() >= STORE_REQUESTS_MAX {
+        // Who has not shown that it is a member must not use up what members need.
+        let most = if session.is_guest {
+            GUEST_REQUESTS_MAX
+        } else {
+            SESSION_REQUESTS_MAX
+        };
+        if session.waiting >= most || self.pending.len() >= STORE_REQUESTS_MAX {
             let busy = Message::Refused(Refusal::new(Problem::AuthorityBusy));
             return self.reply(out, link, request, busy);
         }

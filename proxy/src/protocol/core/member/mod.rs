@@ -15,6 +15,7 @@ mod node_core;
 mod outlet;
 mod peer;
 mod relay_link;
+mod stream_log;
 mod targets;
 
 pub use node_core::MemberCore;

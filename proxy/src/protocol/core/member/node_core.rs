@@ -12,13 +12,14 @@ use crypto::Random;
 use super::inlet::Inlet;
 use super::outlet::Outlet;
 use super::relay_link::{RelayLink, RelayNews};
+use super::stream_log::StreamLog;
 use crate::error::CloseReason;
 use crate::ids::LinkId;
 use crate::limits::{
     CIRCUITS_BUILDING_PROCESS_MAX, CIRCUITS_UNPROVEN_MAX, SHAKE_TIMEOUT, SHAKES_PER_LOOK,
     SHAKES_WAITING_MAX,
 };
-use crate::protocol::command::{Event, Gate, StreamReport};
+use crate::protocol::command::{Event, Gate};
 use crate::protocol::core::admin::{AdminCall, AdminReply};
 use crate::protocol::core::config::MemberConfig;
 use crate::protocol::core::enrollment::{Enrollment, EnrollmentNews};
@@ -37,6 +38,7 @@ pub struct MemberCore {
     outlets: Vec<Outlet>,
     /// First frames of handshakes that wait for their turn, and until when.
     waiting: VecDeque<(LinkId, Vec<u8>, Instant)>,
+    streams: StreamLog,
     stopping: bool,
 }
 
@@ -75,6 +77,7 @@ impl MemberCore {
                 .collect(),
             outlets,
             waiting: VecDeque::new(),
+            streams: StreamLog::default(),
             stopping: false,
         };
         core.set_gates();
@@ -134,7 +137,7 @@ impl MemberCore {
 
     fn on_other(&mut self, now: Now, event: Event) {
         match event {
-            Event::Stream(report) => self.on_stream(&report),
+            Event::Stream(report) => self.streams.on_ended(&mut self.node.out, now, &report),
             Event::AppRefused { portal, app, why } => {
                 let inlet = self
                     .inlets
@@ -160,6 +163,7 @@ impl MemberCore {
             | Event::ParkLow { .. }
             | Event::NowServed { .. }
             | Event::LegRefused { .. }
+            | Event::DoorsClosed
             | Event::Drained => {}
         }
     }
@@ -247,6 +251,14 @@ impl MemberCore {
                     outlet.on_served(&mut self.node, &self.relay);
                 }
             }
+            RelayNews::GoingAway => {
+                for inlet in &mut self.inlets {
+                    inlet.on_relay_leaves(&mut self.node, now);
+                }
+                for outlet in &mut self.outlets {
+                    outlet.on_relay_leaves(&mut self.node);
+                }
+            }
             RelayNews::NowServed => {
                 for inlet in &mut self.inlets {
                     inlet.wake();
@@ -258,25 +270,6 @@ impl MemberCore {
                 }
             }
         }
-    }
-
-    fn on_stream(&mut self, report: &StreamReport) {
-        let level = if report.why == CloseReason::Finished {
-            Level::Debug
-        } else {
-            Level::Info
-        };
-        let record = LogRecord::new(level, "a stream ended")
-            .code(report.why.code())
-            .with("why", report.why)
-            .with("portal", report.portal.0)
-            .with("peer", report.peer)
-            .with("target", &report.target)
-            .with("stream", report.stream)
-            .with("bytes_sent", report.bytes_sent)
-            .with("bytes_received", report.bytes_received)
-            .with("duration_ms", report.duration.as_millis());
-        self.node.out.log(record);
     }
 
     fn on_resolved(
@@ -332,6 +325,7 @@ impl MemberCore {
             return;
         }
         let wanted = self.wants_relay();
+        self.streams.on_timer(&mut self.node.out, now);
         self.enrollment.on_timer(&mut self.node, now);
         let news = self.relay.on_timer(&mut self.node, now, wanted);
         debug_assert!(
@@ -380,7 +374,9 @@ impl Core for MemberCore {
     fn handle(&mut self, now: Now, input: Input) {
         match input {
             // Often, and nothing becomes due by them.
-            Input::Event(Event::Stream(report)) => return self.on_stream(&report),
+            Input::Event(Event::Stream(report)) => {
+                return self.streams.on_ended(&mut self.node.out, now, &report);
+            }
             Input::Event(event) => self.on_event(now, event),
             Input::Resolved { no, answer } => self.on_resolved(now, no, &answer),
             // A node asks no store.
@@ -417,6 +413,7 @@ impl Core for MemberCore {
             .chain(outlets)
             .fold(self.relay.next_timer(self.wants_relay()), Instant::min)
             .min(self.enrollment.next_timer())
+            .min(self.streams.next_timer())
     }
 
     #[cfg(test)]

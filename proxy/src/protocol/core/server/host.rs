@@ -164,7 +164,7 @@ impl RelayHost {
         };
         local.asked = None;
         let pass = match answer {
-            Ok(StoreReply::Admitted(issue)) => sign(authority, now, &local.keyring, &issue),
+            Ok(StoreReply::Admitted(issue)) => sign(authority, &local.keyring, &issue),
             Ok(_) => Err("the store answers out of turn".into()),
             Err(error) => Err(error.to_string()),
         };
@@ -206,13 +206,8 @@ impl RelayHost {
     }
 }
 
-fn sign(
-    authority: &AuthorityCore,
-    now: Now,
-    keyring: &Keyring,
-    issue: &Issue,
-) -> Result<Pass, String> {
-    let signed = authority.sign(now, keyring.identity().identity(), issue);
+fn sign(authority: &AuthorityCore, keyring: &Keyring, issue: &Issue) -> Result<Pass, String> {
+    let signed = authority.sign(keyring.identity().identity(), issue);
     signed
         .map(|(_, pass)| pass)
         .map_err(|refusal| refusal.detail)

@@ -249,6 +249,7 @@ impl ServerCore {
             | Event::AppRefused { .. }
             | Event::Stream(_)
             | Event::TargetFailed { .. }
+            | Event::DoorsClosed
             | Event::Drained => {}
         }
     }
@@ -287,7 +288,7 @@ impl ServerCore {
     fn on_store(&mut self, now: Now, no: StoreNo, answer: Result<StoreReply, StoreError>) {
         let parts = &mut self.parts;
         let answer = match &mut parts.authority {
-            Some(authority) => authority.on_store(&mut parts.out, now, no, answer),
+            Some(authority) => authority.on_store(&mut parts.out, no, answer),
             None => Some(answer),
         };
         let (Some(answer), Some(asked)) = (answer, self.asked.remove(&no)) else {

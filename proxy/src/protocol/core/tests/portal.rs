@@ -1,6 +1,6 @@
 //! A portal from nothing to a lane.
 
-use super::super::world::{Plan, World};
+use super::super::world::{Plan, Portal, World};
 use crate::error::CloseReason;
 use crate::ids::PortalNo;
 use crate::protocol::command::Gate;
@@ -131,4 +131,28 @@ fn a_stopping_node_goes_off_the_air_and_keeps_its_lanes() {
         1
     );
     let _ = Gate::Wait;
+}
+
+#[test]
+fn lanes_through_a_relay_that_goes_away_retire_and_are_made_anew_when_it_is_back() {
+    let Portal {
+        mut world,
+        server,
+        outlet,
+        inlet,
+    } = World::portal(7);
+    world.input(server, super::super::Input::Stop);
+    world.run(Duration::from_millis(200));
+    assert_eq!(world.lanes().len(), 0, "the relay waits for them to end");
+    assert!(!world.status(inlet).ready());
+    for node in [outlet, inlet] {
+        assert_eq!(world.host(node).said("the relay is going away"), 1);
+        assert_eq!(world.host(node).said("lane was lost"), 0);
+    }
+    world.run(Duration::from_secs(20));
+    world.kill(server);
+    world.restart(server);
+    world.run_until(Duration::from_secs(2), |world| {
+        world.status(outlet).ready() && world.status(inlet).ready()
+    });
 }

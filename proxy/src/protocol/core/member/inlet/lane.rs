@@ -226,9 +226,10 @@ impl Inlet {
             return;
         };
         let pool = circuits.end(node, why);
-        // An old lane that ended with its last stream is no news.
-        if lane.retiring {
-            return;
+        // A lane that ended with its last stream, or with this process, is no loss.
+        let expected = matches!(why, CloseReason::Retired | CloseReason::Stopping);
+        if lane.retiring || expected {
+            return node.out.status_changed();
         }
         self.circuits_before = pool;
         let record = LogRecord::new(Level::Warn, "the lane was lost")

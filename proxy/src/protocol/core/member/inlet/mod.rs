@@ -23,7 +23,7 @@ use super::relay_link::RelayLink;
 use crate::error::{CloseReason, Code};
 use crate::ids::{BundleId, LinkId, PortalNo};
 use crate::limits::PAIRING_TIMEOUT;
-use crate::protocol::command::{Command, Gate, LaneCommand, Role, address_hash};
+use crate::protocol::command::{Command, Gate, LaneCommand, LaneEvent, Role, address_hash};
 use crate::protocol::core::config::InletConfig;
 use crate::protocol::core::io::{Level, LogRecord, Now};
 use crate::protocol::core::link_event::LinkEvent;
@@ -276,6 +276,18 @@ impl Inlet {
             let what = LaneCommand::Credential(evidence.to_vec());
             node.out.command(Command::Lane { link: *link, what });
         }
+    }
+
+    /// The relay is about to end and waits for its circuits: lanes end with their last stream, and
+    /// another is made as soon as a relay is there.
+    pub fn on_relay_leaves(&mut self, node: &mut Node, now: Now) {
+        let links: Vec<LinkId> = self.bundles.keys().copied().collect();
+        for link in links {
+            let what = LaneCommand::Retire;
+            node.out.command(Command::Lane { link, what });
+            self.on_lane(node, now, link, LaneEvent::Retiring);
+        }
+        node.out.status_changed();
     }
 
     /// Gives up what is being built.

@@ -33,8 +33,7 @@ impl Outlet {
         why: CloseReason,
     ) {
         self.end_circuits(node, link, why);
-        let expected =
-            lane.retiring || matches!(why, CloseReason::Finished | CloseReason::Replaced);
+        let expected = lane.retiring || why == CloseReason::Retired;
         let level = if expected { Level::Debug } else { Level::Info };
         let record = LogRecord::new(level, "a lane ended")
             .code(why.code())

@@ -64,6 +64,8 @@ pub struct Outlet {
     permitted: Option<bool>,
     open_logged: bool,
     trouble: Option<(Code, String)>,
+    /// Handshakes that ended behind message 2 since it was last logged, and when it may be again.
+    broken_off: (u64, Instant),
 }
 
 impl Outlet {
@@ -89,6 +91,7 @@ impl Outlet {
             let_go: Instant::FAR_FUTURE,
             permitted: None,
             open_logged: false,
+            broken_off: (0, Instant::ZERO),
             trouble: None,
         }
     }
@@ -311,13 +314,8 @@ impl Outlet {
                 self.on_leg_lost(node, why);
             }
             Some(Stage::Lane(lane)) => self.on_lane_gone(node, link, &lane, why),
-            Some(
-                Stage::Dialing(_)
-                | Stage::Parked(_)
-                | Stage::Paired
-                | Stage::Shaking(_)
-                | Stage::Circuit(_),
-            )
+            Some(Stage::Shaking(_)) => self.on_broken_off(node, now, why),
+            Some(Stage::Dialing(_) | Stage::Parked(_) | Stage::Paired | Stage::Circuit(_))
             | None => {}
         }
     }
@@ -342,6 +340,16 @@ impl Outlet {
         for (link, stage) in &self.stages {
             if matches!(stage, Stage::Lane(_)) {
                 let what = LaneCommand::Credential(evidence.to_vec());
+                node.out.command(Command::Lane { link: *link, what });
+            }
+        }
+    }
+
+    /// The relay is about to end and waits for its circuits: lanes end with their last stream.
+    pub fn on_relay_leaves(&mut self, node: &mut Node) {
+        for (link, stage) in &self.stages {
+            if matches!(stage, Stage::Lane(_)) {
+                let what = LaneCommand::Retire;
                 node.out.command(Command::Lane { link: *link, what });
             }
         }

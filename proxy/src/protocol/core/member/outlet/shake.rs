@@ -8,7 +8,9 @@ use crypto::check::{Step, VerifiedMember};
 use super::{Outlet, Stage};
 use crate::error::CloseReason;
 use crate::ids::{BundleId, LinkId};
-use crate::limits::{OUTLET_LANES_MAX, OUTLET_LANES_PER_MEMBER_MAX, SHAKE_TIMEOUT};
+use crate::limits::{
+    MISTAKE_HINT_INTERVAL, OUTLET_LANES_MAX, OUTLET_LANES_PER_MEMBER_MAX, SHAKE_TIMEOUT,
+};
 use crate::protocol::command::{Adopt, Becomes, Command, Expect, Permit, Role};
 use crate::protocol::core::io::{Level, LogRecord, Now};
 use crate::protocol::core::member::peer::{Lane, peer_name, permit_end, remember};
@@ -148,6 +150,25 @@ impl Outlet {
             });
         }
         node.out.close(link, true, why);
+    }
+
+    /// The handshake ended when the inlet's last message was due. An inlet that was killed looks like
+    /// that, and so does a relay that paired this outlet with itself to read what message 2 shows.
+    pub(super) fn on_broken_off(&mut self, node: &mut Node, now: Now, why: CloseReason) {
+        let (count, quiet_until) = &mut self.broken_off;
+        *count += 1;
+        if *quiet_until > now.mono {
+            return;
+        }
+        *quiet_until = now.mono + MISTAKE_HINT_INTERVAL;
+        let what = "a handshake was broken off after this outlet had shown its name and attributes";
+        let record = LogRecord::new(Level::Warn, what)
+            .code(CloseReason::ShakeTimeout.code())
+            .with("why", why)
+            .with("address", &self.address)
+            .with("count", std::mem::take(count))
+            .with("mend", "if it comes back, look at who runs the relay");
+        node.out.log(record);
     }
 
     /// The handshake failed before the inlet showed itself: a log line, and nothing to the peer.

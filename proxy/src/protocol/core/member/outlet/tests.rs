@@ -314,3 +314,36 @@ fn garbage_in_any_frame_is_dropped_without_a_word() {
         End::Dropped(CloseReason::Malformed | CloseReason::ShakeFailed)
     )));
 }
+
+#[test]
+fn who_reads_message_2_and_goes_is_logged_once_a_minute() {
+    let mut world = World::new();
+    let evidence = world.inlet.circuit();
+    let project = world.project.id();
+    let address = "postgres".parse().unwrap();
+    let mut hints = 0;
+    for _ in 0..20 {
+        let link = world.paired();
+        let side = Side {
+            project: &project,
+            address: &address,
+            suites: SUITES,
+            pair: world.inlet.keys.pair(Purpose::Circuit),
+            evidence: &evidence,
+        };
+        let (_, frame_1) = InletShake::start(&side, SUITES, &mut world.project.random).unwrap();
+        sent(&world.frame(link, frame_1));
+        let (outlet, node) = (&mut world.outlet, &mut world.node);
+        let event = LinkEvent::Closed(CloseReason::TunnelLost);
+        outlet.on_event(node, World::now(), link, event);
+        let outputs = std::iter::from_fn(|| node.out.poll());
+        hints += outputs
+            .filter(|output| match output {
+                Output::Log(record) => record.what.contains("had shown its name and attributes"),
+                _ => false,
+            })
+            .count();
+    }
+    assert_eq!(hints, 1);
+    assert_eq!(world.outlet.broken_off.0, 19, "they are counted");
+}

@@ -69,7 +69,8 @@ impl RelayLink {
             Message::GoingAway => {
                 let what = "the relay is going away";
                 node.out.log(LogRecord::new(Level::Info, what));
-                RelayNews::None
+                session.leaving = true;
+                RelayNews::GoingAway
             }
             Message::Refused(refusal) if request == RequestNo::UNASKED => {
                 let problem = Problem::RelayDenied;

@@ -38,6 +38,8 @@ pub enum RelayNews {
     Served,
     /// There is no usable session any more.
     Lost,
+    /// The relay is about to end: it waits for lanes through it to do so.
+    GoingAway,
     /// An address is served again that was not when this node asked for it.
     NowServed,
     /// Park more legs at an address.

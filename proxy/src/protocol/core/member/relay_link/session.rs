@@ -25,6 +25,8 @@ pub(super) struct Session {
     pub served: Option<Vec<RelayAddress>>,
     /// Serial of the pass that the relay was shown in the handshake.
     pub shown: Option<u64>,
+    /// The relay has said that it goes away: legs would come too late.
+    pub leaving: bool,
 }
 
 pub(super) struct Welcome {
@@ -42,6 +44,7 @@ impl Session {
             welcome: None,
             served: None,
             shown: None,
+            leaving: false,
         }
     }
 
@@ -55,13 +58,15 @@ impl Session {
 
     /// Whether legs can be made by it.
     pub fn usable(&self) -> bool {
-        self.welcome.is_some() && self.served.is_some() && self.uplink.open_at().is_some()
+        let welcome = self.welcome.is_some() && self.served.is_some() && !self.leaving;
+        welcome && self.uplink.open_at().is_some()
     }
 
     /// It is no more.
     pub fn forget(&mut self) {
         self.welcome = None;
         self.served = None;
+        self.leaving = false;
     }
 }
 
