@@ -21,6 +21,8 @@ pub const LANE_RECORD_MAX: usize = 16 * 1024;
 pub const CIRCUIT_RECORD_MAX: usize = 256 * 1024 - 4;
 /// Largest payload of one DATA record on a lane.
 pub const LANE_PAYLOAD_MAX: usize = LANE_RECORD_MAX - RECORD_INNER - RECORD_TAG;
+/// Largest payload of one DATA record on a circuit.
+pub const CIRCUIT_PAYLOAD_MAX: usize = CIRCUIT_RECORD_MAX - RECORD_INNER - RECORD_TAG;
 
 // ---- frames (sessions and handshakes) -----------------------------------------------------
 
@@ -50,6 +52,16 @@ pub const LANE_STREAMS_MAX: usize = 32 * 1024;
 /// Longest CREDENTIAL; every evidence fits.
 pub const LANE_CREDENTIAL_MAX: usize = LANE_PAYLOAD_MAX;
 const _: () = assert!(crypto::limits::EVIDENCE_MAX <= LANE_CREDENTIAL_MAX);
+
+/// Circuits of one bundle, at each end.
+pub const CIRCUITS_MAX: usize = 64;
+/// A stream whose SWITCH was read is reset when its CONTINUE does not follow within this.
+pub const CONTINUE_WAIT: Duration = Duration::from_secs(10);
+/// A circuit whose CONTINUE came is closed when its SWITCH does not follow on the lane within this:
+/// by then a lane that is dead was found to be (`LANE_QUIET` + `LANE_SILENT`).
+pub const SWITCH_WAIT: Duration = Duration::from_secs(30);
+/// WANT is said again at most this often.
+pub const WANT_AGAIN: Duration = Duration::from_secs(1);
 
 // ---- legs at the relay --------------------------------------------------------------------
 

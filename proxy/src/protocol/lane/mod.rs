@@ -39,7 +39,11 @@
 
 mod app;
 mod check;
+mod circuit_receive;
+mod circuit_send;
+mod circuits;
 mod control;
+mod path;
 mod reaction;
 mod receive;
 mod shared;
@@ -60,10 +64,13 @@ use crate::error::CloseReason;
 use crate::ids::StreamNo;
 use crate::limits::LANE_STREAMS_MAX;
 
+pub use self::circuit_receive::Took;
+pub use self::circuit_send::Stays;
 pub use self::reaction::{Reaction, StreamKey};
 pub use self::shared::LaneShared;
 pub use self::violation::{OpenRefused, Violation};
 
+use self::circuits::Circuits;
 use self::control::LaneControl;
 use self::shared::Grants;
 use self::slot::Slot;
@@ -94,6 +101,7 @@ pub struct Lane {
     /// Streams with something queued, each once.
     queue: VecDeque<u16>,
     control: LaneControl,
+    circuits: Circuits,
     waits: Waits,
     grants: Grants,
     reactions: VecDeque<Reaction>,
@@ -117,6 +125,7 @@ impl Lane {
             live: 0,
             queue: VecDeque::new(),
             control: LaneControl::new(role),
+            circuits: Circuits::default(),
             waits: Waits::default(),
             grants: Grants::new(shared),
             reactions: ready.into_iter().collect(),
@@ -197,7 +206,7 @@ impl Lane {
     fn release_key(&mut self, n: StreamNo, why: CloseReason) {
         let Some(slot) = self.slot_mut(n) else { return };
         let Some(key) = slot.key.take() else { return };
-        let (sent, received) = (slot.sent, slot.window.delivered());
+        let (sent, received) = (slot.sent, slot.delivered());
         let grown = slot.window.shrink();
         self.grants.give_back(grown);
         self.reactions.push_back(Reaction::Freed {
@@ -214,7 +223,7 @@ impl Lane {
     fn settle(&mut self, n: StreamNo) {
         let Some(slot) = self.slot_mut(n) else { return };
         match slot.state {
-            State::Closing { closed: true } if slot.window.is_delivered() => {
+            State::Closing { closed: true } if slot.is_delivered() => {
                 slot.state = State::Free;
                 self.release_key(n, CloseReason::Finished);
             }
@@ -233,6 +242,8 @@ impl Lane {
         let Some(slot) = self.slot_mut(n) else { return };
         if slot.queued.is_empty() && slot.taken {
             debug_assert!(slot.key.is_none(), "a number is freed with an app on it");
+            self.leave_unread(n);
+            let Some(slot) = self.slot_mut(n) else { return };
             *slot = Slot::default();
             self.live -= 1;
             if self.role == Role::Inlet {
