@@ -268,7 +268,6 @@ impl Lane {
         }
         if let Some(slot) = self.slot_mut(n) {
             slot.why = why;
-            slot.queued.remove(Queued::Continue);
             slot.queued.remove(Queued::Credit);
             if slot.queued.has(Queued::Opened) {
                 // The inlet has heard nothing of the stream yet; ABORT alone says it all.

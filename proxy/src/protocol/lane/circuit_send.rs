@@ -268,6 +268,9 @@ impl Lane {
         match circuit.out {
             Sending::Leaving(n) => self.stay(n, no),
             Sending::Running(Run { n, live: true, .. }) | Sending::Unread { n, live: true } => {
+                if let Some(slot) = self.slot_mut(n) {
+                    slot.path_mut().out = Outward::Lane;
+                }
                 self.lose(n, why);
             }
             Sending::Idle | Sending::Running(_) | Sending::Unread { .. } => {}

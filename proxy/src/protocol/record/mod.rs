@@ -213,7 +213,7 @@ mod tests {
         for kind in Kind::ALL {
             assert_eq!(Kind::from_number(kind as u8), Some(kind));
         }
-        for number in [0, 22, 23, 255] {
+        for number in [0, 23, 24, 255] {
             assert_eq!(Kind::from_number(number), None);
         }
     }
