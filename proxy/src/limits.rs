@@ -145,6 +145,20 @@ pub const TIMERS_STALE_MAX: usize = 64;
 /// How often a slot that waits for a buffer asks again, should no buffer be freed.
 pub const STARVED_RETRY: Duration = Duration::from_millis(5);
 
+/// A direction that brings so many bytes from its app within `PROMOTE_SPAN` is bulk …
+pub const PROMOTE_BYTES: u32 = 256 * 1024;
+/// … and moves to a circuit of its own.
+pub const PROMOTE_SPAN: Duration = Duration::from_millis(50);
+/// So is one that fills so many Medium receives in a row.
+pub const PROMOTE_FULL_RECEIVES: u8 = 4;
+/// A direction on a circuit that was quiet for so long goes back to the lane.
+pub const CIRCUIT_QUIET: Duration = Duration::from_secs(1);
+/// Bulk buffers are scarce when fewer than one in so many are free: then a direction has one, not
+/// two, and receives from apps into Large ones.
+pub const BULK_SCARCE: u32 = 4;
+/// The use of circuits that control was told of is said again when it is so old.
+pub const CIRCUITS_SAY_AGAIN: Duration = Duration::from_secs(10);
+
 // ---- control ------------------------------------------------------------------------------
 
 /// Messages in each direction of one mailbox.
@@ -293,9 +307,9 @@ pub const TICKET_FILE_INTERVAL: Duration = Duration::from_secs(1);
 pub const WORKER_SLOTS_MAX: u32 = 64 * 1024;
 /// Descriptors that are not a worker's: files, pipes, rings, the administrator's callers.
 pub const NOFILE_RESERVED: u64 = 64;
-/// Buffers of one worker's engine, Small, Medium, Large, Bulk: 64 + 16 + 64 + 0 MiB of address
-/// space, touched on demand.
-pub const ENGINE_BUFFERS: [u32; 4] = [16 * 1024, 1024, 1024, 0];
+/// Buffers of one worker's engine, Small, Medium, Large, Bulk: 64 + 16 + 64 + 64 MiB of address
+/// space, touched on demand. Bulk: two for each direction of `CIRCUITS_MAX` circuits.
+pub const ENGINE_BUFFERS: [u32; 4] = [16 * 1024, 1024, 1024, 256];
 /// Shortest life of a ticket that can be asked for.
 pub const TICKET_LIFE_MIN: Duration = Duration::from_secs(1);
 /// Longest path of a Unix socket (`sun_path`, without its terminating zero).

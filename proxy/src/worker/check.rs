@@ -2,8 +2,10 @@
 //! every step, and never by a running process.
 
 use super::Worker;
+use super::circuit::CircuitIx;
 use super::conn::Conn;
-use super::stream::Phase;
+use super::slab::SlotKey;
+use super::stream::{Phase, Stream};
 use crate::engine::Engine;
 use crate::protocol::stream::Visits;
 
@@ -30,8 +32,20 @@ impl<E: Engine> Worker<E> {
                     }
                     count.lanes += 1;
                 }
+                Conn::Circuit(ix) => {
+                    let circuit = self
+                        .circuits
+                        .get(*ix)
+                        .expect("a circuit's slot has a circuit");
+                    assert_eq!(circuit.key, key, "a circuit has one slot");
+                    count.circuits += 1;
+                    if circuit.end.is_none() {
+                        self.check_circuit(*ix);
+                    }
+                }
                 Conn::Stream(stream) => {
                     count.streams += 1;
+                    self.check_stream_circuits(key, stream);
                     if matches!(stream.phase, Phase::Waiting) {
                         count.waiting += 1;
                     }
@@ -55,7 +69,7 @@ impl<E: Engine> Worker<E> {
         );
         assert_eq!(count.lanes, self.lanes.len(), "each lane has a slot");
         assert_eq!(
-            count.links + count.lanes,
+            count.links + count.lanes + count.circuits,
             self.links.len(),
             "each link has a name"
         );
@@ -76,6 +90,16 @@ impl<E: Engine> Worker<E> {
             "gauge of waiting apps"
         );
         assert_eq!(c.lanes_open.get(), count.lanes as u64, "gauge of lanes");
+        assert_eq!(
+            count.circuits,
+            self.circuits.len(),
+            "each circuit has a slot"
+        );
+        assert_eq!(
+            c.circuits_open.get(),
+            count.circuits as u64,
+            "gauge of circuits"
+        );
         assert_eq!(c.links_open.get(), count.links as u64, "gauge of links");
         assert_eq!(
             c.strangers_open.get(),
@@ -92,6 +116,45 @@ impl<E: Engine> Worker<E> {
             count.legs_waiting as u64,
             "gauge of waiting legs"
         );
+    }
+
+    /// A circuit belongs to a lane that lives, and each of its directions to one stream at most,
+    /// which knows it.
+    fn check_circuit(&self, ix: CircuitIx) {
+        let Some(circuit) = self.circuits.get(ix) else {
+            return;
+        };
+        circuit.tx.check();
+        let lane = self
+            .lanes
+            .get(circuit.lane)
+            .expect("a circuit's lane exists");
+        assert!(lane.end.is_none(), "a lost lane keeps no circuit");
+        assert!(
+            lane.circuits.contains(&(circuit.no, ix)),
+            "a lane knows its circuits"
+        );
+        if let Some(user) = circuit.tx.user {
+            let stream = self.stream(user).expect("a run belongs to a stream");
+            assert_eq!(stream.rx.on, Some(ix), "a stream knows where it sends");
+        }
+        if let Some((user, _)) = circuit.rx.user
+            && let Some(stream) = self.stream(user)
+        {
+            assert_eq!(stream.tx.from, Some(ix), "a stream knows what comes");
+        }
+    }
+
+    fn check_stream_circuits(&self, key: SlotKey, stream: &Stream) {
+        if let Some(ix) = stream.rx.on {
+            let circuit = self.circuits.get(ix).expect("a stream's circuit exists");
+            assert_eq!(circuit.tx.user, Some(key), "a circuit knows who sends");
+        }
+        if let Some(ix) = stream.tx.from {
+            let circuit = self.circuits.get(ix).expect("a stream's circuit exists");
+            let user = circuit.rx.user.map(|(user, _)| user);
+            assert_eq!(user, Some(key), "a circuit knows who receives");
+        }
     }
 
     /// Cells of the stream table that this worker's lanes have visited, ended ones too.
@@ -120,6 +183,7 @@ pub(super) struct Count {
     strangers: usize,
     links: usize,
     lanes: usize,
+    circuits: usize,
     streams: usize,
     waiting: usize,
     placed: usize,

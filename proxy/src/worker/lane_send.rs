@@ -42,6 +42,12 @@ impl<E: Engine> Worker<E> {
             }
             Err(Stop::KeyUsedUp) => return self.lane_cut(ix, CloseReason::Replaced),
         }
+        self.lane_say_wishes(ix);
+        self.lane_flush_circuits(ix);
+        let queued = |lane: &super::lane::LaneConn| lane.end.is_none() && lane.proto.has_control();
+        if self.lanes.get(ix).is_some_and(queued) && self.lane_put_control(ix).is_err() {
+            self.lane_later(ix);
+        }
         self.lane_send(ix);
         self.lane_set_deadline(ix);
         let Some(lane) = self.lanes.get_mut(ix) else {
@@ -127,6 +133,9 @@ impl<E: Engine> Worker<E> {
         if want == 0 {
             // Credit is used up: `Resume` brings the stream back.
             stream.rx.queued = false;
+            if stream.rx.pace.is_pressed() {
+                self.stream_promote(key);
+            }
             self.stream_watch(key);
             return Ok(0);
         }
@@ -138,6 +147,7 @@ impl<E: Engine> Worker<E> {
         stream.rx.queued = false;
         self.counters.records_sent.add(1);
         self.counters.bytes_sent.add(len as u64);
+        self.small_turn = self.turn;
         lane.tx
             .put_key_update(&mut self.net.engine, now, &self.counters)?;
         if done {

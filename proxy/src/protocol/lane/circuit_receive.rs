@@ -21,7 +21,7 @@ pub enum Took {
     /// Nothing more.
     Nothing,
     /// The payload is for this app: write it, and say so ([`Lane::on_circuit_delivered`]), before
-    /// the circuit's next record is given to the lane.
+    /// a record that is not DATA is given to the lane.
     Deliver {
         /// The stream.
         n: StreamNo,

@@ -43,6 +43,11 @@ impl Lane {
         true
     }
 
+    /// Whether [`Lane::promote`] would find a circuit.
+    pub fn has_idle_circuit(&self) -> bool {
+        self.circuits.idle().is_some()
+    }
+
     /// Begins to move the sending direction of a stream to an idle circuit: SWITCH is queued, and
     /// nothing more may be sent on the lane. [`Reaction::Moved`] says when the circuit may be used.
     ///
@@ -81,6 +86,7 @@ impl Lane {
                 ending: None,
             });
         }
+        self.circuits.note_due(no);
         if let Some(key) = key {
             let circuit = no;
             self.reactions
@@ -166,6 +172,7 @@ impl Lane {
             debug_assert!(run.ending.is_none(), "a run ends once");
             run.ending = Some(ending);
         }
+        self.circuits.note_due(no);
     }
 
     /// SWITCH has not left, and doesn't.
@@ -177,6 +184,7 @@ impl Lane {
         if let Some(circuit) = self.circuits.get_mut(no) {
             circuit.out = Sending::Idle;
         }
+        self.circuits.note_due(no);
     }
 
     /// The stream was reset: its run is cut, the other end's is discarded from now on.
@@ -229,6 +237,11 @@ impl Lane {
         self.circuits.get(no).is_some_and(|c| c.next().is_some())
     }
 
+    /// The next circuit for which something was queued since it was last given.
+    pub fn next_circuit_due(&mut self) -> Option<CircuitNo> {
+        self.circuits.next_due()
+    }
+
     /// Writes the payload of the next queued record of a circuit to the front of `payload`; its
     /// header and length. `None` when nothing is queued, or `payload` is shorter than 16 bytes.
     pub fn next_circuit_control(
@@ -249,6 +262,7 @@ impl Lane {
         {
             circuit.retire = Retire::Wanted;
         }
+        self.circuits.note_due(no);
     }
 
     /// Whether RETIRE went each way: the inlet closes the circuit.
@@ -332,6 +346,7 @@ impl Lane {
             ));
         };
         circuit.out = Sending::Idle;
+        self.circuits.note_due(no);
         if live && let Some(slot) = self.slot_mut(n) {
             slot.path_mut().out = Outward::Lane;
         }

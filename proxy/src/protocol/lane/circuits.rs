@@ -92,6 +92,8 @@ pub(super) struct Circuit {
     pub(super) peer_retired: bool,
     /// Until when what `into` awaits must have come.
     pub(super) until: Instant,
+    /// In the list of circuits with something queued.
+    due: bool,
 }
 
 impl Circuit {
@@ -104,6 +106,7 @@ impl Circuit {
             retire: Retire::No,
             peer_retired: false,
             until: Instant::FAR_FUTURE,
+            due: false,
         }
     }
 
@@ -171,6 +174,8 @@ pub(super) struct Circuits {
     pub(super) acks: VecDeque<CircuitNo>,
     /// Most in use at once since it was last asked for.
     peak: u16,
+    /// Circuits that got something to send since they were last asked about, each once.
+    due: VecDeque<CircuitNo>,
     /// The earliest `until`.
     pub(super) deadline: Option<Instant>,
 }
@@ -186,6 +191,27 @@ impl Circuits {
 
     pub(super) fn add(&mut self, no: CircuitNo, role: Role) {
         self.table.insert(no, Circuit::new(role));
+        self.note_due(no);
+    }
+
+    /// Puts the circuit into the list if it has something to send.
+    pub(super) fn note_due(&mut self, no: CircuitNo) {
+        if let Some(circuit) = self.table.get_mut(&no)
+            && circuit.next().is_some()
+            && !std::mem::replace(&mut circuit.due, true)
+        {
+            self.due.push_back(no);
+        }
+    }
+
+    pub(super) fn next_due(&mut self) -> Option<CircuitNo> {
+        loop {
+            let no = self.due.pop_front()?;
+            if let Some(circuit) = self.table.get_mut(&no) {
+                circuit.due = false;
+                return Some(no);
+            }
+        }
     }
 
     /// The lowest number whose sending direction is free: the highest fall idle and can go.

@@ -20,7 +20,13 @@
 //!    or bound gets one, except after [`Reaction::Retry`], which is a last word too. After it, say
 //!    nothing more about that stream: its number may serve another. A reset of the app, by either
 //!    side, is followed by Freed at once; the number stays taken until the other end has answered.
-//! 6. *Time.* Call [`Lane::on_timer`] when [`Lane::next_deadline`] has come.
+//! 6. *Circuits.* [`Lane::add_circuit`], [`Lane::on_circuit_record`] and
+//!    [`Lane::on_circuit_lost`] are to a circuit what `new`, `on_record` and `on_lost` are to the
+//!    lane. A violation on a circuit ends the lane. [`Lane::promote`] moves a sending direction
+//!    there; after [`Reaction::Moved`] its DATA leaves on the circuit, behind what
+//!    [`Lane::next_circuit_control`] gives. What circuits have to say by themselves is found by
+//!    [`Lane::next_circuit_due`].
+//! 7. *Time.* Call [`Lane::on_timer`] when [`Lane::next_deadline`] has come.
 //!
 //! # How streams and numbers end
 //! ```text
