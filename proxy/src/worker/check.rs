@@ -6,7 +6,7 @@ use super::circuit::CircuitIx;
 use super::conn::Conn;
 use super::slab::SlotKey;
 use super::stream::{Phase, Stream};
-use crate::engine::Engine;
+use crate::engine::{Class, Engine};
 use crate::protocol::stream::Visits;
 
 impl<E: Engine> Worker<E> {
@@ -169,6 +169,18 @@ impl<E: Engine> Worker<E> {
     /// Buffers that are not in the pool: 0 once everything has ended.
     pub fn buffers_out(&self) -> u32 {
         self.net.engine.pool().out()
+    }
+
+    /// Bulk buffers that are not in the pool.
+    pub fn bulk_buffers_out(&self) -> u32 {
+        self.net.engine.pool().classes[Class::Bulk.index()].out
+    }
+
+    /// Whether no direction of any circuit is in use.
+    pub fn circuits_are_idle(&self) -> bool {
+        self.lanes
+            .iter()
+            .all(|(_, lane)| lane.proto.circuits_are_idle())
     }
 
     /// Slots in use: the listeners once everything else has ended.

@@ -279,10 +279,14 @@ impl<E: Engine> Worker<E> {
         if stream.rx.held.is_none() || stream.rx.queued {
             return;
         }
+        let pressed = stream.rx.pace.is_pressed();
         let Some(lane) = self.lanes.get_mut(ix) else {
             return;
         };
         if lane.proto.sendable(n) == 0 {
+            if pressed {
+                self.stream_promote(key);
+            }
             return self.stream_watch(key);
         }
         lane.tx.turn.push_back(key);

@@ -117,6 +117,16 @@ impl Lane {
         }
     }
 
+    /// Whether no direction of any circuit is in use at this end.
+    pub fn circuits_are_idle(&self) -> bool {
+        self.circuits.acks.is_empty()
+            && self
+                .circuits
+                .table
+                .values()
+                .all(|circuit| circuit.out == Sending::Idle && circuit.into == Receiving::Idle)
+    }
+
     /// Asserts that no direction of any circuit is in use at this end.
     pub fn check_circuits_idle(&self) {
         for (no, circuit) in &self.circuits.table {
