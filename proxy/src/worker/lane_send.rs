@@ -34,19 +34,16 @@ impl<E: Engine> Worker<E> {
         let key = lane.key;
         // What sealing itself marks is done below.
         lane.dirty = true;
-        match self.lane_seal(ix) {
+        match self
+            .lane_seal(ix)
+            .and_then(|()| self.lane_seal_circuits(ix))
+        {
             Ok(()) => {}
             Err(Stop::NoBuffer) => {
                 self.counters.starved.add(1);
                 self.net.starve(key);
             }
             Err(Stop::KeyUsedUp) => return self.lane_cut(ix, CloseReason::Replaced),
-        }
-        self.lane_say_wishes(ix);
-        self.lane_flush_circuits(ix);
-        let queued = |lane: &super::lane::LaneConn| lane.end.is_none() && lane.proto.has_control();
-        if self.lanes.get(ix).is_some_and(queued) && self.lane_put_control(ix).is_err() {
-            self.lane_later(ix);
         }
         self.lane_send(ix);
         self.lane_set_deadline(ix);
@@ -68,6 +65,18 @@ impl<E: Engine> Worker<E> {
         self.lane_put_control(ix)?;
         self.lane_put_data(ix)?;
         self.lane_put_control(ix)
+    }
+
+    /// What circuits have to say leaves on them; what that queued on the lane leaves at once.
+    fn lane_seal_circuits(&mut self, ix: LaneIx) -> Result<(), Stop> {
+        self.lane_say_wishes(ix);
+        self.lane_flush_circuits(ix);
+        match self.lanes.get(ix) {
+            Some(lane) if lane.end.is_none() && lane.proto.has_control() => {
+                self.lane_put_control(ix)
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 
     fn lane_put_control(&mut self, ix: LaneIx) -> Result<(), Stop> {
