@@ -52,6 +52,9 @@ pub const LANE_STREAMS_MAX: usize = 32 * 1024;
 /// Longest CREDENTIAL; every evidence fits.
 pub const LANE_CREDENTIAL_MAX: usize = LANE_PAYLOAD_MAX;
 const _: () = assert!(crypto::limits::EVIDENCE_MAX <= LANE_CREDENTIAL_MAX);
+/// Circuits of one bundle, at each end, in whatever state: those that take directions, and those
+/// that only end what they carry.
+pub const CIRCUITS_MAX: usize = 128;
 
 /// Circuits of one bundle, at each end.
 pub const CIRCUITS_MAX: usize = 64;
@@ -196,6 +199,9 @@ pub const LANE_LIFE: Duration = Duration::from_secs(3600);
 pub const PARKED_FIRST: usize = 4;
 /// … and at most, whatever the relay asks for.
 pub const PARKED_MAX: usize = 256;
+/// What the relay asked for is kept parked so long after it was asked for last. It looks back a
+/// minute itself (`PARK_PEAK_SPAN`).
+pub const PARKED_KEPT: Duration = Duration::from_secs(60);
 /// Legs of one portal that are being dialed at once.
 pub const LEGS_DIALING_MAX: usize = 8;
 /// An outlet leg that was paired must bring message 1 within this, or it is let go.
@@ -225,6 +231,46 @@ pub const ATTESTATION_LIFE: Duration = Duration::from_secs(24 * 3600);
 /// … of which this much lies in the past when it is made: a node whose clock is wrong by less
 /// can still make its first contact.
 pub const ATTESTATION_BACKDATE: Duration = Duration::from_secs(3 * 3600);
+/// Circuits that a bundle keeps ready while nothing was bulk for `CIRCUIT_PEAK_SPAN`: one for the
+/// next transfer, and one for when that is lost or being replaced. A portal that only ever carries
+/// queries pays for no more than these.
+pub const CIRCUITS_QUIET: usize = 2;
+/// Circuits that a bundle keeps beyond the most that were in use at once lately.
+pub const CIRCUITS_SPARE: usize = 2;
+/// Least number of circuits of a bundle that uses them …
+pub const CIRCUITS_MIN: usize = 4;
+/// … and most: a bundle lives on one worker.
+pub const CIRCUITS_READY_MAX: usize = 64;
+/// Circuits of one portal that are being made at once …
+pub const CIRCUITS_BUILDING_MAX: usize = 8;
+/// … and of one process.
+pub const CIRCUITS_BUILDING_PROCESS_MAX: usize = 64;
+/// Circuits of one process and address that a relay counts as unfinished: the rest of its bound is
+/// left to lanes, whose legs must never find it used up.
+pub const CIRCUITS_UNPROVEN_MAX: usize = 48;
+const _: () = assert!(CIRCUITS_UNPROVEN_MAX < LEGS_UNFINISHED_MAX);
+/// The wait of a pool that was held back by one of the two bounds before.
+pub const CIRCUITS_HELD_BACK: Duration = Duration::from_millis(250);
+/// The most circuits in use at once is taken over so long (and up to a sixth longer).
+pub const CIRCUIT_PEAK_SPAN: Duration = Duration::from_secs(60);
+/// An inlet's worker says how many circuits are in use this often while any are.
+pub const CIRCUITS_SAY_AGAIN: Duration = Duration::from_secs(10);
+const _: () = assert!(CIRCUITS_SAY_AGAIN.as_secs() * 2 <= CIRCUIT_PEAK_SPAN.as_secs());
+/// A pool that is too large loses one circuit this often.
+pub const CIRCUIT_SHRINK: Duration = Duration::from_secs(5);
+/// A circuit begins no new direction at this age, used or not: keys of an idle one are no older.
+pub const CIRCUIT_LIFE: Duration = Duration::from_secs(600);
+/// Circuits of one bundle that only end what they carry. Past it they are retired later.
+pub const CIRCUITS_RETIRING_MAX: usize = 56;
+// The outlet may hear of an end later than the inlet: there is room for one round of new ones.
+const _: () =
+    assert!(CIRCUITS_READY_MAX + CIRCUITS_RETIRING_MAX + CIRCUITS_BUILDING_MAX <= CIRCUITS_MAX);
+/// Circuits of one member at an outlet portal: of its present bundle, and of old ones …
+pub const OUTLET_CIRCUITS_PER_MEMBER_MAX: usize = 512;
+const _: () =
+    assert!(OUTLET_CIRCUITS_PER_MEMBER_MAX + OUTLET_LANES_PER_MEMBER_MAX < LEGS_PAIRED_MAX);
+/// … and of all members.
+pub const OUTLET_CIRCUITS_MAX: usize = 4096;
 
 // ---- control: authority and relay -----------------------------------------------------------
 

@@ -188,9 +188,30 @@ fn portal_text(portal: &Value) -> String {
         "trusts the authority"
     };
     format!(
-        "{}  {ready}, {lanes}{to}{parked}; {trust}",
-        text(portal, "address")
+        "{}  {ready}, {lanes}{to}{circuits}{parked}; {trust}",
+        text(portal, "address"),
+        circuits = circuits(&portal["circuits"]),
     )
+}
+
+/// Ready ones always; of the others those that there are.
+fn circuits(value: &Value) -> String {
+    let count = |name: &str| value[name].as_u64().unwrap_or(0);
+    let (ready, building) = (count("ready"), count("building"));
+    if ready + building == 0 {
+        return String::new();
+    }
+    let mut line = format!(", {ready} circuits ready");
+    for (name, what) in [
+        ("building", "being made"),
+        ("retiring", "retiring"),
+        ("peak", "in use at most lately"),
+    ] {
+        if count(name) > 0 {
+            line.push_str(&format!(", {} {what}", count(name)));
+        }
+    }
+    line
 }
 
 fn traffic(counters: &Value) -> String {
@@ -239,7 +260,11 @@ mod tests {
             "engine": { "kind": "epoll", "features": [], "why_not_uring": "denied" },
             "clock_ahead_ms": -2000,
             "portals": [{ "role": "inlet", "address": "postgres", "ready": false, "lanes": 0,
-                          "parked": 0, "peers": [], "pinned": true, "why": "no relay" }],
+                          "parked": 0, "peers": [], "pinned": true, "why": "no relay" },
+                        { "role": "inlet", "address": "files", "ready": true, "lanes": 1,
+                          "circuits": { "ready": 4, "building": 1, "retiring": 0, "peak": 3 },
+                          "parked": 0, "peers": [{ "name": "bank", "id": "Ixyz" }],
+                          "pinned": false }],
         });
         let expected = "\
 node n: not ready (adit inlet 0.1.0, process 7)
@@ -249,7 +274,9 @@ node n: not ready (adit inlet 0.1.0, process 7)
   relay       not reached for 1m 1s, 2 failures: refused
   engine      epoll; no io_uring: denied
   clock       2s behind the authority's
-  inlet       postgres  not ready: no relay, 0 lanes; peer's id pinned";
+  inlet       postgres  not ready: no relay, 0 lanes; peer's id pinned
+  inlet       files  ready, 1 lane with bank Ixyz…, 4 circuits ready, 1 being made, \
+3 in use at most lately; trusts the authority";
         assert_eq!(describe("node n", &status), expected);
     }
 }

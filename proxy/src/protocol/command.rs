@@ -369,7 +369,8 @@ pub enum LaneEvent {
     /// The peer retires this lane: make another.
     Retiring,
     /// Inlet, a hint: how the bundle's circuits are used. Said when a direction, of either end, found
-    /// no idle circuit, and when more were in use at once than was said before; at most once a turn.
+    /// no idle circuit; when more were in use at once than was said before; and every
+    /// `limits::CIRCUITS_SAY_AGAIN` while any is in use. At most once a turn.
     Circuits {
         /// Most circuits that were in use at once, in either direction, since it was last said.
         peak: u16,

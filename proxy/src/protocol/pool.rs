@@ -1,5 +1,5 @@
-//! How many lanes and parked legs there should be, and when to try again: pure functions of
-//! (now, events, randomness). The portals own the connections; a pool only counts them.
+//! How many lanes, circuits and parked legs there should be, and when to try again: pure functions
+//! of (now, events, randomness). The portals own the connections; a pool only counts them.
 //!
 //! The rules (architecture.md, "Pools"; promise 6 of reliability.md): one lane per inlet portal,
 //! made when the portal starts and replaced before it is an hour old; four parked legs per served
@@ -7,11 +7,15 @@
 //! about 10 s after a refusal; every wait is drawn, so that a thousand nodes which lost the same
 //! relay don't come back at the same instant.
 
+mod circuits;
+
+pub use circuits::CircuitPool;
+
 use crypto::Random;
 
 use crate::limits::{
     BACKOFF_FIRST, BACKOFF_FORGET, BACKOFF_MAX, BACKOFF_REFUSED, LANE_LIFE, LEGS_DIALING_MAX,
-    PARKED_FIRST, PARKED_MAX,
+    PARKED_FIRST, PARKED_KEPT, PARKED_MAX,
 };
 use crate::time::{Duration, Instant};
 
@@ -144,6 +148,8 @@ impl LanePool {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ParkPool {
     target: usize,
+    /// The relay asked for so many last.
+    raised: Instant,
     dialing: usize,
     parked: usize,
     backoff: Backoff,
@@ -153,6 +159,7 @@ impl Default for ParkPool {
     fn default() -> Self {
         ParkPool {
             target: PARKED_FIRST,
+            raised: Instant::ZERO,
             dialing: 0,
             parked: 0,
             backoff: Backoff::default(),
@@ -165,6 +172,11 @@ impl ParkPool {
     pub fn begin(&mut self, now: Instant) -> usize {
         if now < self.backoff.not_before() {
             return 0;
+        }
+        // Legs that are too many then are not closed, which could cross their pairing: they are
+        // used up, and no others take their places.
+        if now.since(self.raised) >= PARKED_KEPT {
+            self.target = PARKED_FIRST;
         }
         let missing = self.missing();
         self.dialing += missing;
@@ -205,7 +217,8 @@ impl ParkPool {
     }
 
     /// The relay wants `more` legs than are parked with it.
-    pub fn raise(&mut self, more: usize) {
+    pub fn raise(&mut self, now: Instant, more: usize) {
+        self.raised = now;
         self.target = self
             .target
             .max(self.parked.saturating_add(more))
@@ -335,10 +348,10 @@ mod tests {
         pool.on_paired();
         assert_eq!(pool.begin(at(1)), 1);
         pool.on_parked();
-        pool.raise(6);
+        pool.raise(at(2), 6);
         assert_eq!(pool.begin(at(2)), 6);
         (0..6).for_each(|_| pool.on_parked());
-        pool.raise(usize::MAX);
+        pool.raise(at(3), usize::MAX);
         let mut total = pool.parked();
         while let more @ 1.. = pool.begin(at(3)) {
             assert!(more <= LEGS_DIALING_MAX);
@@ -346,6 +359,13 @@ mod tests {
             total += more;
         }
         assert_eq!(total, PARKED_MAX);
+        // A minute later they are used up without others taking their places.
+        for _ in 0..(PARKED_MAX - PARKED_FIRST) {
+            pool.on_paired();
+            assert_eq!(pool.begin(at(60_003)), 0);
+        }
+        pool.on_paired();
+        assert_eq!(pool.begin(at(60_003)), 1);
         pool.start_over();
         assert_eq!(pool.parked(), 0);
     }

@@ -11,7 +11,7 @@ use crypto::identity::{HistoryMark, IdentitySecret};
 use crypto::noise::{Part, prologue};
 use crypto::statics::StaticPublic;
 use crypto::suite::{Suite, SuiteMask};
-use proxy::ids::{BundleId, StreamNo};
+use proxy::ids::{BundleId, CircuitNo, StreamNo};
 use proxy::protocol::preface::{Kind, Preface, VERSION};
 use proxy::protocol::record::{Header, Kind as RecordKind};
 use proxy::protocol::session::{self, Accepting, Dialing, Message, RequestNo};
@@ -199,7 +199,9 @@ fn shake() -> Circuit {
         verify_member(shown, &question)
     };
     let bundle = BundleId([0x77; 16]);
-    let (inlet, frame_3) = first.on_frame_2(&inlet, bundle, &frame_2, check).unwrap();
+    let (inlet, frame_3) = first
+        .on_frame_2(&inlet, (bundle, CircuitNo(0)), &frame_2, check)
+        .unwrap();
     let proposal = second.on_frame_3(&frame_3).unwrap();
     Circuit {
         frames: [frame_1, frame_2, frame_3],
@@ -257,7 +259,7 @@ fn hellos() -> String {
         hello: hello.clone(),
         kind: CircuitKind::Lane,
         bundle: BundleId([0x77; 16]),
-        circuit: proxy::ids::CircuitNo(0),
+        circuit: CircuitNo(0),
     };
     let mut paper = Paper::new();
     paper.line("payload of message 2, and of message 3 of a session");

@@ -196,6 +196,12 @@ fn portal(portal: &PortalStatus) -> Value {
         "ready": portal.ready,
         "lanes": portal.lanes,
         "parked": portal.parked,
+        "circuits": {
+            "ready": portal.circuits.ready,
+            "building": portal.circuits.building,
+            "retiring": portal.circuits.retiring,
+            "peak": portal.circuits.peak,
+        },
         "peers": peers,
         "pinned": portal.pinned,
         "why": portal.why,

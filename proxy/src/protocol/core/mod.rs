@@ -59,4 +59,4 @@ pub use io::{AdminNo, Core, Input, Level, LogRecord, Now, Output, ResolveNo, Sta
 pub use member::MemberCore;
 pub use membership::{Membership, MembershipError};
 pub use server::ServerCore;
-pub use status::{MembershipStatus, PortalStatus, Reach, ServerStatus, Status};
+pub use status::{CircuitsStatus, MembershipStatus, PortalStatus, Reach, ServerStatus, Status};

@@ -115,6 +115,8 @@ pub struct PortalStatus {
     pub lanes: usize,
     /// Legs that are parked (outlet).
     pub parked: usize,
+    /// The circuits of its lanes.
+    pub circuits: CircuitsStatus,
     /// The peers of its lanes: id and name.
     pub peers: Vec<(Id, String)>,
     /// Its policy pins the peer's id in every rule, so even the authority can't put another in
@@ -122,6 +124,28 @@ pub struct PortalStatus {
     pub pinned: bool,
     /// Why it is not ready.
     pub why: Option<String>,
+}
+
+/// The circuits of a portal's bundles.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CircuitsStatus {
+    /// Those that take directions.
+    pub ready: usize,
+    /// Those that are being made; an outlet's are ready or not there.
+    pub building: usize,
+    /// Those that only end what they carry (inlet).
+    pub retiring: usize,
+    /// The most that were in use or wanted at once in the last minute (inlet).
+    pub peak: usize,
+}
+
+impl std::ops::AddAssign for CircuitsStatus {
+    fn add_assign(&mut self, other: CircuitsStatus) {
+        self.ready += other.ready;
+        self.building += other.building;
+        self.retiring += other.retiring;
+        self.peak += other.peak;
+    }
 }
 
 /// What a server adds.

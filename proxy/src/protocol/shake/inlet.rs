@@ -49,14 +49,15 @@ impl InletShake {
     }
 
     /// Reads frame 2, has `check` run the whole check on the outlet, and only if that succeeds
-    /// writes frame 3, which asks for a lane of `bundle`. Returns the keys and frame 3.
+    /// writes frame 3, which asks for the lane of a new `bundle` (circuit 0), or for a circuit of a
+    /// bundle that is there. Returns the keys and frame 3.
     ///
     /// # Errors
     /// [`SessionError`]; nothing was written then, and nothing is left that could be tried again.
     pub fn on_frame_2(
         self,
         side: &Side<'_>,
-        bundle: BundleId,
+        (bundle, circuit): (BundleId, CircuitNo),
         frame: &[u8],
         check: impl FnOnce(&Evidence, &StaticPublic) -> Result<VerifiedMember, Denial>,
     ) -> Result<(Shaken, Vec<u8>), SessionError> {
@@ -64,11 +65,15 @@ impl InletShake {
         let theirs: Hello = canonical::from_bytes(&payload)?;
         let shown = theirs.judge(side.suites, self.suite)?;
         let peer = check(&shown, &checking.remote_static())?;
+        let kind = match circuit {
+            CircuitNo(0) => CircuitKind::Lane,
+            CircuitNo(_) => CircuitKind::Circuit,
+        };
         let ours = CircuitHello {
             hello: Hello::new(side.suites, side.evidence),
-            kind: CircuitKind::Lane,
+            kind,
             bundle,
-            circuit: CircuitNo(0),
+            circuit,
         };
         let (finished, frame_3) = checking.write_message_3(&canonical::to_bytes(&ours, 512))?;
         let split = finished.split();

@@ -39,6 +39,8 @@ struct World {
     id: Id,
     inlet: End,
     outlet: End,
+    /// What the inlet asks for.
+    circuit: CircuitNo,
 }
 
 const BUNDLE: BundleId = BundleId([8; 16]);
@@ -66,6 +68,7 @@ impl World {
             project,
             inlet,
             outlet,
+            circuit: CircuitNo(0),
         }
     }
 
@@ -79,7 +82,7 @@ impl World {
 
     fn finish(&self, shake: InletShake, frame: &[u8]) -> Result<(Shaken, Vec<u8>), SessionError> {
         let side = self.inlet.side(&self.id);
-        shake.on_frame_2(&side, BUNDLE, frame, |shown, key| {
+        shake.on_frame_2(&side, (BUNDLE, self.circuit), frame, |shown, key| {
             self.inlet.judge(&self.project, shown, key)
         })
     }
@@ -173,6 +176,18 @@ fn two_honest_ends_get_matching_keys_in_every_suite() {
 }
 
 #[test]
+fn a_circuit_of_a_bundle_is_asked_for_by_its_number() {
+    let mut world = World::new(19);
+    world.circuit = CircuitNo(7);
+    let (_, proposal) = world.propose().unwrap();
+    assert_eq!(
+        (proposal.kind, proposal.bundle, proposal.circuit),
+        (CircuitKind::Circuit, BUNDLE, CircuitNo(7))
+    );
+    assert!(world.judge(&proposal).is_ok());
+}
+
+#[test]
 fn a_denied_inlet_gets_one_record_that_only_it_can_read() {
     let mut world = World::new(2);
     world.outlet.policy = Policy::parse(&["gold=true"]).unwrap();
@@ -227,7 +242,7 @@ fn a_hint_that_was_stripped_is_found_out_by_either_end() {
         ..world.inlet.side(&world.id)
     };
     let (_, frame_3) = shake
-        .on_frame_2(&forged, BUNDLE, &frame_2, |shown, key| {
+        .on_frame_2(&forged, (BUNDLE, CircuitNo(0)), &frame_2, |shown, key| {
             world.inlet.judge(&world.project, shown, key)
         })
         .unwrap();

@@ -14,7 +14,10 @@ use super::outlet::Outlet;
 use super::relay_link::{RelayLink, RelayNews};
 use crate::error::CloseReason;
 use crate::ids::LinkId;
-use crate::limits::{SHAKE_TIMEOUT, SHAKES_PER_LOOK, SHAKES_WAITING_MAX};
+use crate::limits::{
+    CIRCUITS_BUILDING_PROCESS_MAX, CIRCUITS_UNPROVEN_MAX, SHAKE_TIMEOUT, SHAKES_PER_LOOK,
+    SHAKES_WAITING_MAX,
+};
 use crate::protocol::command::{Event, Gate, StreamReport};
 use crate::protocol::core::admin::{AdminCall, AdminReply};
 use crate::protocol::core::config::MemberConfig;
@@ -245,7 +248,7 @@ impl MemberCore {
             }
             RelayNews::ParkLow(hash, want) => {
                 for outlet in &mut self.outlets {
-                    outlet.on_park_low(hash, want, &self.node);
+                    outlet.on_park_low(now, hash, want, &self.node);
                 }
             }
         }
@@ -336,6 +339,33 @@ impl MemberCore {
             outlet.targets.on_timer(&mut self.node, now);
             outlet.begin(&mut self.node, now, &mut self.relay);
         }
+        self.dial_circuits(now);
+    }
+
+    /// Circuits come after lanes and parked legs, and leave the relay room for lanes.
+    fn dial_circuits(&mut self, now: Now) {
+        if !self.relay.usable() {
+            return;
+        }
+        let inlets = self.inlets.iter();
+        let mut building: usize = inlets.map(Inlet::circuits_building).sum();
+        for n in 0..self.inlets.len() {
+            if !self.inlets[n].misses_circuits(now) {
+                continue;
+            }
+            let of_address = |other: &&Inlet| other.via() == self.inlets[n].via();
+            let unproven: usize = self
+                .inlets
+                .iter()
+                .filter(of_address)
+                .map(|other| other.circuits_unproven(now))
+                .sum();
+            let at_most = CIRCUITS_BUILDING_PROCESS_MAX
+                .saturating_sub(building)
+                .min(CIRCUITS_UNPROVEN_MAX.saturating_sub(unproven));
+            let (node, relay) = (&mut self.node, &mut self.relay);
+            building += self.inlets[n].dial_circuits(node, now, relay, at_most);
+        }
     }
 }
 
@@ -380,6 +410,14 @@ impl Core for MemberCore {
             .chain(outlets)
             .fold(self.relay.next_timer(self.wants_relay()), Instant::min)
             .min(self.enrollment.next_timer())
+    }
+
+    #[cfg(test)]
+    fn owns(&self, link: LinkId) -> bool {
+        self.enrollment.owns(link)
+            || self.relay.owns(link)
+            || self.inlets.iter().any(|inlet| inlet.owns(link))
+            || self.outlets.iter().any(|outlet| outlet.owns(link))
     }
 
     fn status(&self, now: Now) -> Status {

@@ -1,5 +1,6 @@
 //! Whole cores against each other, in the emulated world.
 
+mod circuits;
 mod denial;
 mod enrollment;
 mod faults;

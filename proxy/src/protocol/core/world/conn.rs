@@ -2,12 +2,13 @@
 
 use std::net::SocketAddr;
 
+use super::circuits::CircuitEnd;
 use super::lanes::LaneEnd;
 use super::{HostNo, World};
 use crate::error::CloseReason;
 use crate::ids::LinkId;
 use crate::limits::{FRAME_MAX, LEG_PREFACE, PREFACE};
-use crate::protocol::command::{Command, Event, Expect};
+use crate::protocol::command::{CircuitEvent, Command, Event, Expect};
 use crate::protocol::core::Input;
 use crate::protocol::preface::Kind;
 use crate::time::Instant;
@@ -24,6 +25,8 @@ pub enum Carrier {
     Joined(u64),
     /// A lane.
     Lane(LinkId, Box<LaneEnd>),
+    /// A circuit of one.
+    Circuit(LinkId, Box<CircuitEnd>),
 }
 
 /// One end.
@@ -82,7 +85,9 @@ impl World {
                 .position(|end| {
                     end.host == host
                         && match &end.carrier {
-                            Carrier::Link(own) | Carrier::Lane(own, _) => *own == link,
+                            Carrier::Link(own)
+                            | Carrier::Lane(own, _)
+                            | Carrier::Circuit(own, _) => *own == link,
                             Carrier::Fresh | Carrier::Leg | Carrier::Joined(_) => false,
                         }
                 })
@@ -135,7 +140,7 @@ impl World {
             }
             Command::Adopt(adopt) => self.adopt(host, *adopt),
             Command::Lane { link, what } => self.lane_command(host, link, what),
-            Command::Circuit { .. } => {}
+            Command::Circuit { link, what } => self.circuit_command(host, link, what),
             Command::LegKey(entry) => self.host_mut(host).relay_worker.publish(*entry),
             Command::LegKeyGone { session } => {
                 let now = self.now;
@@ -223,6 +228,7 @@ impl World {
                 !bytes.is_empty()
             }
             Carrier::Lane(..) => self.lane_receive(no, which),
+            Carrier::Circuit(..) => self.circuit_receive(no, which),
             Carrier::Leg => false,
             Carrier::Fresh | Carrier::Link(_) => {
                 let Some(piece) = cut(end) else {
@@ -312,7 +318,10 @@ impl World {
             Carrier::Link(link) => {
                 self.input(end.host, Input::Event(Event::Closed { link, why }));
             }
-            Carrier::Lane(link, _) => self.lane_closed(end.host, link, why),
+            Carrier::Lane(link, lane) => self.lane_closed(end.host, (link, lane.bundle), why),
+            Carrier::Circuit(link, _) => {
+                self.circuit_event(end.host, link, CircuitEvent::Closed(why));
+            }
             Carrier::Fresh | Carrier::Leg | Carrier::Joined(_) => {}
         }
     }
@@ -350,11 +359,11 @@ impl World {
                     let link = *link;
                     self.input(host, Input::Event(Event::Closed { link, why }));
                 }
-                Carrier::Lane(link, _) => {
-                    let link = *link;
-                    self.lane_closed(host, link, why);
+                Carrier::Lane(link, lane) => {
+                    let lane = (*link, lane.bundle);
+                    self.lane_closed(host, lane, why);
                 }
-                Carrier::Fresh | Carrier::Leg | Carrier::Joined(_) => {}
+                Carrier::Circuit(..) | Carrier::Fresh | Carrier::Leg | Carrier::Joined(_) => {}
             }
             self.drop_conn(no, Some(which), CloseReason::TunnelLost);
         }

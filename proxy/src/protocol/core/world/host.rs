@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 use super::Plan;
 use super::legs::RelayWorker;
 use crate::error::Code;
-use crate::ids::PortalNo;
+use crate::ids::{LinkId, PortalNo};
 use crate::protocol::command::Gate;
 use crate::protocol::core::*;
 use crate::protocol::store::{ProjectRow, Store};
@@ -214,6 +214,11 @@ impl Host {
 
     pub fn status(&self, mono: Instant) -> Status {
         self.core.as_ref().unwrap().status(self.now(mono))
+    }
+
+    /// Whether its core knows of a link.
+    pub fn owns(&self, link: LinkId) -> bool {
+        self.core.as_ref().is_some_and(|core| core.owns(link))
     }
 
     /// What needs no network.

@@ -7,7 +7,7 @@ use super::{HostNo, World};
 use crate::error::{CloseReason, Code};
 use crate::ids::{BundleId, LinkId, StreamNo};
 use crate::limits::{LANE_RECORD_MAX, RECORD_HEADER, RECORD_INNER, RECORD_TAG};
-use crate::protocol::command::{Adopt, Event, LaneCommand, LaneEvent, Permit, Role};
+use crate::protocol::command::{Adopt, Becomes, Event, LaneCommand, LaneEvent, Permit, Role};
 use crate::protocol::core::Input;
 use crate::protocol::record::{Header, Kind};
 use crate::time::Instant;
@@ -17,20 +17,27 @@ pub struct LaneEnd {
     pub bundle: BundleId,
     pub permit: Permit,
     pub not_after: Instant,
+    /// It takes no more streams.
+    pub retiring: bool,
     role: Role,
     sealer: Sealer,
     opener: Opener,
 }
 
 impl LaneEnd {
-    fn seal(&mut self, kind: Kind, payload: &[u8]) -> Vec<u8> {
-        let mut record = vec![0; RECORD_HEADER];
-        record.extend_from_slice(&Header::new(kind, StreamNo::LANE).encode());
-        record.extend_from_slice(payload);
-        record.resize(record.len() + RECORD_TAG, 0);
-        self.sealer.seal(&mut record).unwrap();
-        record
+    pub fn seal(&mut self, kind: Kind, payload: &[u8]) -> Vec<u8> {
+        seal(&mut self.sealer, kind, payload)
     }
+}
+
+/// A control record.
+pub fn seal(sealer: &mut Sealer, kind: Kind, payload: &[u8]) -> Vec<u8> {
+    let mut record = vec![0; RECORD_HEADER];
+    record.extend_from_slice(&Header::new(kind, StreamNo::LANE).encode());
+    record.extend_from_slice(payload);
+    record.resize(record.len() + RECORD_TAG, 0);
+    sealer.seal(&mut record).unwrap();
+    record
 }
 
 impl World {
@@ -38,6 +45,9 @@ impl World {
         let Some((no, which)) = self.find(host, adopt.link) else {
             return;
         };
+        if adopt.becomes != Becomes::Lane {
+            return self.adopt_circuit(host, (no, which), adopt);
+        }
         let Adopt {
             link,
             last,
@@ -53,6 +63,7 @@ impl World {
             bundle,
             permit,
             not_after,
+            retiring: false,
             role,
             sealer,
             opener,
@@ -103,10 +114,17 @@ impl World {
                 LaneEvent::Denied(CloseReason::from_code(code.0).unwrap())
             }
             Kind::Credential => LaneEvent::Credential(payload.to_vec()),
-            Kind::Retire => LaneEvent::Retiring,
+            Kind::Retire => {
+                lane.retiring = true;
+                LaneEvent::Retiring
+            }
             other => panic!("an unexpected record: {other:?}"),
         };
+        let over = matches!(what, LaneEvent::Retiring) && !self.busy;
         self.input(host, Input::Event(Event::Lane { link, what }));
+        if over {
+            self.drop_conn(no, None, CloseReason::Finished);
+        }
         true
     }
 
@@ -130,21 +148,30 @@ impl World {
             }
             LaneCommand::Retire => {
                 let record = lane.seal(Kind::Retire, &[]);
+                lane.retiring = true;
                 self.send(no, which, &record);
-                // There are no streams in this world: the lane is empty and ends.
-                self.lane_closed(host, link, CloseReason::Finished);
-                self.drop_conn(no, Some(which), CloseReason::Finished);
+                // There are no streams in this world: unless it is busy, the lane is empty and ends.
+                if !self.busy {
+                    self.drop_conn(no, None, CloseReason::Finished);
+                }
             }
             LaneCommand::Cut(why) => {
-                self.lane_closed(host, link, why);
+                let bundle = lane.bundle;
+                self.lane_closed(host, (link, bundle), why);
                 self.drop_conn(no, Some(which), CloseReason::TunnelLost);
             }
         }
     }
 
-    pub(super) fn lane_closed(&mut self, host: HostNo, link: LinkId, why: CloseReason) {
+    pub(super) fn lane_closed(
+        &mut self,
+        host: HostNo,
+        (link, bundle): (LinkId, BundleId),
+        why: CloseReason,
+    ) {
         let what = LaneEvent::Closed(why);
         self.input(host, Input::Event(Event::Lane { link, what }));
+        self.end_bundle(host, bundle, why);
     }
 
     /// The lanes that both ends have: bundle and the permit of each end, the inlet's first.

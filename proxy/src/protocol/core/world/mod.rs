@@ -3,8 +3,9 @@
 //!
 //! The emulated worker does what `command.rs` promises and nothing more: it cuts bytes into the
 //! pieces that control expects, keeps deadlines, checks and pairs legs, and carries the control
-//! records of lanes, sealed and opened with the keys that the cores hand over.
+//! records of lanes and circuits, sealed and opened with the keys that the cores hand over.
 
+mod circuits;
 mod conn;
 mod host;
 mod lanes;
@@ -52,6 +53,10 @@ pub struct World {
     pub walls: Vec<(HostNo, HostNo)>,
     /// Dials so far, by host.
     pub dials: BTreeMap<HostNo, usize>,
+    /// Whatever is told to retire still carries something, until [`World::end_retired`].
+    pub busy: bool,
+    /// Whether [`World::check`] is run at every moment.
+    pub checked: bool,
 }
 
 /// What a world with a server, an outlet and an inlet consists of.
@@ -85,6 +90,8 @@ impl World {
             forged_mask: None,
             walls: Vec::new(),
             dials: BTreeMap::new(),
+            busy: false,
+            checked: false,
         }
     }
 
@@ -268,17 +275,30 @@ impl World {
 
     /// Lets everything happen that can happen without time passing.
     pub fn settle(&mut self) {
-        for _ in 0..ROUNDS_MAX {
+        assert!(
+            self.settle_some(ROUNDS_MAX),
+            "a busy loop at {:?}",
+            self.now
+        );
+        if self.checked {
+            self.check();
+        }
+    }
+
+    /// Lets so many rounds of it happen: in each, every host looks once at what is there for it, and
+    /// all bytes arrive. Returns whether that was all.
+    pub fn settle_some(&mut self, rounds: usize) -> bool {
+        for _ in 0..rounds {
             let mut moved = false;
             for n in 0..self.hosts.len() {
                 moved |= self.turn(HostNo(n));
             }
             moved |= self.move_bytes();
             if !moved {
-                return;
+                return true;
             }
         }
-        panic!("a busy loop at {:?}", self.now);
+        false
     }
 
     /// One turn of a host's driver.

@@ -1,31 +1,35 @@
-//! An inlet portal: one lane that takes streams, its replacement in time, and what apps are told
-//! while there is none.
+//! An inlet portal: one lane that takes streams, its replacement in time, the circuits that go with
+//! it, and what apps are told while there is none.
 //!
 //! A lane is built in steps, one at a time: leg dialed → paired by the relay → handshake → adopted
 //! by the worker → READY. Whatever fails on the way, the pool says when the next attempt begins.
+//! A lane that is ready gets circuits, which end with it at the latest.
 
-mod shake;
+mod circuits;
+mod lane;
+mod terms;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
 
-use crypto::check::Direction;
+use crypto::names::RelayAddress;
 use crypto::suite::SuiteMask;
 
+use self::circuits::Circuits;
+use self::terms::Terms;
 use super::legs::Leg;
-use super::peer::{Judge, Lane};
+use super::peer::Lane;
 use super::relay_link::RelayLink;
 use crate::error::{CloseReason, Code};
 use crate::ids::{BundleId, LinkId, PortalNo};
-use crate::limits::{NO_OUTLET_PATIENCE, PAIRING_TIMEOUT};
-use crate::protocol::command::{Command, Gate, LaneCommand, LaneEvent, Role, address_hash};
+use crate::limits::PAIRING_TIMEOUT;
+use crate::protocol::command::{Command, Gate, LaneCommand, Role, address_hash};
 use crate::protocol::core::config::InletConfig;
 use crate::protocol::core::io::{Level, LogRecord, Now};
 use crate::protocol::core::link_event::LinkEvent;
 use crate::protocol::core::node::Node;
-use crate::protocol::core::status::PortalStatus;
-use crate::protocol::pool::{Failure, LanePool};
+use crate::protocol::core::status::{CircuitsStatus, PortalStatus};
+use crate::protocol::pool::{CircuitPool, Failure, LanePool};
 use crate::protocol::shake::InletShake;
 use crate::time::Instant;
 
@@ -47,14 +51,20 @@ impl Building {
     }
 }
 
+/// A lane that was ready, by its link, and its circuits.
+struct Bundle {
+    lane: Lane,
+    circuits: Circuits,
+}
+
 /// See the module.
 pub struct Inlet {
-    config: InletConfig,
-    suites: SuiteMask,
-    targets: Arc<[String]>,
+    terms: Terms,
     pool: LanePool,
     building: Option<Building>,
-    lanes: BTreeMap<LinkId, Lane>,
+    bundles: BTreeMap<LinkId, Bundle>,
+    /// The pool of the bundle that was lost last.
+    circuits_before: CircuitPool,
     gate: Gate,
     trouble: Option<(Code, String)>,
     /// The relay has answered NO_OUTLET since then.
@@ -63,21 +73,25 @@ pub struct Inlet {
     resets_logged: Option<CloseReason>,
 }
 
+impl Bundle {
+    /// Its lane takes no more streams. Returns the pool for the bundle that takes over.
+    fn retire(&mut self, node: &mut Node) -> CircuitPool {
+        self.lane.retiring = true;
+        let why = CloseReason::Replaced;
+        self.circuits.give_up_building(node, why);
+        self.circuits.pool().heir()
+    }
+}
+
 impl Inlet {
     /// A portal without a lane; apps wait.
     pub fn new(config: InletConfig, suites: SuiteMask) -> Inlet {
-        let target = config
-            .target
-            .as_ref()
-            .map_or(config.via.as_str(), |name| name.as_str());
-        let targets = Arc::from([target.to_owned()]);
         Inlet {
-            config,
-            suites,
-            targets,
+            terms: Terms::new(config, suites),
             pool: LanePool::default(),
             building: None,
-            lanes: BTreeMap::new(),
+            bundles: BTreeMap::new(),
+            circuits_before: CircuitPool::default(),
             gate: Gate::Wait,
             trouble: None,
             unserved_since: None,
@@ -87,25 +101,30 @@ impl Inlet {
 
     /// Whether this link is one of the portal's.
     pub fn owns(&self, link: LinkId) -> bool {
-        self.lanes.contains_key(&link)
+        self.is_building(link)
             || self
-                .building
-                .as_ref()
-                .is_some_and(|building| building.link() == link)
+                .bundles
+                .iter()
+                .any(|(lane, bundle)| *lane == link || bundle.circuits.owns(link))
+    }
+
+    fn is_building(&self, link: LinkId) -> bool {
+        let building = self.building.as_ref();
+        building.is_some_and(|building| building.link() == link)
     }
 
     /// What apps are told while there is no lane.
     pub fn set_gate(&mut self, node: &mut Node, gate: Gate) {
         if self.gate != gate {
             self.gate = gate;
-            let portal = self.config.portal;
+            let portal = self.terms.config.portal;
             node.out.command(Command::Gate { portal, gate });
         }
     }
 
     /// Its number.
     pub fn portal(&self) -> PortalNo {
-        self.config.portal
+        self.terms.config.portal
     }
 
     /// An app was reset before it had a stream. The first one for a reason is worth a line; a
@@ -116,14 +135,22 @@ impl Inlet {
         let record = LogRecord::new(level, "an application was reset")
             .code(why.code())
             .with("why", why)
-            .with("address", &self.config.via)
+            .with("address", &self.terms.config.via)
             .with("from", app);
         node.out.log(record);
+    }
+
+    /// The relay address it goes to.
+    pub fn via(&self) -> &RelayAddress {
+        &self.terms.config.via
     }
 
     /// There is news that may make an attempt succeed: don't wait.
     pub fn wake(&mut self) {
         self.pool.wake();
+        for bundle in self.bundles.values_mut() {
+            bundle.circuits.wake();
+        }
     }
 
     /// Begins a lane if one is due.
@@ -134,6 +161,9 @@ impl Inlet {
             let what = LaneCommand::Cut(CloseReason::ShakeTimeout);
             node.out.command(Command::Lane { link: *link, what });
             self.fail(node, now, CloseReason::ShakeTimeout, Failure::Lost);
+        }
+        for bundle in self.bundles.values_mut() {
+            bundle.circuits.on_timer(node, now, &self.terms);
         }
         let project = node
             .membership
@@ -147,9 +177,9 @@ impl Inlet {
         }
         match relay.grant_leg() {
             Some(grant) => {
-                let hash = address_hash(&project, &self.config.via);
+                let hash = address_hash(&project, &self.terms.config.via);
                 let role = Role::Inlet;
-                let suites = node.suites(self.suites);
+                let suites = node.suites(self.terms.suites);
                 let (link, leg) = Leg::dial(&mut node.out, now.mono, grant, role, suites, hash);
                 self.building = Some(Building::Leg(link, leg));
             }
@@ -159,18 +189,75 @@ impl Inlet {
         }
     }
 
-    /// When [`begin`](Self::begin) has something to do.
+    /// The circuits of lanes that take streams.
+    fn wanted_circuits(&mut self) -> impl Iterator<Item = &mut Circuits> {
+        let live = self.bundles.values_mut().filter(|b| !b.lane.retiring);
+        live.map(|bundle| &mut bundle.circuits)
+    }
+
+    /// Whether circuits should be dialed now.
+    pub fn misses_circuits(&mut self, now: Now) -> bool {
+        self.wanted_circuits()
+            .any(|circuits| circuits.due(now.mono) > 0)
+    }
+
+    /// Circuits that are being made.
+    pub fn circuits_building(&self) -> usize {
+        let pools = self.bundles.values().map(|b| b.circuits.pool().building());
+        pools.sum()
+    }
+
+    /// Circuits that its relay counts as unfinished.
+    pub fn circuits_unproven(&self, now: Now) -> usize {
+        let bundles = self.bundles.values();
+        bundles.map(|b| b.circuits.unproven(now.mono)).sum()
+    }
+
+    /// Dials circuits that are missing, `at_most` so many. Returns how many were dialed.
+    pub fn dial_circuits(
+        &mut self,
+        node: &mut Node,
+        now: Now,
+        relay: &mut RelayLink,
+        at_most: usize,
+    ) -> usize {
+        let Some(membership) = &node.membership else {
+            return 0;
+        };
+        let hash = address_hash(&membership.project(), &self.terms.config.via);
+        let mut dialed = 0;
+        for bundle in self.bundles.values_mut().filter(|b| !b.lane.retiring) {
+            let allowed = (hash, at_most - dialed);
+            dialed += bundle.circuits.dial(node, now, relay, &self.terms, allowed);
+        }
+        dialed
+    }
+
+    /// When [`begin`](Self::begin) has something to do, or circuits should be dialed.
     pub fn next_timer(&self, usable: bool) -> Instant {
-        match &self.building {
+        let lane = match &self.building {
             Some(Building::Waiting(_, _, until)) => *until,
             Some(Building::Leg(..) | Building::Shaking(..)) => Instant::FAR_FUTURE,
             None if usable => self.pool.next_timer(),
             None => Instant::FAR_FUTURE,
-        }
+        };
+        let circuits = self.bundles.values().map(|bundle| {
+            let dial = if usable && !bundle.lane.retiring {
+                bundle.circuits.pool().next_due()
+            } else {
+                Instant::FAR_FUTURE
+            };
+            bundle.circuits.next_timer().min(dial)
+        });
+        circuits.fold(lane, Instant::min)
     }
 
     /// An event of a link that is [owned](Self::owns).
     pub fn on_event(&mut self, node: &mut Node, now: Now, link: LinkId, event: LinkEvent) {
+        let mut circuits = self.bundles.values_mut().map(|bundle| &mut bundle.circuits);
+        if let Some(circuits) = circuits.find(|circuits| circuits.owns(link)) {
+            return circuits.on_event(node, now, &self.terms, link, event);
+        }
         match event {
             LinkEvent::Connected(_) => {
                 let why = CloseReason::NoOutlet;
@@ -183,199 +270,9 @@ impl Inlet {
         }
     }
 
-    fn on_frame(&mut self, node: &mut Node, now: Now, bytes: &[u8]) {
-        match self.building.take() {
-            Some(Building::Leg(link, leg)) => match leg.on_answer(bytes) {
-                Ok(hinted) => self.shake(node, now, link, hinted),
-                Err((why, failure)) => {
-                    node.out.close(link, false, why);
-                    if failure == Failure::Refused || self.is_unserved(now, why) {
-                        self.set_gate(node, Gate::Reset(why));
-                    }
-                    self.fail(node, now, why, failure);
-                }
-            },
-            Some(Building::Shaking(link, shake, bundle)) => {
-                self.on_frame_2(node, now, link, *shake, bundle, bytes);
-            }
-            other @ (Some(Building::Waiting(..)) | None) => self.building = other,
-        }
-    }
-
-    fn judge(&self) -> Judge<'_> {
-        let (address, policy) = (&self.config.via, &self.config.allow);
-        Judge {
-            address,
-            direction: Direction::Serve,
-            policy,
-        }
-    }
-
-    fn on_closed(&mut self, node: &mut Node, now: Now, link: LinkId, why: CloseReason) {
-        if self
-            .building
-            .as_ref()
-            .is_some_and(|building| building.link() == link)
-        {
-            self.fail(node, now, why, Failure::Lost);
-        } else {
-            self.on_lane_gone(node, now, link, why, Failure::Lost);
-        }
-    }
-
-    fn on_lane(&mut self, node: &mut Node, now: Now, link: LinkId, what: LaneEvent) {
-        match what {
-            LaneEvent::Ready => self.on_ready(node, now, link),
-            LaneEvent::Denied(why) => self.on_denied(node, now, link, why),
-            LaneEvent::Credential(bytes) => self.on_credential(node, now, link, &bytes),
-            LaneEvent::Retiring => {
-                if let Some(lane) = self.lanes.get_mut(&link) {
-                    lane.retiring = true;
-                    self.pool.replace(now.mono);
-                }
-            }
-            LaneEvent::Circuits { .. } => {}
-            LaneEvent::Closed(why) => self.on_closed(node, now, link, why),
-        }
-    }
-
-    fn on_ready(&mut self, node: &mut Node, now: Now, link: LinkId) {
-        match self.building.take() {
-            Some(Building::Waiting(own, mut lane, _)) if own == link => {
-                for (old, before) in &mut self.lanes {
-                    if !before.retiring {
-                        before.retiring = true;
-                        let what = LaneCommand::Retire;
-                        node.out.command(Command::Lane { link: *old, what });
-                    }
-                }
-                lane.ready = true;
-                if self.lanes.is_empty() {
-                    let record = LogRecord::new(Level::Info, "portal open")
-                        .with("address", &self.config.via)
-                        .with("peer", lane.peer)
-                        .with("peer_name", &lane.name)
-                        .with("bundle", format_args!("{:?}", lane.bundle));
-                    node.out.log(record);
-                }
-                self.lanes.insert(link, lane);
-                self.trouble = None;
-                self.unserved_since = None;
-                self.resets_logged = None;
-                self.pool.on_ready(now.mono, node.out.random());
-                self.set_gate(node, Gate::Wait);
-                node.out.status_changed();
-            }
-            other => self.building = other,
-        }
-    }
-
-    /// Whether nobody has served the address for so long that waiting for a lane is pointless. An
-    /// outlet that restarts is back within that time, and its apps should wait for it.
-    fn is_unserved(&mut self, now: Now, why: CloseReason) -> bool {
-        if why != CloseReason::NoOutlet {
-            self.unserved_since = None;
-            return false;
-        }
-        let since = *self.unserved_since.get_or_insert(now.mono);
-        now.mono.since(since) >= NO_OUTLET_PATIENCE
-    }
-
-    fn on_denied(&mut self, node: &mut Node, now: Now, link: LinkId, why: CloseReason) {
-        if self
-            .building
-            .as_ref()
-            .is_none_or(|building| building.link() != link)
-        {
-            return;
-        }
-        node.out.command(Command::Lane {
-            link,
-            what: LaneCommand::Cut(why),
-        });
-        if self.is_news(why.code()) {
-            let record = LogRecord::new(Level::Warn, "the outlet denied this node")
-                .code(why.code())
-                .with("why", why)
-                .with("address", &self.config.via);
-            node.deny(record);
-        }
-        self.trouble = Some((why.code(), format!("the outlet denied this node: {why}")));
-        self.building = None;
-        self.set_gate(node, Gate::Reset(why));
-        self.pool
-            .on_failed(now.mono, Failure::Refused, node.out.random());
-        node.out.status_changed();
-    }
-
-    fn on_credential(&mut self, node: &mut Node, now: Now, link: LinkId, bytes: &[u8]) {
-        let Some(mut lane) = self.lanes.remove(&link) else {
-            return;
-        };
-        if lane.on_credential(node, now, link, &self.judge(), bytes) {
-            self.lanes.insert(link, lane);
-        } else {
-            let why = CloseReason::NotAuthorized;
-            self.trouble = Some((why.code(), "the outlet is no longer allowed".into()));
-            self.set_gate(node, Gate::Reset(why));
-            self.pool
-                .on_lost(now.mono, Failure::Refused, node.out.random());
-            node.out.status_changed();
-        }
-    }
-
-    fn on_lane_gone(
-        &mut self,
-        node: &mut Node,
-        now: Now,
-        link: LinkId,
-        why: CloseReason,
-        failure: Failure,
-    ) {
-        let Some(lane) = self.lanes.remove(&link) else {
-            return;
-        };
-        // An old lane that ended with its last stream is no news.
-        if lane.retiring {
-            return;
-        }
-        let record = LogRecord::new(Level::Warn, "the lane was lost")
-            .code(why.code())
-            .with("why", why)
-            .with("address", &self.config.via)
-            .with("peer", lane.peer);
-        node.out.log(record);
-        self.trouble = Some((why.code(), why.to_string()));
-        self.pool.on_lost(now.mono, failure, node.out.random());
-        node.out.status_changed();
-    }
-
-    fn fail(&mut self, node: &mut Node, now: Now, why: CloseReason, failure: Failure) {
-        self.building = None;
-        if self.is_news(why.code()) && (self.trouble.is_none() || failure == Failure::Refused) {
-            let record = LogRecord::new(Level::Warn, "no lane to the outlet")
-                .code(why.code())
-                .with("why", why)
-                .with("address", &self.config.via);
-            match failure {
-                Failure::Refused => node.deny(record),
-                Failure::Lost => node.out.log(record),
-            }
-        }
-        self.trouble = Some((why.code(), why.to_string()));
-        self.pool.on_failed(now.mono, failure, node.out.random());
-        node.out.status_changed();
-    }
-
-    fn is_news(&self, code: Code) -> bool {
-        self.trouble
-            .as_ref()
-            .is_none_or(|(before, _)| *before != code)
-    }
-
     /// Sends this node's renewed credential on all lanes.
     pub fn on_renewed(&mut self, node: &mut Node, evidence: &[u8]) {
-        for link in self.lanes.keys() {
+        for link in self.bundles.keys() {
             let what = LaneCommand::Credential(evidence.to_vec());
             node.out.command(Command::Lane { link: *link, what });
         }
@@ -387,21 +284,31 @@ impl Inlet {
             node.out
                 .close(building.link(), false, CloseReason::Stopping);
         }
+        for bundle in self.bundles.values_mut() {
+            let why = CloseReason::Stopping;
+            bundle.circuits.give_up_building(node, why);
+        }
     }
 
     /// What `status` shows.
     pub fn status(&self) -> PortalStatus {
-        let live = || self.lanes.values().filter(|lane| !lane.retiring);
+        let lanes = self.bundles.values().map(|bundle| &bundle.lane);
+        let live = || lanes.clone().filter(|lane| !lane.retiring);
         let ready = live().next().is_some();
+        let mut circuits = CircuitsStatus::default();
+        for bundle in self.bundles.values() {
+            circuits += bundle.circuits.status();
+        }
         PortalStatus {
-            portal: self.config.portal,
+            portal: self.portal(),
             role: Role::Inlet,
-            address: self.config.via.clone(),
+            address: self.terms.config.via.clone(),
             ready,
-            lanes: self.lanes.len(),
+            lanes: self.bundles.len(),
             parked: 0,
+            circuits,
             peers: live().map(|lane| (lane.peer, lane.name.clone())).collect(),
-            pinned: self.config.allow.pinned(),
+            pinned: self.terms.config.allow.pinned(),
             why: self
                 .trouble
                 .as_ref()

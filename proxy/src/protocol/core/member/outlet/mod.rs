@@ -1,8 +1,11 @@
-//! An outlet portal: parked legs, the handshakes of those that were paired, and lanes.
+//! An outlet portal: parked legs, the handshakes of those that were paired, lanes and circuits.
 //!
 //! A leg is dialed → parked → paired by the relay → message 1 → message 3 → checked → adopted, or
-//! denied with one sealed record. Parked legs are watched by the worker; the pool makes more.
+//! denied with one sealed record. Parked legs are watched by the worker; the pool makes more. What a
+//! paired leg becomes, a lane or a circuit of one that is here, is the inlet's to say.
 
+mod circuits;
+mod lanes;
 mod shake;
 
 use std::collections::BTreeMap;
@@ -11,6 +14,7 @@ use std::sync::Arc;
 use crypto::check::Direction;
 use crypto::suite::SuiteMask;
 
+use self::circuits::Circuit;
 use super::legs::Leg;
 use super::peer::{Judge, Lane};
 use super::relay_link::RelayLink;
@@ -18,7 +22,7 @@ use super::targets::Targets;
 use crate::error::{CloseReason, Code, Problem};
 use crate::ids::{AddressHash, LinkId, PortalNo, SessionId};
 use crate::limits::{PAIRED_IDLE, RELAY_SESSION_LINGER};
-use crate::protocol::command::{Command, LaneCommand, LaneEvent, Role, address_hash};
+use crate::protocol::command::{Command, LaneCommand, Role, address_hash};
 use crate::protocol::core::config::OutletConfig;
 use crate::protocol::core::io::{Level, LogRecord, Now};
 use crate::protocol::core::link_event::LinkEvent;
@@ -38,6 +42,7 @@ enum Stage {
     /// Message 3 is due.
     Shaking(Box<OutletShake>),
     Lane(Lane),
+    Circuit(Circuit),
 }
 
 /// See the module.
@@ -129,13 +134,13 @@ impl Outlet {
     }
 
     /// The relay is short of legs.
-    pub fn on_park_low(&mut self, hash: AddressHash, want: u16, node: &Node) {
+    pub fn on_park_low(&mut self, now: Now, hash: AddressHash, want: u16, node: &Node) {
         let project = node
             .membership
             .as_ref()
             .map(|membership| membership.project());
         if project.is_some_and(|project| address_hash(&project, &self.address) == hash) {
-            self.pool.raise(usize::from(want));
+            self.pool.raise(now.mono, usize::from(want));
         }
     }
 
@@ -144,7 +149,7 @@ impl Outlet {
         let current = self.session;
         let old = |stage: &Stage| match stage {
             Stage::Dialing(leg) | Stage::Parked(leg) => Some(leg.session) != current,
-            Stage::Paired | Stage::Shaking(_) | Stage::Lane(_) => false,
+            Stage::Paired | Stage::Shaking(_) | Stage::Lane(_) | Stage::Circuit(_) => false,
         };
         for (link, _) in self.stages.extract_if(.., |_, stage| old(stage)) {
             node.out.close(link, false, CloseReason::Replaced);
@@ -199,7 +204,7 @@ impl Outlet {
             LinkEvent::Frame(bytes) => self.on_frame(node, now, link, &bytes),
             LinkEvent::Closed(why) => self.on_closed(node, now, link, why),
             LinkEvent::Lane(what) => self.on_lane(node, now, link, what),
-            LinkEvent::Circuit(_) => {}
+            LinkEvent::Circuit(what) => self.on_circuit(node, link, what),
         }
     }
 
@@ -238,7 +243,9 @@ impl Outlet {
                 Ok(proposal) => self.decide(node, now, link, proposal),
                 Err(error) => self.on_shake_failed(node, link, &error),
             },
-            Some(lane @ Stage::Lane(_)) => drop(self.stages.insert(link, lane)),
+            Some(stage @ (Stage::Lane(_) | Stage::Circuit(_))) => {
+                self.stages.insert(link, stage);
+            }
             None => {}
         }
     }
@@ -291,12 +298,6 @@ impl Outlet {
         }
     }
 
-    fn has_lane(&self, peer: &crypto::Id) -> bool {
-        self.stages
-            .values()
-            .any(|stage| matches!(stage, Stage::Lane(lane) if lane.peer == *peer))
-    }
-
     fn on_closed(&mut self, node: &mut Node, now: Now, link: LinkId, why: CloseReason) {
         match self.stages.remove(&link) {
             Some(Stage::Dialing(leg)) if self.counts(&leg) => {
@@ -309,8 +310,14 @@ impl Outlet {
                     .on_lost(now.mono, Failure::Lost, node.out.random());
                 self.on_leg_lost(node, why);
             }
-            Some(Stage::Lane(lane)) => self.on_lane_gone(node, &lane, why),
-            Some(Stage::Dialing(_) | Stage::Parked(_) | Stage::Paired | Stage::Shaking(_))
+            Some(Stage::Lane(lane)) => self.on_lane_gone(node, link, &lane, why),
+            Some(
+                Stage::Dialing(_)
+                | Stage::Parked(_)
+                | Stage::Paired
+                | Stage::Shaking(_)
+                | Stage::Circuit(_),
+            )
             | None => {}
         }
     }
@@ -329,61 +336,6 @@ impl Outlet {
         node.out.status_changed();
     }
 
-    fn on_lane_gone(&mut self, node: &mut Node, lane: &Lane, why: CloseReason) {
-        let expected =
-            lane.retiring || matches!(why, CloseReason::Finished | CloseReason::Replaced);
-        let level = if expected { Level::Debug } else { Level::Info };
-        let record = LogRecord::new(level, "a lane ended")
-            .code(why.code())
-            .with("why", why)
-            .with("address", &self.address)
-            .with("peer", lane.peer)
-            .with("peer_name", &lane.name)
-            .with("bundle", format_args!("{:?}", lane.bundle));
-        node.out.log(record);
-        node.out.status_changed();
-    }
-
-    fn on_lane(&mut self, node: &mut Node, now: Now, link: LinkId, what: LaneEvent) {
-        let Some(Stage::Lane(mut lane)) = self.stages.remove(&link) else {
-            return;
-        };
-        let keep = match what {
-            LaneEvent::Ready => {
-                lane.ready = true;
-                // A replacement of a lane that still works is no news.
-                let level = if self.has_lane(&lane.peer) {
-                    Level::Debug
-                } else {
-                    Level::Info
-                };
-                let record = LogRecord::new(level, "an inlet has a lane")
-                    .with("address", &self.address)
-                    .with("peer", lane.peer)
-                    .with("peer_name", &lane.name)
-                    .with("bundle", format_args!("{:?}", lane.bundle));
-                node.out.log(record);
-                node.out.status_changed();
-                true
-            }
-            LaneEvent::Credential(bytes) => {
-                lane.on_credential(node, now, link, &self.judge(), &bytes)
-            }
-            LaneEvent::Retiring => {
-                lane.retiring = true;
-                true
-            }
-            LaneEvent::Circuits { .. } => true,
-            LaneEvent::Denied(why) | LaneEvent::Closed(why) => {
-                self.on_lane_gone(node, &lane, why);
-                false
-            }
-        };
-        if keep {
-            self.stages.insert(link, Stage::Lane(lane));
-        }
-    }
-
     /// Sends this node's renewed credential on all lanes.
     pub fn on_renewed(&mut self, node: &mut Node, evidence: &[u8]) {
         self.pool.wake();
@@ -395,10 +347,10 @@ impl Outlet {
         }
     }
 
-    /// Takes its legs off the relay; lanes go on.
+    /// Takes its legs off the relay; lanes and circuits go on.
     pub fn stop(&mut self, node: &mut Node) {
-        let lanes = |stage: &mut Stage| matches!(stage, Stage::Lane(_));
-        for (link, _) in self.stages.extract_if(.., |_, stage| !lanes(stage)) {
+        let adopted = |stage: &mut Stage| matches!(stage, Stage::Lane(_) | Stage::Circuit(_));
+        for (link, _) in self.stages.extract_if(.., |_, stage| !adopted(stage)) {
             node.out.close(link, false, CloseReason::Stopping);
         }
         self.pool.start_over();
@@ -406,21 +358,19 @@ impl Outlet {
 
     /// What `status` shows.
     pub fn status(&self) -> PortalStatus {
-        let lanes = || {
-            self.stages.values().filter_map(|stage| match stage {
-                Stage::Lane(lane) => Some(lane),
-                Stage::Dialing(_) | Stage::Parked(_) | Stage::Paired | Stage::Shaking(_) => None,
-            })
-        };
         let ready = self.permitted == Some(true) && self.pool.parked() > 0;
         PortalStatus {
             portal: self.portal,
             role: Role::Outlet,
             address: self.address.clone(),
             ready,
-            lanes: lanes().count(),
+            lanes: self.lanes().count(),
             parked: self.pool.parked(),
-            peers: lanes().map(|lane| (lane.peer, lane.name.clone())).collect(),
+            circuits: self.circuits_status(),
+            peers: self
+                .lanes()
+                .map(|(_, lane)| (lane.peer, lane.name.clone()))
+                .collect(),
             pinned: self.policy.pinned(),
             why: self
                 .trouble

@@ -1,12 +1,13 @@
-//! The handshakes of an outlet: from message 1 to a lane, or to one sealed DENIED.
+//! The handshakes of an outlet: from message 1 to a lane, a circuit, or one sealed DENIED.
 
 use std::sync::Arc;
 
 use crypto::attestation::Purpose;
+use crypto::check::VerifiedMember;
 
 use super::{Outlet, Stage};
 use crate::error::CloseReason;
-use crate::ids::LinkId;
+use crate::ids::{BundleId, LinkId};
 use crate::limits::{OUTLET_LANES_MAX, OUTLET_LANES_PER_MEMBER_MAX, SHAKE_TIMEOUT};
 use crate::protocol::command::{Adopt, Becomes, Command, Expect, Permit, Role};
 use crate::protocol::core::io::{Level, LogRecord, Now};
@@ -59,17 +60,32 @@ impl Outlet {
             }
         };
         if proposal.kind == CircuitKind::Circuit {
-            return self.deny(node, link, proposal, CloseReason::NoBundle);
+            return self.decide_circuit(node, now, link, proposal, peer);
         }
-        if self.full_for(&peer.id()) {
-            let why = CloseReason::Overloaded;
-            let record = LogRecord::new(Level::Warn, "an inlet was turned away: too many lanes")
+        if let Err(why) = self.has_room_for_lane(&peer.id(), proposal.bundle) {
+            let record = LogRecord::new(Level::Warn, "a lane of an inlet was turned away")
                 .code(why.code())
+                .with("why", why)
                 .with("address", &self.address)
                 .with("peer", peer.id());
             node.out.log(record);
             return self.deny(node, link, proposal, why);
         }
+        let lane = Lane::new(&peer, proposal.bundle);
+        self.adopt(node, now, link, proposal, peer, Becomes::Lane);
+        self.stages.insert(link, Stage::Lane(lane));
+    }
+
+    /// Gives the link to the worker, which sends READY.
+    pub(super) fn adopt(
+        &self,
+        node: &mut Node,
+        now: Now,
+        link: LinkId,
+        proposal: Proposal,
+        peer: VerifiedMember,
+        becomes: Becomes,
+    ) {
         remember(node, &self.policy, &peer);
         let bundle = proposal.bundle;
         let permit = Permit {
@@ -80,12 +96,11 @@ impl Outlet {
             policy_version: 1,
             not_after: permit_end(node, now, &peer),
         };
-        let lane = Lane::new(&peer, bundle);
         let shaken = proposal.accept(peer);
         node.out.no_deadline(link);
         node.out.command(Command::Adopt(Box::new(Adopt {
             link,
-            becomes: Becomes::Lane,
+            becomes,
             last: Vec::new(),
             role: Role::Outlet,
             portal: self.portal,
@@ -94,18 +109,23 @@ impl Outlet {
             opener: shaken.opener,
             permit,
         })));
-        self.stages.insert(link, Stage::Lane(lane));
     }
 
-    pub(super) fn full_for(&self, peer: &crypto::Id) -> bool {
-        let peers = || {
-            self.stages.values().filter_map(|stage| match stage {
-                Stage::Lane(lane) => Some(lane.peer),
-                Stage::Dialing(_) | Stage::Parked(_) | Stage::Paired | Stage::Shaking(_) => None,
-            })
-        };
-        peers().count() >= OUTLET_LANES_MAX
-            || peers().filter(|other| other == peer).count() >= OUTLET_LANES_PER_MEMBER_MAX
+    fn has_room_for_lane(&self, peer: &crypto::Id, bundle: BundleId) -> Result<(), CloseReason> {
+        let (mut of_member, mut all) = (0, 0);
+        for (_, lane) in self.lanes() {
+            // Drawn at random, so only an inlet that lies comes with one that is taken: a circuit
+            // could not tell then which lane is meant.
+            if lane.bundle == bundle {
+                return Err(CloseReason::Violation);
+            }
+            all += 1;
+            of_member += usize::from(lane.peer == *peer);
+        }
+        if all >= OUTLET_LANES_MAX || of_member >= OUTLET_LANES_PER_MEMBER_MAX {
+            return Err(CloseReason::Overloaded);
+        }
+        Ok(())
     }
 
     pub(super) fn deny(

@@ -2,8 +2,9 @@
 
 use super::*;
 use crate::ids::{BundleId, CircuitNo};
-use crate::limits::OUTLET_LANES_PER_MEMBER_MAX;
+use crate::limits::{CIRCUITS_MAX, OUTLET_CIRCUITS_PER_MEMBER_MAX, OUTLET_LANES_PER_MEMBER_MAX};
 use crate::protocol::canonical;
+use crate::protocol::command::{CircuitCommand, CircuitEvent, LaneEvent};
 use crate::protocol::core::io::Output;
 use crate::protocol::core::membership::{Membership, Pinned};
 use crate::protocol::record::{Header, Kind};
@@ -23,6 +24,10 @@ struct World {
     node: Node,
     outlet: Outlet,
     inlet: Member,
+    /// The bundle that is asked for.
+    bundle: u64,
+    /// The link of the last handshake.
+    link: LinkId,
     next: u64,
 }
 
@@ -68,6 +73,8 @@ impl World {
             node,
             outlet: Outlet::new(config, SUITES),
             inlet,
+            bundle: 0,
+            link: LinkId(0),
             next: 2,
         }
     }
@@ -87,22 +94,36 @@ impl World {
         link
     }
 
-    fn frame(&mut self, link: LinkId, bytes: Vec<u8>) -> Vec<Command> {
-        let event = LinkEvent::Frame(bytes);
+    fn bundle(&self) -> BundleId {
+        BundleId((u128::from(self.bundle) << 64).to_be_bytes())
+    }
+
+    /// A lane of a new bundle.
+    fn lane(&mut self) -> End {
+        self.bundle += 1;
+        self.propose(CircuitKind::Lane, 0)
+    }
+
+    fn event(&mut self, link: LinkId, event: LinkEvent) -> Vec<Command> {
         self.outlet
             .on_event(&mut self.node, World::now(), link, event);
-        let mut commands = Vec::new();
-        while let Some(output) = self.node.out.poll() {
-            if let Output::Command(command) = output {
-                commands.push(command);
-            }
-        }
-        commands
+        let outputs = std::iter::from_fn(|| self.node.out.poll());
+        outputs
+            .filter_map(|output| match output {
+                Output::Command(command) => Some(command),
+                _ => None,
+            })
+            .collect()
+    }
+
+    fn frame(&mut self, link: LinkId, bytes: Vec<u8>) -> Vec<Command> {
+        self.event(link, LinkEvent::Frame(bytes))
     }
 
     /// A whole handshake that asks for this.
     fn propose(&mut self, kind: CircuitKind, circuit: u16) -> End {
         let link = self.paired();
+        self.link = link;
         let evidence = self.inlet.circuit();
         let project = self.project.id();
         let address = "postgres".parse().unwrap();
@@ -121,7 +142,7 @@ impl World {
         let payload = CircuitHello {
             hello: Hello::new(SUITES, &evidence),
             kind,
-            bundle: BundleId([3; 16]),
+            bundle: self.bundle(),
             circuit: CircuitNo(circuit),
         };
         let payload = canonical::to_bytes(&payload, 512);
@@ -165,7 +186,9 @@ fn closed(commands: &[Command]) -> CloseReason {
 #[test]
 fn a_lane_is_adopted_and_a_circuit_of_no_bundle_denied() {
     let mut world = World::new();
-    assert_eq!(world.propose(CircuitKind::Lane, 0), End::Adopted);
+    assert_eq!(world.lane(), End::Adopted);
+    assert_eq!(world.propose(CircuitKind::Circuit, 1), End::Adopted);
+    world.bundle += 1;
     assert_eq!(
         world.propose(CircuitKind::Circuit, 1),
         End::Denied(CloseReason::NoBundle)
@@ -173,21 +196,106 @@ fn a_lane_is_adopted_and_a_circuit_of_no_bundle_denied() {
 }
 
 #[test]
+fn a_bundle_is_its_members_alone_and_its_id_is_not_used_twice() {
+    let mut world = World::new();
+    assert_eq!(world.lane(), End::Adopted);
+    let taken = End::Denied(CloseReason::Violation);
+    assert_eq!(world.propose(CircuitKind::Lane, 0), taken);
+    world.inlet = world.project.member("inlet", Roles::MEMBER);
+    assert_eq!(world.propose(CircuitKind::Lane, 0), taken);
+    assert_eq!(
+        world.propose(CircuitKind::Circuit, 1),
+        End::Denied(CloseReason::NoBundle)
+    );
+}
+
+#[test]
+fn a_circuit_runs_the_whole_check() {
+    let mut world = World::new();
+    assert_eq!(world.lane(), End::Adopted);
+    world.outlet.policy = Policy::parse(&["gold=true"]).unwrap();
+    assert_eq!(
+        world.propose(CircuitKind::Circuit, 1),
+        End::Denied(CloseReason::NotAuthorized)
+    );
+}
+
+#[test]
+fn a_circuits_number_is_free_when_it_is_gone() {
+    let mut world = World::new();
+    assert_eq!(world.lane(), End::Adopted);
+    assert_eq!(world.propose(CircuitKind::Circuit, 9), End::Adopted);
+    let first = world.link;
+    assert_eq!(
+        world.propose(CircuitKind::Circuit, 9),
+        End::Denied(CloseReason::Violation)
+    );
+    assert_eq!(world.propose(CircuitKind::Circuit, 10), End::Adopted);
+    let closed = CircuitEvent::Closed(CloseReason::TunnelLost);
+    let said = world.event(first, LinkEvent::Circuit(closed));
+    assert!(said.is_empty(), "{said:?}");
+    assert!(!world.outlet.owns(first));
+    assert_eq!(world.propose(CircuitKind::Circuit, 9), End::Adopted);
+}
+
+#[test]
+fn circuits_end_with_their_lane_and_with_no_other() {
+    let mut world = World::new();
+    assert_eq!(world.lane(), End::Adopted);
+    let lane = world.link;
+    let mut circuits = Vec::new();
+    for no in 1..=3 {
+        assert_eq!(world.propose(CircuitKind::Circuit, no), End::Adopted);
+        circuits.push(world.link);
+    }
+    assert_eq!(world.lane(), End::Adopted);
+    assert_eq!(world.propose(CircuitKind::Circuit, 1), End::Adopted);
+    let other = world.link;
+    let why = CloseReason::TunnelLost;
+    let said = world.event(lane, LinkEvent::Lane(LaneEvent::Closed(why)));
+    let cut: Vec<_> = said
+        .iter()
+        .map(|command| match command {
+            Command::Circuit {
+                link,
+                what: CircuitCommand::Cut(_),
+            } => *link,
+            other => unreachable!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(cut, circuits);
+    assert!(world.outlet.owns(other));
+    assert_eq!(world.outlet.status().circuits.building, 1);
+}
+
+#[test]
 fn one_member_has_so_many_lanes_and_no_more() {
     let mut world = World::new();
     for _ in 0..OUTLET_LANES_PER_MEMBER_MAX {
-        assert_eq!(world.propose(CircuitKind::Lane, 0), End::Adopted);
+        assert_eq!(world.lane(), End::Adopted);
     }
-    assert_eq!(
-        world.propose(CircuitKind::Lane, 0),
-        End::Denied(CloseReason::Overloaded)
-    );
+    assert_eq!(world.lane(), End::Denied(CloseReason::Overloaded));
     world.inlet = world.project.member("inlet", Roles::MEMBER);
-    assert_eq!(
-        world.propose(CircuitKind::Lane, 0),
-        End::Adopted,
-        "another member"
-    );
+    assert_eq!(world.lane(), End::Adopted, "another member");
+}
+
+#[test]
+fn one_bundle_and_one_member_have_so_many_circuits_and_no_more() {
+    let mut world = World::new();
+    let full = End::Denied(CloseReason::Overloaded);
+    let bundles = OUTLET_CIRCUITS_PER_MEMBER_MAX / CIRCUITS_MAX;
+    for _ in 0..bundles {
+        assert_eq!(world.lane(), End::Adopted);
+        for no in 1..=CIRCUITS_MAX as u16 {
+            assert_eq!(world.propose(CircuitKind::Circuit, no), End::Adopted);
+        }
+        assert_eq!(world.propose(CircuitKind::Circuit, 1000), full);
+    }
+    assert_eq!(world.lane(), End::Adopted, "a lane finds its place");
+    assert_eq!(world.propose(CircuitKind::Circuit, 1), full);
+    world.inlet = world.project.member("inlet", Roles::MEMBER);
+    assert_eq!(world.lane(), End::Adopted);
+    assert_eq!(world.propose(CircuitKind::Circuit, 1), End::Adopted);
 }
 
 #[test]

@@ -1,0 +1,261 @@
+//! The lane of an inlet: from PAIRED to READY, and what each way in which it can end means for the
+//! next one and for the apps that wait.
+
+use crypto::suite::SuiteMask;
+
+use super::circuits::Circuits;
+use super::terms::NotShaken;
+use super::{Building, Bundle, Inlet};
+use crate::error::{CloseReason, Code};
+use crate::ids::{BundleId, CircuitNo, LinkId};
+use crate::limits::{NO_OUTLET_PATIENCE, SHAKE_TIMEOUT};
+use crate::protocol::command::{Command, Gate, LaneCommand, LaneEvent};
+use crate::protocol::core::io::{Level, LogRecord, Now};
+use crate::protocol::core::member::peer::Lane;
+use crate::protocol::core::node::Node;
+use crate::protocol::pool::Failure;
+use crate::protocol::session::SessionError;
+use crate::protocol::shake::InletShake;
+
+impl Inlet {
+    pub(super) fn on_frame(&mut self, node: &mut Node, now: Now, bytes: &[u8]) {
+        match self.building.take() {
+            Some(Building::Leg(link, leg)) => match leg.on_answer(bytes) {
+                Ok(hinted) => self.shake(node, now, link, hinted),
+                Err((why, failure)) => {
+                    node.out.close(link, false, why);
+                    if failure == Failure::Refused || self.is_unserved(now, why) {
+                        self.set_gate(node, Gate::Reset(why));
+                    }
+                    self.fail(node, now, why, failure);
+                }
+            },
+            Some(Building::Shaking(link, shake, bundle)) => {
+                self.on_frame_2(node, now, link, *shake, bundle, bytes);
+            }
+            other @ (Some(Building::Waiting(..)) | None) => self.building = other,
+        }
+    }
+
+    fn shake(&mut self, node: &mut Node, now: Now, link: LinkId, hinted: SuiteMask) {
+        match self.terms.start(node, now, link, hinted) {
+            Ok(shake) => {
+                let bundle = BundleId(node.out.draw());
+                self.building = Some(Building::Shaking(link, Box::new(shake), bundle));
+            }
+            Err(trouble) => self.on_not_shaken(node, now, link, &trouble),
+        }
+    }
+
+    fn on_frame_2(
+        &mut self,
+        node: &mut Node,
+        now: Now,
+        link: LinkId,
+        shake: InletShake,
+        bundle: BundleId,
+        bytes: &[u8],
+    ) {
+        let asks = (bundle, CircuitNo(0));
+        match self.terms.check(node, now, shake, asks, bytes) {
+            Ok(checked) => {
+                let lane = Lane::new(&checked.shaken.peer, bundle);
+                self.terms.adopt(node, now, link, checked);
+                self.building = Some(Building::Waiting(link, lane, now.mono + SHAKE_TIMEOUT));
+            }
+            Err(trouble) => self.on_not_shaken(node, now, link, &trouble),
+        }
+    }
+
+    fn on_not_shaken(&mut self, node: &mut Node, now: Now, link: LinkId, trouble: &NotShaken) {
+        match trouble {
+            NotShaken::Failed(error) => self.on_shake_failed(node, now, link, error),
+            NotShaken::NoMember => {
+                let why = CloseReason::NotAuthorized;
+                node.out.close(link, false, why);
+                self.fail(node, now, why, Failure::Lost);
+            }
+        }
+    }
+
+    /// The handshake failed at this end: nothing was shown to the outlet, and trying again at
+    /// once would give the same result, so apps are reset meanwhile.
+    fn on_shake_failed(&mut self, node: &mut Node, now: Now, link: LinkId, error: &SessionError) {
+        let why = error.close_reason();
+        node.out.close(link, false, why);
+        let record = self.terms.record(error);
+        let code = record.code.unwrap_or(why.code());
+        if self.is_news(code) {
+            node.deny(record);
+        }
+        self.trouble = Some((code, error.to_string()));
+        self.set_gate(node, Gate::Reset(why));
+        self.building = None;
+        self.pool
+            .on_failed(now.mono, Failure::Refused, node.out.random());
+        node.out.status_changed();
+    }
+
+    pub(super) fn on_closed(&mut self, node: &mut Node, now: Now, link: LinkId, why: CloseReason) {
+        if self.is_building(link) {
+            self.fail(node, now, why, Failure::Lost);
+        } else {
+            self.on_lane_gone(node, now, link, why, Failure::Lost);
+        }
+    }
+
+    pub(super) fn on_lane(&mut self, node: &mut Node, now: Now, link: LinkId, what: LaneEvent) {
+        match what {
+            LaneEvent::Ready => self.on_ready(node, now, link),
+            LaneEvent::Denied(why) => self.on_denied(node, now, link, why),
+            LaneEvent::Credential(bytes) => self.on_credential(node, now, link, &bytes),
+            LaneEvent::Retiring => {
+                if let Some(bundle) = self.bundles.get_mut(&link) {
+                    self.circuits_before = bundle.retire(node);
+                    self.pool.replace(now.mono);
+                }
+            }
+            LaneEvent::Circuits { peak, wanted } => {
+                if let Some(bundle) = self.bundles.get_mut(&link) {
+                    bundle.circuits.on_demand(now.mono, peak, wanted);
+                }
+            }
+            LaneEvent::Closed(why) => self.on_closed(node, now, link, why),
+        }
+    }
+
+    fn on_ready(&mut self, node: &mut Node, now: Now, link: LinkId) {
+        match self.building.take() {
+            Some(Building::Waiting(own, mut lane, _)) if own == link => {
+                for (old, before) in &mut self.bundles {
+                    if !before.lane.retiring {
+                        self.circuits_before = before.retire(node);
+                        let what = LaneCommand::Retire;
+                        node.out.command(Command::Lane { link: *old, what });
+                    }
+                }
+                lane.ready = true;
+                if self.bundles.is_empty() {
+                    let record = LogRecord::new(Level::Info, "portal open")
+                        .with("address", &self.terms.config.via)
+                        .with("peer", lane.peer)
+                        .with("peer_name", &lane.name)
+                        .with("bundle", format_args!("{:?}", lane.bundle));
+                    node.out.log(record);
+                }
+                let circuits = Circuits::new(lane.bundle, lane.peer, &self.circuits_before);
+                self.bundles.insert(link, Bundle { lane, circuits });
+                self.trouble = None;
+                self.unserved_since = None;
+                self.resets_logged = None;
+                self.pool.on_ready(now.mono, node.out.random());
+                self.set_gate(node, Gate::Wait);
+                node.out.status_changed();
+            }
+            other => self.building = other,
+        }
+    }
+
+    /// Whether nobody has served the address for so long that waiting for a lane is pointless. An
+    /// outlet that restarts is back within that time, and its apps should wait for it.
+    fn is_unserved(&mut self, now: Now, why: CloseReason) -> bool {
+        if why != CloseReason::NoOutlet {
+            self.unserved_since = None;
+            return false;
+        }
+        let since = *self.unserved_since.get_or_insert(now.mono);
+        now.mono.since(since) >= NO_OUTLET_PATIENCE
+    }
+
+    fn on_denied(&mut self, node: &mut Node, now: Now, link: LinkId, why: CloseReason) {
+        if !self.is_building(link) {
+            return;
+        }
+        node.out.command(Command::Lane {
+            link,
+            what: LaneCommand::Cut(why),
+        });
+        if self.is_news(why.code()) {
+            let record = LogRecord::new(Level::Warn, "the outlet denied this node")
+                .code(why.code())
+                .with("why", why)
+                .with("address", &self.terms.config.via);
+            node.deny(record);
+        }
+        self.trouble = Some((why.code(), format!("the outlet denied this node: {why}")));
+        self.building = None;
+        self.set_gate(node, Gate::Reset(why));
+        self.pool
+            .on_failed(now.mono, Failure::Refused, node.out.random());
+        node.out.status_changed();
+    }
+
+    fn on_credential(&mut self, node: &mut Node, now: Now, link: LinkId, bytes: &[u8]) {
+        let Some(mut bundle) = self.bundles.remove(&link) else {
+            return;
+        };
+        let judge = self.terms.judge();
+        if bundle.lane.on_credential(node, now, link, &judge, bytes) {
+            self.bundles.insert(link, bundle);
+        } else {
+            let why = CloseReason::NotAuthorized;
+            bundle.circuits.end(node, why);
+            self.trouble = Some((why.code(), "the outlet is no longer allowed".into()));
+            self.set_gate(node, Gate::Reset(why));
+            self.pool
+                .on_lost(now.mono, Failure::Refused, node.out.random());
+            node.out.status_changed();
+        }
+    }
+
+    fn on_lane_gone(
+        &mut self,
+        node: &mut Node,
+        now: Now,
+        link: LinkId,
+        why: CloseReason,
+        failure: Failure,
+    ) {
+        let Some(Bundle { lane, circuits }) = self.bundles.remove(&link) else {
+            return;
+        };
+        let pool = circuits.end(node, why);
+        // An old lane that ended with its last stream is no news.
+        if lane.retiring {
+            return;
+        }
+        self.circuits_before = pool;
+        let record = LogRecord::new(Level::Warn, "the lane was lost")
+            .code(why.code())
+            .with("why", why)
+            .with("address", &self.terms.config.via)
+            .with("peer", lane.peer);
+        node.out.log(record);
+        self.trouble = Some((why.code(), why.to_string()));
+        self.pool.on_lost(now.mono, failure, node.out.random());
+        node.out.status_changed();
+    }
+
+    pub(super) fn fail(&mut self, node: &mut Node, now: Now, why: CloseReason, failure: Failure) {
+        self.building = None;
+        if self.is_news(why.code()) && (self.trouble.is_none() || failure == Failure::Refused) {
+            let record = LogRecord::new(Level::Warn, "no lane to the outlet")
+                .code(why.code())
+                .with("why", why)
+                .with("address", &self.terms.config.via);
+            match failure {
+                Failure::Refused => node.deny(record),
+                Failure::Lost => node.out.log(record),
+            }
+        }
+        self.trouble = Some((why.code(), why.to_string()));
+        self.pool.on_failed(now.mono, failure, node.out.random());
+        node.out.status_changed();
+    }
+
+    fn is_news(&self, code: Code) -> bool {
+        self.trouble
+            .as_ref()
+            .is_none_or(|(before, _)| *before != code)
+    }
+}

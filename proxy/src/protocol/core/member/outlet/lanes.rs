@@ -1,0 +1,93 @@
+//! The lanes of an outlet: what happens to one after it was given to the worker.
+
+use super::{Outlet, Stage};
+use crate::error::CloseReason;
+use crate::ids::LinkId;
+use crate::protocol::command::LaneEvent;
+use crate::protocol::core::io::{Level, LogRecord, Now};
+use crate::protocol::core::member::peer::Lane;
+use crate::protocol::core::node::Node;
+
+impl Outlet {
+    /// The lanes, by their links.
+    pub(super) fn lanes(&self) -> impl Iterator<Item = (LinkId, &Lane)> {
+        self.stages.iter().filter_map(|(link, stage)| match stage {
+            Stage::Lane(lane) => Some((*link, lane)),
+            Stage::Dialing(_)
+            | Stage::Parked(_)
+            | Stage::Paired
+            | Stage::Shaking(_)
+            | Stage::Circuit(_) => None,
+        })
+    }
+
+    fn has_lane(&self, peer: &crypto::Id) -> bool {
+        self.lanes().any(|(_, lane)| lane.peer == *peer)
+    }
+
+    pub(super) fn on_lane_gone(
+        &mut self,
+        node: &mut Node,
+        link: LinkId,
+        lane: &Lane,
+        why: CloseReason,
+    ) {
+        self.end_circuits(node, link, why);
+        let expected =
+            lane.retiring || matches!(why, CloseReason::Finished | CloseReason::Replaced);
+        let level = if expected { Level::Debug } else { Level::Info };
+        let record = LogRecord::new(level, "a lane ended")
+            .code(why.code())
+            .with("why", why)
+            .with("address", &self.address)
+            .with("peer", lane.peer)
+            .with("peer_name", &lane.name)
+            .with("bundle", format_args!("{:?}", lane.bundle));
+        node.out.log(record);
+        node.out.status_changed();
+    }
+
+    pub(super) fn on_lane(&mut self, node: &mut Node, now: Now, link: LinkId, what: LaneEvent) {
+        let Some(Stage::Lane(mut lane)) = self.stages.remove(&link) else {
+            return;
+        };
+        let keep = match what {
+            LaneEvent::Ready => {
+                lane.ready = true;
+                // A replacement of a lane that still works is no news.
+                let level = if self.has_lane(&lane.peer) {
+                    Level::Debug
+                } else {
+                    Level::Info
+                };
+                let record = LogRecord::new(level, "an inlet has a lane")
+                    .with("address", &self.address)
+                    .with("peer", lane.peer)
+                    .with("peer_name", &lane.name)
+                    .with("bundle", format_args!("{:?}", lane.bundle));
+                node.out.log(record);
+                node.out.status_changed();
+                true
+            }
+            LaneEvent::Credential(bytes) => {
+                let keep = lane.on_credential(node, now, link, &self.judge(), &bytes);
+                if !keep {
+                    self.end_circuits(node, link, CloseReason::NotAuthorized);
+                }
+                keep
+            }
+            LaneEvent::Retiring => {
+                lane.retiring = true;
+                true
+            }
+            LaneEvent::Circuits { .. } => true,
+            LaneEvent::Denied(why) | LaneEvent::Closed(why) => {
+                self.on_lane_gone(node, link, &lane, why);
+                false
+            }
+        };
+        if keep {
+            self.stages.insert(link, Stage::Lane(lane));
+        }
+    }
+}
