@@ -55,9 +55,6 @@ const _: () = assert!(crypto::limits::EVIDENCE_MAX <= LANE_CREDENTIAL_MAX);
 /// Circuits of one bundle, at each end, in whatever state: those that take directions, and those
 /// that only end what they carry.
 pub const CIRCUITS_MAX: usize = 128;
-
-/// Circuits of one bundle, at each end.
-pub const CIRCUITS_MAX: usize = 64;
 /// A stream whose SWITCH was read is reset when its CONTINUE does not follow within this.
 pub const CONTINUE_WAIT: Duration = Duration::from_secs(10);
 /// A circuit whose CONTINUE came is closed when its SWITCH does not follow on the lane within this:
@@ -159,8 +156,6 @@ pub const CIRCUIT_QUIET: Duration = Duration::from_secs(1);
 /// Bulk buffers are scarce when fewer than one in so many are free: then a direction has one, not
 /// two, and receives from apps into Large ones.
 pub const BULK_SCARCE: u32 = 4;
-/// The use of circuits that control was told of is said again when it is so old.
-pub const CIRCUITS_SAY_AGAIN: Duration = Duration::from_secs(10);
 
 // ---- control ------------------------------------------------------------------------------
 
@@ -354,7 +349,8 @@ pub const WORKER_SLOTS_MAX: u32 = 64 * 1024;
 /// Descriptors that are not a worker's: files, pipes, rings, the administrator's callers.
 pub const NOFILE_RESERVED: u64 = 64;
 /// Buffers of one worker's engine, Small, Medium, Large, Bulk: 64 + 16 + 64 + 64 MiB of address
-/// space, touched on demand. Bulk: two for each direction of `CIRCUITS_MAX` circuits.
+/// space, touched on demand. Bulk: two for each direction of `CIRCUITS_READY_MAX`
+/// circuits.
 pub const ENGINE_BUFFERS: [u32; 4] = [16 * 1024, 1024, 1024, 256];
 /// Shortest life of a ticket that can be asked for.
 pub const TICKET_LIFE_MIN: Duration = Duration::from_secs(1);

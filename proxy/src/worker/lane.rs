@@ -270,7 +270,8 @@ impl<E: Engine> Worker<E> {
             .proto
             .next_deadline()
             .min(lane.permit.not_after)
-            .min(lane.silent_at());
+            .min(lane.silent_at())
+            .min(lane.wishes.say_at);
         self.net.set_deadline(lane.key, at);
     }
 
@@ -293,6 +294,10 @@ impl<E: Engine> Worker<E> {
                 return self.lane_cut(ix, why);
             }
             lane.wants_sign(now);
+        }
+        if lane.wishes.say_at <= now {
+            lane.wishes.say_at = Instant::FAR_FUTURE;
+            lane.wishes.news = true;
         }
         lane.proto.on_timer(now);
         self.lane_react(ix);

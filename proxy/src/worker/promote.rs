@@ -5,6 +5,8 @@
 //! still has more. It goes back after `CIRCUIT_QUIET`. Without an idle circuit, or without Bulk
 //! buffers, it stays on the lane and wishes: the inlet's control is told, an outlet says WANT.
 
+use std::collections::VecDeque;
+
 use super::Worker;
 use super::circuit::CircuitIx;
 use super::lane::LaneIx;
@@ -50,16 +52,30 @@ impl Pace {
 }
 
 /// What a lane knows of directions that want a circuit.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Wishes {
     /// Streams that wait for an idle circuit, longest first.
-    pub waiting: std::collections::VecDeque<SlotKey>,
+    pub waiting: VecDeque<SlotKey>,
     /// What the outlet said it wants.
     pub peers: u16,
     /// Something is to be said to control or to the other end.
     pub news: bool,
     /// What control was told last, and when.
     said: (u16, Instant),
+    /// When it is to be told again: never while no circuit is in use.
+    pub say_at: Instant,
+}
+
+impl Default for Wishes {
+    fn default() -> Self {
+        Wishes {
+            waiting: VecDeque::new(),
+            peers: 0,
+            news: false,
+            said: (0, Instant::ZERO),
+            say_at: Instant::FAR_FUTURE,
+        }
+    }
 }
 
 impl<E: Engine> Worker<E> {
@@ -147,11 +163,16 @@ impl<E: Engine> Worker<E> {
         let peak = lane.proto.circuits_peak();
         let (said, at) = lane.wishes.said;
         let old = now.since(at) >= CIRCUITS_SAY_AGAIN;
-        if wanted == 0 && peak <= said && !old {
+        if wanted == 0 && (peak == 0 || peak <= said && !old) {
             return;
         }
         lane.wishes.said = (peak, now);
         lane.proto.reset_circuits_peak();
+        lane.wishes.say_at = if lane.proto.circuits_peak() > 0 {
+            now + CIRCUITS_SAY_AGAIN
+        } else {
+            Instant::FAR_FUTURE
+        };
         let link = lane.link;
         let what = LaneEvent::Circuits { peak, wanted };
         self.hint(Event::Lane { link, what });
