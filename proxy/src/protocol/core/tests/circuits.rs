@@ -226,6 +226,24 @@ fn a_burst_of_circuits_leaves_room_for_a_lane() {
     assert_eq!(world.host(inlet).logged(CloseReason::RelayBusy.code()), 0);
 }
 
+#[test]
+fn one_that_is_lost_at_any_moment_of_its_making_is_made_again() {
+    for rounds in 0..16 {
+        for back in 0..4 {
+            let Portal {
+                mut world,
+                outlet,
+                inlet,
+                ..
+            } = portal(9);
+            world.say_circuits(inlet, 2, 0);
+            world.settle_some(rounds);
+            world.lose_newest(back);
+            world.run_until(BACK, |world| full(world, outlet, inlet, CIRCUITS_MIN));
+        }
+    }
+}
+
 /// Faults in any order, then nothing for two seconds.
 fn break_and_mend(seed: u64) {
     let Portal {

@@ -260,6 +260,14 @@ impl World {
         }
     }
 
+    /// Breaks the connection that was made `back` before the newest one.
+    pub fn lose_newest(&mut self, back: usize) {
+        let newest = self.conns.keys().rev().nth(back).copied();
+        if let Some(no) = newest {
+            self.break_conn(no, None);
+        }
+    }
+
     /// What must hold whenever everything that could happen has happened: control and the worker of
     /// each node know of the same links, and no bound is passed.
     ///
