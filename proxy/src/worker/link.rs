@@ -117,6 +117,7 @@ impl<E: Engine> Worker<E> {
             | Conn::Stranger(_)
             | Conn::Leg(_)
             | Conn::Lane(_)
+            | Conn::Circuit(_)
             | Conn::Stream(_) => None,
         }
     }

@@ -240,6 +240,22 @@ impl<E: Engine> Net<E> {
         }
     }
 
+    /// Receives into a buffer that the engine picks when bytes are there, with room around them.
+    pub fn recv_roomy(&mut self, key: SlotKey, class: Class, at: usize, tail: usize) {
+        if self.is_flying(key, code::RECV) {
+            return;
+        }
+        if let Some(on) = self.name(key, code::RECV) {
+            let op = Op::RecvAny {
+                on,
+                class,
+                at,
+                tail,
+            };
+            self.submit(key, code::RECV, op);
+        }
+    }
+
     /// Receives into the rest of `buf`, behind its first `at` bytes.
     pub fn recv_into(&mut self, key: SlotKey, buf: Buf, at: usize) {
         let max = buf.len().saturating_sub(at);
@@ -412,6 +428,11 @@ impl<E: Engine> Net<E> {
             }
             Outcome::Connected | Outcome::Ready(_) | Outcome::Starved => {}
         }
+    }
+
+    /// A buffer was given back to the engine.
+    pub fn freed_one(&mut self) {
+        self.freed += 1;
     }
 
     /// Gives a buffer back.

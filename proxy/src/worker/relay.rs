@@ -93,6 +93,7 @@ impl<E: Engine> Worker<E> {
             | Conn::Stranger(_)
             | Conn::Link(_)
             | Conn::Lane(_)
+            | Conn::Circuit(_)
             | Conn::Stream(_) => None,
         }
     }

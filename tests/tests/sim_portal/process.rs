@@ -156,7 +156,7 @@ impl Process {
             reports: Vec::new(),
             held_until: Instant::ZERO,
             lag: Duration::ZERO,
-            buffers: [512, 128, 128, 0],
+            buffers: [512, 128, 128, 32],
             clock_error_s: 0,
             leg_keys: LegKeys::default(),
             left: (0, 0),

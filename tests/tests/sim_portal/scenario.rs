@@ -409,12 +409,18 @@ impl Scenario {
                 let of = |(own, value): (&str, u64)| (own == name).then_some(value);
                 counters.into_iter().flatten().find_map(of).unwrap_or(0)
             };
+            let circuits = gauge(Who::Inlet, "circuits_open");
             gauge(Who::Inlet, "lanes_open") == routes
                 && gauge(Who::Outlet, "lanes_open") == routes
-                && gauge(Who::Server, "legs_paired") == 2 * routes
+                && gauge(Who::Outlet, "circuits_open") == circuits
+                && gauge(Who::Server, "legs_paired") == 2 * (routes + circuits)
                 && gauge(Who::Server, "strangers_open") == 0
         });
-        assert!(settled, "lanes or legs are left over: {}", portal.story());
+        assert!(
+            settled,
+            "lanes, circuits or legs are left over: {}",
+            portal.story()
+        );
         for who in ALL {
             if let Some(counters) = portal.see(who).counters() {
                 let reasons = proxy::error::CloseReason::ALL;

@@ -7,6 +7,7 @@
 )]
 
 mod app;
+mod circuits;
 mod faults;
 mod lanes;
 mod links;
