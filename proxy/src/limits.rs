@@ -229,7 +229,7 @@ pub const ATTESTATION_BACKDATE: Duration = Duration::from_secs(3 * 3600);
 /// Circuits that a bundle keeps ready while nothing was bulk for `CIRCUIT_PEAK_SPAN`: one for the
 /// next transfer, and one for when that is lost or being replaced. A portal that only ever carries
 /// queries pays for no more than these.
-pub const CIRCUITS_QUIET: usize = 2;
+pub const CIRCUITS_FIRST: usize = 2;
 /// Circuits that a bundle keeps beyond the most that were in use at once lately.
 pub const CIRCUITS_SPARE: usize = 2;
 /// Least number of circuits of a bundle that uses them …
