@@ -24,6 +24,11 @@ pub const LANE_PAYLOAD_MAX: usize = LANE_RECORD_MAX - RECORD_INNER - RECORD_TAG;
 /// Largest payload of one DATA record on a circuit.
 pub const CIRCUIT_PAYLOAD_MAX: usize = CIRCUIT_RECORD_MAX - RECORD_INNER - RECORD_TAG;
 
+// ---- tables -------------------------------------------------------------------------------
+
+/// What a table of sockets or streams grows by: some 60 of them.
+pub const BLOCK_BYTES: usize = 16 * 1024;
+
 // ---- frames (sessions and handshakes) -----------------------------------------------------
 
 /// Longest frame behind its u16 length. Fits every handshake message and session message.
@@ -139,9 +144,18 @@ pub const APPS_WAITING_MAX: usize = 1024;
 /// Slots that streams and strangers leave free, for links, lanes and listeners.
 pub const SLOTS_RESERVED: usize = 64;
 /// Allocation that an app's spill keeps when it is empty.
-pub const SPILL_KEPT_MAX: usize = 4096;
+pub const SPILL_KEPT_MAX: usize = 256;
 /// Stale timer entries that are not worth a clean-up.
 pub const TIMERS_STALE_MAX: usize = 64;
+/// So many receives in a row that filled their buffers, or brought as much as a Medium one holds,
+/// and a relay's direction is bulk: it is spliced.
+pub const SPLICE_AFTER_FULL: u8 = 4;
+/// So many small moves in a row, and it is bulk no more.
+pub const SPLICE_UNTIL_SMALL: u8 = 16;
+/// A spliced direction that moved nothing for so long gives its pipe back.
+pub const SPLICE_QUIET: Duration = Duration::from_millis(50);
+/// How often an engine gives back what it did not need since the last time.
+pub const TRIM_EVERY: Duration = Duration::from_secs(5);
 /// How often a slot that waits for a buffer asks again, should no buffer be freed.
 pub const STARVED_RETRY: Duration = Duration::from_millis(5);
 
@@ -388,6 +402,8 @@ pub const LARGE_BUF: usize = 64 * 1024;
 pub const BULK_BUF: usize = 256 * 1024;
 const _: () = assert!(LANE_RECORD_MAX + RECORD_HEADER <= MEDIUM_BUF);
 const _: () = assert!(CIRCUIT_RECORD_MAX + RECORD_HEADER <= BULK_BUF);
+/// Free buffers may keep this much memory.
+pub const POOL_SLACK: usize = 128 * 1024;
 /// Buffers of one class and engine: their numbers are u16 in the kernel's buffer rings.
 pub const BUFFERS_PER_CLASS_MAX: u32 = 64 * 1024;
 /// Sockets of one engine: a socket's name keeps 20 bits for its place, 12 to recognise reuse.
@@ -435,6 +451,17 @@ pub const ACCEPT_MARGIN: usize = 256;
 pub const RING_PAUSE: Duration = Duration::from_millis(1);
 /// How long a ring that is dropped waits for each round of completions, and for all of them.
 pub const RING_DRAIN: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(2));
+/// Pipes of one engine at most; each is two descriptors and, full, `PIPE_SIZE` of kernel memory:
+/// 64 MiB, as much as an unprivileged user may have in pipes by default (pipe-user-pages-soft).
+pub const PIPES_MAX: u32 = 256;
+/// An engine has pipes for one in so many of the process's descriptors, at most `PIPES_MAX`.
+pub const PIPES_PER_NOFILE: u64 = 16;
+/// Empty pipes that are kept for the next bulk direction.
+pub const PIPES_KEPT: usize = 16;
+/// What a pipe is asked to hold: a turn's bytes of one direction.
+pub const PIPE_SIZE: usize = TURN_BYTES_MAX;
+/// A pipe that the kernel lets hold less than this is not worth its system calls.
+pub const PIPE_SIZE_LEAST: usize = LARGE_BUF;
 /// Simulation: an engine that takes so many turns at one instant of the clock spins.
 pub const SIM_TURNS_MAX: u32 = 100_000;
 /// Simulation: SYN retries double from here (RFC 6298, section 5.7), as Linux does.

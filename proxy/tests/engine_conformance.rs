@@ -13,7 +13,7 @@
 
 mod conformance;
 
-use conformance::{connections, ending, receiving, sending, turns};
+use conformance::{connections, ending, receiving, sending, splicing, turns};
 
 /// Makes one module of tests per engine out of a list of behaviours.
 macro_rules! suite {
@@ -72,6 +72,17 @@ suite! {
     ending::a_watch_for_room_waits_until_there_is_some,
     ending::a_cancelled_watch_ends_once,
     ending::a_cancelled_accept_ends_once,
+    splicing::bytes_pass_through_a_pipe_unchanged,
+    splicing::no_more_than_asked_for_goes_into_a_pipe,
+    splicing::an_empty_socket_and_an_empty_pipe_would_block,
+    splicing::a_full_pipe_would_block_and_keeps_what_it_has,
+    splicing::a_full_socket_would_block_until_there_is_room,
+    splicing::a_fin_is_nothing_moved,
+    splicing::a_reset_is_an_error_of_both_splices,
+    splicing::pipes_are_bounded_and_come_back_empty,
+    splicing::an_engine_without_pipes_gives_none,
+    splicing::a_closed_socket_is_not_spliced,
+    splicing::a_socket_waits_for_bytes_and_for_room_at_once,
     turns::a_turn_ends_at_its_instant,
     turns::a_poll_never_blocks,
     turns::another_thread_wakes_a_sleeping_turn,

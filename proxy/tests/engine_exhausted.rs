@@ -36,6 +36,7 @@ fn accept_at_the_limit<E: Engine<Carry = OwnedFd>>(open: impl FnOnce(&EngineConf
     let mut e = open(&EngineConfig {
         sockets: 64,
         buffers: [8, 2, 2, 2],
+        pipes: 8,
     });
     let (carry, addr) = listener(([127, 0, 0, 1], 0).into()).unwrap();
     let on = e.listen(&carry).unwrap();

@@ -80,6 +80,7 @@ fn epoll_carries_a_connection_where_io_uring_is_denied() {
         let cfg = EngineConfig {
             sockets: 16,
             buffers: [8, 2, 2, 2],
+            pipes: 8,
         };
         assert!(Uring::open(&cfg).is_err());
         let mut e = Epoll::open(&cfg).unwrap();

@@ -151,9 +151,21 @@ pub struct ServeArgs {
     /// Where to listen [default: 0.0.0.0 and the port of the project's address]
     #[arg(long, env = "ADIT_LISTEN", value_name = "IP:PORT")]
     pub listen: Option<SocketAddr>,
+    /// Whether a relay passes bulk on in the kernel (splice), without copying it [default: on]
+    #[arg(long, env = "ADIT_RELAY_SPLICE", value_enum, value_name = "ON|OFF")]
+    pub relay_splice: Option<Switch>,
     /// State and ticket of a relay whose authority is elsewhere.
     #[command(flatten)]
     pub node: NodeArgs,
+}
+
+/// A flag that can be turned off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Switch {
+    /// Do it
+    On,
+    /// Don't
+    Off,
 }
 
 /// `serve --role`.

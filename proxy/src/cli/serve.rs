@@ -1,6 +1,6 @@
 //! `adit serve`
 
-use super::args::{ServeArgs, ServeRole};
+use super::args::{ServeArgs, ServeRole, Switch};
 use super::settings::{self, Settings};
 use super::{log, reach};
 use crate::control::failure::Failure;
@@ -33,7 +33,7 @@ pub(super) fn run(settings: &Settings, args: &ServeArgs) -> Result<u8, Failure> 
         .listen
         .unwrap_or_else(|| serve::default_listen(&project));
     let listener = Listener::bind(None, listen)?;
-    let engine = EngineDecision::make(settings.engine)?;
+    let engine = engine(settings, args)?;
     let runtime = Runtime::for_control(engine.kind)?;
     runtime.block_on(async {
         let signals = StopSignals::new()?;
@@ -41,6 +41,13 @@ pub(super) fn run(settings: &Settings, args: &ServeArgs) -> Result<u8, Failure> 
         signals::run(running, signals).await
     })?;
     Ok(0)
+}
+
+fn engine(settings: &Settings, args: &ServeArgs) -> Result<EngineDecision, Failure> {
+    Ok(EngineDecision {
+        splice: args.relay_splice != Some(Switch::Off),
+        ..EngineDecision::make(settings.engine)?
+    })
 }
 
 /// A relay is a node of its own: it enrolls with a ticket of role `relay`.
@@ -64,7 +71,7 @@ fn run_relay(settings: &Settings, args: &ServeArgs) -> Result<u8, Failure> {
     };
     let node = Node::open(plan)?;
     let listener = Listener::bind(None, listen)?;
-    let engine = EngineDecision::make(settings.engine)?;
+    let engine = engine(settings, args)?;
     let runtime = Runtime::for_control(engine.kind)?;
     runtime.block_on(async {
         let signals = StopSignals::new()?;

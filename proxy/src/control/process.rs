@@ -72,7 +72,10 @@ impl Running {
         } = launch;
         let inbox = Arc::new(Inbox::new());
         let wake = Arc::clone(&inbox);
-        let worker = WorkerThread::start(engine.kind, Arc::new(move || wake.wake()))?;
+        // Only a server's worker relays.
+        let serves = listeners.iter().any(|listener| listener.portal.is_none());
+        let splices = serves && engine.splice;
+        let worker = WorkerThread::start(engine.kind, splices, Arc::new(move || wake.wake()))?;
         log_engine(&worker, &engine);
         let facts = facts(what, &worker, &engine, &listeners);
         let listening = listeners.iter().map(|listener| listener.address).collect();

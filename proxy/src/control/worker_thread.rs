@@ -14,7 +14,9 @@ use std::thread;
 use super::failure::{Exit, Failure, codes};
 use crate::engine::{self, Caps, Engine, EngineConfig, EventWaker, Kind, OpenError};
 use crate::ids::PortalNo;
-use crate::limits::{ENGINE_BUFFERS, NOFILE_RESERVED, WORKER_SLOTS_MAX};
+use crate::limits::{
+    ENGINE_BUFFERS, NOFILE_RESERVED, PIPES_MAX, PIPES_PER_NOFILE, WORKER_SLOTS_MAX,
+};
 use crate::mailbox::{ControlEnd, ToWorker, WorkerEnd, mailbox};
 use crate::worker::{Worker, WorkerConfig, counters::Counters};
 
@@ -28,6 +30,8 @@ pub struct EngineDecision {
     pub kind: Kind,
     /// Where io_uring was wanted and can't be had: why.
     pub why_not_uring: Option<String>,
+    /// A relay sends bulk through pipes.
+    pub splice: bool,
 }
 
 impl EngineDecision {
@@ -41,6 +45,7 @@ impl EngineDecision {
         Ok(EngineDecision {
             kind,
             why_not_uring,
+            splice: true,
         })
     }
 }
@@ -66,12 +71,17 @@ pub struct WorkerThread {
 }
 
 impl WorkerThread {
-    /// Starts a worker and returns when its engine is open.
+    /// Starts a worker and returns when its engine is open. One that splices has descriptors set
+    /// aside for pipes.
     ///
     /// # Errors
     /// The engine or the thread can't be had.
-    pub fn start(kind: Kind, wake_control: WakeControl) -> Result<WorkerThread, Failure> {
-        let slots = raise_descriptor_limit();
+    pub fn start(
+        kind: Kind,
+        splices: bool,
+        wake_control: WakeControl,
+    ) -> Result<WorkerThread, Failure> {
+        let Descriptors { slots, pipes } = Descriptors::share(raise_descriptor_limit(), splices);
         let counters = Arc::new(Counters::default());
         let (opened_tx, opened) = sync_channel(1);
         let (mailbox_tx, mailbox_rx) = sync_channel(1);
@@ -86,6 +96,7 @@ impl WorkerThread {
                     opened: opened_tx,
                     mailbox: mailbox_rx,
                     slots,
+                    pipes,
                     counters: worker_counters,
                 };
                 match kind {
@@ -154,6 +165,7 @@ struct Setup {
     opened: SyncSender<Result<(EventWaker, Caps), OpenError>>,
     mailbox: Receiver<WorkerEnd<OwnedFd>>,
     slots: u32,
+    pipes: u32,
     counters: Arc<Counters>,
 }
 
@@ -165,6 +177,7 @@ impl Setup {
         let config = EngineConfig {
             sockets: self.slots,
             buffers: ENGINE_BUFFERS,
+            pipes: self.pipes,
         };
         let engine = match open(&config) {
             Ok(engine) => engine,
@@ -200,9 +213,8 @@ fn thread_failure(error: &dyn std::fmt::Display) -> Failure {
     )
 }
 
-/// Raises the soft limit of descriptors to the hard one, and returns how many sockets the worker
-/// may have.
-fn raise_descriptor_limit() -> u32 {
+/// Raises the soft limit of descriptors to the hard one, and returns it.
+fn raise_descriptor_limit() -> u64 {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     // Fails in a sandbox that forbids it; the soft limit is then what there is.
@@ -211,11 +223,32 @@ fn raise_descriptor_limit() -> u32 {
         maximum: limit.maximum,
     };
     let _ = setrlimit(Resource::Nofile, raised);
-    let now = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    let sockets = now
-        .saturating_sub(NOFILE_RESERVED)
-        .min(u64::from(WORKER_SLOTS_MAX));
-    u32::try_from(sockets).unwrap_or(WORKER_SLOTS_MAX)
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
+/// What a worker may have of the process's descriptors: reserve + slots + 2 · pipes ≤ limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Descriptors {
+    slots: u32,
+    pipes: u32,
+}
+
+impl Descriptors {
+    fn share(limit: u64, splices: bool) -> Descriptors {
+        let pipes = if splices {
+            (limit / PIPES_PER_NOFILE).min(u64::from(PIPES_MAX))
+        } else {
+            0
+        };
+        let slots = limit
+            .saturating_sub(NOFILE_RESERVED)
+            .saturating_sub(2 * pipes)
+            .min(u64::from(WORKER_SLOTS_MAX));
+        Descriptors {
+            slots: u32::try_from(slots).unwrap_or(WORKER_SLOTS_MAX),
+            pipes: u32::try_from(pipes).unwrap_or(PIPES_MAX),
+        }
+    }
 }
 
 /// A listening socket, bound before anything else is started so that its errors are clear.
@@ -268,10 +301,36 @@ impl Listener {
     }
 }
 
+/// Turns transparent huge pages off for this process, or on again (PR_SET_THP_DISABLE, prctl(2)).
+/// A process of adit needs a few hundred KiB here and there; with huge pages it held 8 MiB for
+/// them, and they made nothing faster. Children inherit the setting, so it is on while one starts.
+pub fn use_huge_pages(on: bool) {
+    // It fails only where there are none.
+    let _ = rustix::thread::disable_transparent_huge_pages(!on);
+}
+
 /// No core dumps, and no reading of this process's memory by others of the same user: it holds
 /// keys (PR_SET_DUMPABLE, prctl(2)).
 pub fn protect_memory() {
     use rustix::process::{DumpableBehavior, set_dumpable_behavior};
     // It can't fail with this argument; a kernel that refuses it leaves things as they were.
     let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sockets_and_pipes_share_the_descriptors() {
+        let without = Descriptors::share(20_000, false);
+        assert_eq!((without.slots, without.pipes), (20_000 - 64, 0));
+        let with = Descriptors::share(20_000, true);
+        assert_eq!((with.slots, with.pipes), (20_000 - 64 - 512, 256));
+        let few = Descriptors::share(1024, true);
+        assert_eq!((few.slots, few.pipes), (1024 - 64 - 128, 64));
+        let unlimited = Descriptors::share(u64::MAX, true);
+        assert_eq!((unlimited.slots, unlimited.pipes), (WORKER_SLOTS_MAX, 256));
+        assert_eq!(Descriptors::share(0, true).slots, 0);
+    }
 }

@@ -10,7 +10,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | `op`, `config` | the words of the contract: operations and outcomes, options and waits |
-//! | `buf` | the buffer pool |
+//! | `buf`, `touched`, `pipe` | the buffer pool, and which of it has memory; the pipes that a bulk relay goes through |
 //! | `open` | which engine to use, and why not the other |
 //! | `uring`, `epoll`, `simulated` | the engines |
 //! | `table`, `slots` | sockets by name, and the operations in flight on each |
@@ -24,11 +24,14 @@
 //!   an operation on it is in flight: terminate ([`Engine::cancel`]) → join (every `Done` seen) →
 //!   close ([`Engine::close`]).
 //! - At most one receive and one send may be in flight per socket (two receives on one socket
-//!   come unordered), plus one `Ready`. `Accept` counts as a receive, `Connect` as a send.
+//!   come unordered), plus one watch for a hang-up. `Accept` and waiting for bytes (`Ready` with
+//!   `Interest::Read`) count as receives, `Connect` and waiting for room as sends.
 //! - `Send` is complete or failed: short sends are resumed inside. `SendNow` never waits.
 //! - Nothing reaches the network between turns: sends, connects and closes happen in the next
 //!   `turn`, so that what a turn decided leaves in one batch. `shutdown` alone is immediate, and
-//!   refused while a send is in flight.
+//!   refused while a send is in flight; and what goes through a pipe, which is bulk.
+//! - A [`Pipe`] moves bytes from socket to socket without a buffer: [`Engine::splice_in`], then
+//!   [`Engine::splice_out`], neither of which ever waits; between them `Op::Ready` does.
 //!
 //! Static dispatch everywhere: a `Worker<E: Engine>` is compiled once per engine.
 
@@ -44,10 +47,12 @@ mod leak;
 mod op;
 mod open;
 mod os;
+mod pipe;
 #[cfg(feature = "sim")]
 pub mod simulated;
 mod slots;
 mod table;
+mod touched;
 mod uring;
 mod wake;
 
@@ -60,6 +65,7 @@ pub use leak::{leaks, tear_down};
 pub use op::{Done, DoneList, Errno, Interest, Op, Outcome, Part, Sock, SockRef, Token};
 pub use open::{Choice, UnknownEngine, decide};
 pub use os::listener;
+pub use pipe::Pipe;
 pub use uring::Uring;
 pub use wake::EventWaker;
 
@@ -110,9 +116,32 @@ pub trait Engine: Sized {
     fn alloc(&mut self, c: Class) -> Option<Buf>;
     /// Takes a buffer back.
     fn free(&mut self, b: Buf);
+    /// An empty pipe, or `None` when as many as the engine may have are out, none can be made just
+    /// now, or it turned out that they do not work here. A pipe belongs to one direction until
+    /// [`recycle`](Self::recycle) gives it back.
+    fn pipe(&mut self) -> Option<Pipe>;
+    /// Moves up to `max` bytes that have arrived on the socket into the pipe: how many, 0 at the
+    /// peer's FIN.
+    ///
+    /// # Errors
+    /// `WouldBlock` when the socket has nothing just now *or* the pipe is full: only on an empty
+    /// pipe it says that the socket is ([`Pipe::held`]). EBADF for a closed socket; what splice(2)
+    /// says, e.g. ECONNRESET, and then [`Pipe::held`] has not changed.
+    fn splice_in(&mut self, from: SockRef, p: &mut Pipe, max: usize) -> io::Result<usize>;
+    /// Moves what the socket takes at once out of the pipe: how many bytes, at least 1. No send
+    /// may be in flight on the socket.
+    ///
+    /// # Errors
+    /// `WouldBlock` when it takes none just now or the pipe is empty; as `splice_in`.
+    fn splice_out(&mut self, p: &mut Pipe, to: SockRef) -> io::Result<usize>;
+    /// Takes a pipe back. What it still holds is lost.
+    fn recycle(&mut self, p: Pipe);
     /// The buffer pool's counters.
     fn pool(&self) -> PoolStats;
-    /// Gives the memory of free buffers back to the system; for quiet times.
+    /// Whether [`trim`](Self::trim) is worth its system calls.
+    fn has_slack(&self) -> bool;
+    /// Gives memory back to the system that was not needed since the last time: that of free
+    /// buffers, beyond as many as were out at once, and unused pipes.
     fn trim(&mut self);
     /// A handle that wakes this engine.
     fn waker(&self) -> Self::Waker;

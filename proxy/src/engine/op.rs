@@ -70,9 +70,9 @@ pub struct Part {
 /// What to wait for with [`Op::Ready`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Interest {
-    /// Bytes or an end can be read.
+    /// Bytes or an end can be read. Waiting for it takes the place of a receive.
     Read,
-    /// Bytes can be written.
+    /// Bytes can be written. Waiting for it takes the place of a send.
     Write,
     /// The peer reset the connection, or both directions have ended. A mere FIN of the peer does
     /// not count: this watches a half-closed socket.

@@ -61,6 +61,7 @@ pub fn decide(choice: Choice) -> Result<(Kind, Option<String>), OpenError> {
         Uring::open(&EngineConfig {
             sockets: 1,
             buffers: [1; 4],
+            pipes: 0,
         })
         .map(drop)
     })

@@ -20,6 +20,8 @@ pub(super) enum Inward {
     },
     /// `Op::RecvInto`.
     Into { buf: Buf, at: usize, max: usize },
+    /// `Op::Ready` for bytes.
+    Ready,
 }
 
 /// An operation that brings bytes or a connection out.
@@ -31,6 +33,8 @@ pub(super) enum Outward {
     All { buf: Buf, range: Range<usize> },
     /// `Op::SendNow`.
     Now { part: Part },
+    /// `Op::Ready` for room.
+    Ready,
 }
 
 /// Which of the three places an operation takes.
@@ -49,7 +53,8 @@ pub(super) enum Side {
 pub(super) struct Slots {
     pub(super) inward: Option<(Token, Inward)>,
     pub(super) outward: Option<(Token, Outward)>,
-    pub(super) watch: Option<(Token, Interest)>,
+    /// `Op::Ready` for a hang-up.
+    pub(super) watch: Option<Token>,
 }
 
 impl Slots {
@@ -61,13 +66,24 @@ impl Slots {
     /// Puts an operation in its place; gives it back when the place is taken.
     pub(super) fn put(&mut self, token: Token, op: Op) -> Result<Side, Op> {
         let (side, taken) = match op {
-            Op::Accept { .. } | Op::RecvAny { .. } | Op::RecvInto { .. } => {
-                (Side::In, self.inward.is_some())
-            }
-            Op::Connect { .. } | Op::Send { .. } | Op::SendNow { .. } => {
-                (Side::Out, self.outward.is_some())
-            }
-            Op::Ready { .. } => (Side::Watch, self.watch.is_some()),
+            Op::Accept { .. }
+            | Op::RecvAny { .. }
+            | Op::RecvInto { .. }
+            | Op::Ready {
+                want: Interest::Read,
+                ..
+            } => (Side::In, self.inward.is_some()),
+            Op::Connect { .. }
+            | Op::Send { .. }
+            | Op::SendNow { .. }
+            | Op::Ready {
+                want: Interest::Write,
+                ..
+            } => (Side::Out, self.outward.is_some()),
+            Op::Ready {
+                want: Interest::Hangup,
+                ..
+            } => (Side::Watch, self.watch.is_some()),
         };
         if taken {
             return Err(op);
@@ -87,7 +103,11 @@ impl Slots {
                 self.outward = Some((token, Outward::All { buf, range }));
             }
             Op::SendNow { part, .. } => self.outward = Some((token, Outward::Now { part })),
-            Op::Ready { want, .. } => self.watch = Some((token, want)),
+            Op::Ready { want, .. } => match want {
+                Interest::Read => self.inward = Some((token, Inward::Ready)),
+                Interest::Write => self.outward = Some((token, Outward::Ready)),
+                Interest::Hangup => self.watch = Some(token),
+            },
         }
         Ok(side)
     }
@@ -97,7 +117,7 @@ impl Inward {
     /// Its end when it was cancelled (`None`) or failed.
     pub(super) fn ended(self, errno: Option<Errno>) -> Outcome {
         match self {
-            Inward::Accept | Inward::Any { .. } => end(errno, None, None),
+            Inward::Accept | Inward::Any { .. } | Inward::Ready => end(errno, None, None),
             Inward::Into { buf, .. } => end(errno, Some(buf), None),
         }
     }
@@ -105,7 +125,7 @@ impl Inward {
     /// Its end at the peer's FIN.
     pub(super) fn eof(self) -> Outcome {
         match self {
-            Inward::Accept | Inward::Any { .. } => Outcome::Eof { buf: None },
+            Inward::Accept | Inward::Any { .. } | Inward::Ready => Outcome::Eof { buf: None },
             Inward::Into { buf, .. } => Outcome::Eof { buf: Some(buf) },
         }
     }
@@ -115,7 +135,7 @@ impl Outward {
     /// Its end when it was cancelled (`None`) or failed.
     pub(super) fn ended(self, errno: Option<Errno>) -> Outcome {
         match self {
-            Outward::Connect { .. } => end(errno, None, None),
+            Outward::Connect { .. } | Outward::Ready => end(errno, None, None),
             Outward::All { buf, .. } => end(errno, Some(buf), None),
             Outward::Now { part } => end(errno, None, Some(part)),
         }

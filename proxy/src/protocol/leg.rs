@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! preface, 96 B   | magic 4 | version 1 | kind 3 | 0 0 | session 16 | counter u64 |   clear, authenticated
-//!                 | role u8 | flags u8, 0 | suite mask u16 | address hash 32 | 0 × 12 | sealed; then tag 16
+//!                 | role u8 | flags u8 | suite mask u16 | address hash 32 | 0 × 12 | sealed; then tag 16
 //! answer, 48 B    | answer u8 | 0 | suite mask u16 | retry ms u32 | 0 × 24 |           sealed; then tag 16
 //! ```
 //!
@@ -38,7 +38,13 @@ pub struct Request {
     pub suites: SuiteMask,
     /// Which relay address it serves or wants.
     pub address: AddressHash,
+    /// Inlet: it is to carry bulk. Its bytes may wait for a slow app for as long as that likes,
+    /// and that is no sign of a dead path.
+    pub bulk: bool,
 }
+
+/// The flag of a leg for bulk.
+const FLAG_BULK: u8 = 1;
 
 /// The relay's one answer to a leg.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,6 +96,7 @@ pub fn preface(
         Role::Inlet => 1,
         Role::Outlet => 2,
     };
+    body[1] = if request.bulk { FLAG_BULK } else { 0 };
     body[2..4].copy_from_slice(&request.suites.0.to_be_bytes());
     body[4..36].copy_from_slice(&request.address.0);
     let mut out = [0; LEG_PREFACE];
@@ -149,16 +156,21 @@ fn parse_request(body: &[u8; BODY]) -> Result<Request, CodecError> {
         2 => Role::Outlet,
         _ => return Err(CodecError::Value("the role")),
     };
-    let flags = reader.u8()?;
+    let bulk = match (role, reader.u8()?) {
+        (_, 0) => false,
+        (Role::Inlet, FLAG_BULK) => true,
+        _ => return Err(CodecError::Value("the flags")),
+    };
     let suites = SuiteMask(reader.u16()?);
     let address = AddressHash(reader.array()?);
-    if flags != 0 || reader.bytes(12)?.iter().any(|&byte| byte != 0) {
+    if reader.bytes(12)?.iter().any(|&byte| byte != 0) {
         return Err(CodecError::Value("the reserved part"));
     }
     Ok(Request {
         role,
         suites,
         address,
+        bulk,
     })
 }
 
@@ -474,7 +486,21 @@ mod tests {
             role,
             suites: SuiteMask(3),
             address: ADDRESS,
+            bulk: false,
         }
+    }
+
+    #[test]
+    fn only_an_inlets_leg_is_for_bulk() {
+        let mut body = [0; BODY];
+        body[1] = FLAG_BULK;
+        for (role, is_bulk) in [(1, Some(true)), (2, None)] {
+            body[0] = role;
+            let bulk = parse_request(&body).ok().map(|request| request.bulk);
+            assert_eq!(bulk, is_bulk);
+        }
+        body[..2].copy_from_slice(&[1, 2]);
+        assert!(parse_request(&body).is_err(), "an unknown flag");
     }
 
     fn leg(counter: u64) -> [u8; LEG_PREFACE] {

@@ -154,6 +154,10 @@ const BUSY: Verdict = Verdict::Refuse(Answer::Busy {
 });
 
 impl Pairing {
+    /// Bytes of memory that a leg costs, when the tree's nodes are half full.
+    #[cfg(test)]
+    pub(crate) const LEG: usize = 2 * size_of::<(LegHandle, Leg)>();
+
     /// A leg whose preface was checked. `is_served`: a live session serves its address.
     pub fn on_leg(
         &mut self,

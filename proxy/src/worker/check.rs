@@ -116,6 +116,12 @@ impl<E: Engine> Worker<E> {
             count.legs_waiting as u64,
             "gauge of waiting legs"
         );
+        assert_eq!(c.pipes_in_use.get(), count.pipes as u64, "gauge of pipes");
+        assert_eq!(
+            self.net.engine.pool().pipes as usize,
+            count.pipes,
+            "every pipe that is out has its direction"
+        );
     }
 
     /// A circuit belongs to a lane that lives, and each of its directions to one stream at most,
@@ -201,6 +207,7 @@ pub(super) struct Count {
     placed: usize,
     pub legs_waiting: usize,
     pub legs_paired: usize,
+    pub pipes: usize,
 }
 
 #[cfg(test)]

@@ -139,6 +139,7 @@ impl<E: Engine> Worker<E> {
         self.counters.circuits_total.add(1);
         // It is not read while an app takes nothing, and must notice its loss all the same.
         self.net.watch(key);
+        self.net.tune_patient(key);
         self.lane_react(lane_ix);
         self.circuit_flush(ix);
         self.circuit_next(ix);

@@ -215,7 +215,7 @@ impl<E: Engine> Worker<E> {
             circuit.rx.after = Some(after);
             return Ok(());
         }
-        let took = self.circuit_judge(ix, header, start, len, buf)?;
+        let took = self.circuit_give(ix, header, &buf[start..start + len])?;
         if let Took::Deliver { key, .. } = took
             && let Some(key) = self.net.slots.key_of(key.0)
         {
@@ -232,17 +232,6 @@ impl<E: Engine> Worker<E> {
             }
         }
         Ok(())
-    }
-
-    fn circuit_judge(
-        &mut self,
-        ix: CircuitIx,
-        header: Header,
-        start: usize,
-        len: usize,
-        buf: &Buf,
-    ) -> Result<Took, CloseReason> {
-        self.circuit_give(ix, header, &buf[start..start + len])
     }
 
     /// Gives a record to the bundle's state machine.

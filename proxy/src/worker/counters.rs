@@ -125,6 +125,14 @@ counters! {
     legs_refused,
     /// Relay: bytes forwarded.
     bytes_relayed,
+    /// Relay: of these, bytes that went through a pipe.
+    bytes_spliced,
+    /// Relay: moves of bytes from a leg into a pipe.
+    splices,
+    /// Relay, gauge: directions that have a pipe.
+    pipes_in_use,
+    /// Relay: times a bulk direction stayed without a pipe because none was to be had.
+    pipes_refused,
     /// Times a receive or a batch waited for a buffer.
     starved,
     /// Times an event waited because control's queue was full.

@@ -5,7 +5,7 @@
 //! | `mod.rs` | the worker, its turn, and who gets a completion |
 //! | `slab`, `net`, `conn`, `timers` | slots with generations, what is in flight on them, what they are, their deadlines |
 //! | `accept`, `link` | listeners and strangers; framed connections carried for control |
-//! | `relay`, `relay_flow` | legs: waiting, paired, forwarded |
+//! | `relay`, `relay_flow`, `relay_splice` | legs: waiting, paired, forwarded, forwarded in bulk |
 //! | `lane`, `lane_send`, `lane_recv`, `batch` | links that became lanes, their two directions, what is sealed and not sent |
 //! | `circuit`, `circuit_send`, `circuit_recv`, `promote` | links that became circuits, their two directions, who goes there |
 //! | `inlet`, `outlet` | apps that want a stream, targets that streams want |
@@ -30,7 +30,7 @@ use std::sync::Arc;
 
 use crate::engine::{DoneList, Engine, Wait};
 use crate::ids::{LinkId, PortalNo};
-use crate::limits::{COMMANDS_PER_TURN, CREDIT_BUDGET, HINTS_MAX, SLOTS_RESERVED};
+use crate::limits::{COMMANDS_PER_TURN, CREDIT_BUDGET, HINTS_MAX, SLOTS_RESERVED, TRIM_EVERY};
 use crate::mailbox::{ToWorker, WorkerEnd};
 use crate::protocol::command::{Command, Event};
 use crate::protocol::lane::LaneShared;
@@ -45,6 +45,8 @@ mod circuit_send;
 mod conn;
 pub mod counters;
 mod drain;
+#[cfg(test)]
+mod footprint;
 mod inlet;
 mod lane;
 mod lane_recv;
@@ -55,6 +57,7 @@ mod outlet;
 mod promote;
 mod relay;
 mod relay_flow;
+mod relay_splice;
 mod slab;
 mod stream;
 mod stream_out;
@@ -91,6 +94,8 @@ pub struct Worker<E: Engine> {
     turn: u64,
     /// There is work that must not wait for a completion.
     again: bool,
+    /// When the engine gives back what it does not need; never while that is little.
+    trim_at: Instant,
 
     listeners: Vec<SlotKey>,
     /// Some listener rests because a bound is reached.
@@ -143,6 +148,7 @@ impl<E: Engine> Worker<E> {
             now,
             turn: 0,
             again: false,
+            trim_at: Instant::FAR_FUTURE,
             listeners: Vec::new(),
             accept_paused: false,
             strangers: accept::Strangers::default(),
@@ -185,6 +191,7 @@ impl<E: Engine> Worker<E> {
         self.take_commands();
         self.fire_timers();
         self.do_new_work();
+        self.trim();
 
         let last = self.drain.is_over() && self.net.slots.is_empty();
         // The last turn carries out the last closes.
@@ -212,9 +219,23 @@ impl<E: Engine> Worker<E> {
         }
     }
 
-    /// Deadlines that are no slot's: those of the relay's tables and of the drain.
+    /// Deadlines that are no slot's: those of the relay's tables, of the drain and of the engine.
     fn next_own_deadline(&self) -> Instant {
-        self.relay.next_deadline().min(self.drain.next_deadline())
+        self.relay
+            .next_deadline()
+            .min(self.drain.next_deadline())
+            .min(self.trim_at)
+    }
+
+    /// Gives memory back from time to time, while there is some to give.
+    fn trim(&mut self) {
+        if self.now >= self.trim_at {
+            self.trim_at = Instant::FAR_FUTURE;
+            self.net.engine.trim();
+        }
+        if self.trim_at == Instant::FAR_FUTURE && self.net.engine.has_slack() {
+            self.trim_at = self.now + TRIM_EVERY;
+        }
     }
 
     fn take_completions(&mut self) {

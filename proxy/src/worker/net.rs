@@ -13,6 +13,7 @@
 //!   buffer was freed.
 
 use std::collections::VecDeque;
+use std::io;
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::rc::Rc;
@@ -21,8 +22,8 @@ use super::conn::Conn;
 use super::slab::{Slab, SlotKey};
 use super::timers::Timers;
 use crate::engine::{
-    Buf, Class, Close, Dir, Done, DoneList, Engine, Family, Interest, Op, Outcome, Part, Sock,
-    SockOpt, SockRef, Token, Wait,
+    Buf, Class, Close, Dir, Done, DoneList, Engine, Errno, Family, Interest, Op, Outcome, Part,
+    Pipe, Sock, SockOpt, SockRef, Token, Wait,
 };
 use crate::limits::{STARVED_RETRY, TIMERS_STALE_MAX};
 use crate::time::Instant;
@@ -141,12 +142,7 @@ impl<E: Engine> Net<E> {
     ///
     /// # Errors
     /// What socket(2) says.
-    pub fn make_socket(
-        &mut self,
-        key: SlotKey,
-        to: SocketAddr,
-        opt: &SockOpt,
-    ) -> std::io::Result<()> {
+    pub fn make_socket(&mut self, key: SlotKey, to: SocketAddr, opt: &SockOpt) -> io::Result<()> {
         let sock = self.engine.socket(Family::of(&to), opt)?;
         match self.slots.get_mut(key) {
             Some(slot) if slot.sock.is_none() => {
@@ -157,7 +153,7 @@ impl<E: Engine> Net<E> {
             Some(_) | None => {
                 debug_assert!(false, "a socket for a slot that has one");
                 self.engine.close(sock, Close::Reset);
-                Err(std::io::ErrorKind::AddrInUse.into())
+                Err(io::ErrorKind::AddrInUse.into())
             }
         }
     }
@@ -283,19 +279,39 @@ impl<E: Engine> Net<E> {
 
     /// Watches for a hang-up, unless it is watched already.
     pub fn watch(&mut self, key: SlotKey) {
-        if self.is_flying(key, code::READY) {
+        self.ready(key, code::READY, Interest::Hangup);
+    }
+
+    /// Waits for bytes or an end, unless a receive is armed already. Its completion has the code
+    /// of a receive, whose place it takes.
+    pub fn wait_bytes(&mut self, key: SlotKey) {
+        self.ready(key, code::RECV, Interest::Read);
+    }
+
+    /// Waits for room, unless a send is in flight. Its completion has the code of a send.
+    pub fn wait_room(&mut self, key: SlotKey) {
+        self.ready(key, code::SEND, Interest::Write);
+    }
+
+    fn ready(&mut self, key: SlotKey, code: u8, want: Interest) {
+        if self.is_flying(key, code) {
             return;
         }
-        if let Some(on) = self.name(key, code::READY) {
-            self.submit(
-                key,
-                code::READY,
-                Op::Ready {
-                    on,
-                    want: Interest::Hangup,
-                },
-            );
+        if let Some(on) = self.name(key, code) {
+            self.submit(key, code, Op::Ready { on, want });
         }
+    }
+
+    /// Moves what the socket has into a pipe, as [`Engine::splice_in`].
+    pub fn splice_in(&mut self, key: SlotKey, pipe: &mut Pipe, max: usize) -> io::Result<usize> {
+        let on = self.name(key, code::RECV).ok_or(Errno::BADF)?;
+        self.engine.splice_in(on, pipe, max)
+    }
+
+    /// Moves what the socket takes out of a pipe, as [`Engine::splice_out`].
+    pub fn splice_out(&mut self, pipe: &mut Pipe, key: SlotKey) -> io::Result<usize> {
+        let on = self.name(key, code::SEND).ok_or(Errno::BADF)?;
+        self.engine.splice_out(pipe, on)
     }
 
     /// Sends FIN behind what was sent. False when the socket is broken (its receive or hang-up
@@ -315,11 +331,19 @@ impl<E: Engine> Net<E> {
     /// socket's, and will be seen by its next operation.
     pub fn tune_tunnel(&mut self, key: SlotKey) {
         if let Some(sock) = self.slots.get(key).and_then(|slot| slot.sock.as_ref()) {
-            let tuned = self.engine.tune(sock.name(), &SockOpt { tunnel: true });
+            let tuned = self.engine.tune(sock.name(), &SockOpt::TUNNEL);
             debug_assert!(
                 tuned.is_ok() || cfg!(not(test)),
                 "options of a fresh connection"
             );
+        }
+    }
+
+    /// A tunnel leg's bytes may wait for a slow app from now on: that must not end it.
+    pub fn tune_patient(&mut self, key: SlotKey) {
+        if let Some(sock) = self.slots.get(key).and_then(|slot| slot.sock.as_ref()) {
+            // A failure is the socket's, and will be seen by its next operation.
+            let _ = self.engine.tune(sock.name(), &SockOpt::PATIENT);
         }
     }
 

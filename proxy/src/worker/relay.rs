@@ -6,7 +6,8 @@
 //! 2. *Waiting*: it is parked, or waits for an outlet. An armed receive notices when it hangs up;
 //!    one receive of early bytes is kept.
 //! 3. *Paired*: both legs get their sealed answer, then [`relay_flow`](super::relay_flow) carries
-//!    bytes; or it is *refused*: the sealed answer, then FIN.
+//!    bytes, in bulk [`relay_splice`](super::relay_splice); or it is *refused*: the sealed answer,
+//!    then FIN.
 //!
 //! A leg never moves to another worker, and only its own worker pairs it: no lock, no double
 //! pairing.
@@ -47,9 +48,9 @@ pub(super) struct Leg {
     /// From this leg to its counterpart.
     pub flow: Flow,
     /// The sealed answer, until it is handed to the engine. Nothing is sent to the leg before it.
-    pub answer: Option<[u8; LEG_ANSWER]>,
-    /// What its preface said; `None` if that was refused.
-    info: Option<LegInfo>,
+    pub answer: Option<Box<[u8; LEG_ANSWER]>>,
+    /// What its preface said, until the leg is answered; `None` if that was refused.
+    info: Option<Box<LegInfo>>,
 }
 
 /// The relay's tables.
@@ -121,12 +122,12 @@ impl<E: Engine> Worker<E> {
         let Some(slot) = self.net.slots.get_mut(key) else {
             return;
         };
-        slot.conn = Conn::Leg(Box::new(Leg {
+        slot.conn = Conn::Leg(Leg {
             state: State::Closing,
             flow: Flow::new(first),
             answer: None,
             info: None,
-        }));
+        });
         let checked = match preface.first_chunk::<LEG_PREFACE>() {
             Some(preface) => self
                 .relay
@@ -155,7 +156,7 @@ impl<E: Engine> Worker<E> {
         self.counters.legs_waiting.add(1);
         if let Some(leg) = self.leg_mut(key) {
             leg.state = State::Waiting;
-            leg.info = Some(info);
+            leg.info = Some(Box::new(info));
         }
         match verdict {
             Verdict::Wait => self.net.recv_any(key, Class::Small),
@@ -176,7 +177,9 @@ impl<E: Engine> Worker<E> {
 
     /// Joins two waiting legs: each gets its answer, then bytes flow.
     fn leg_pair(&mut self, one: SlotKey, two: SlotKey) {
-        let suites = |leg: &mut Leg| leg.info.map(|info| info.request.suites);
+        let is_bulk = |leg: &mut Leg| leg.info.as_ref().is_some_and(|info| info.request.bulk);
+        let bulk = self.leg_mut(one).is_some_and(is_bulk) || self.leg_mut(two).is_some_and(is_bulk);
+        let suites = |leg: &mut Leg| leg.info.as_ref().map(|info| info.request.suites);
         let masks = self
             .leg_mut(one)
             .and_then(suites)
@@ -188,6 +191,11 @@ impl<E: Engine> Worker<E> {
             self.leg_seal(key, Answer::Paired { suites });
             if let Some(leg) = self.leg_mut(key) {
                 leg.state = State::Paired(to);
+            }
+        }
+        if bulk {
+            for key in [one, two] {
+                self.net.tune_patient(key);
             }
         }
         self.counters.legs_waiting.sub(2);
@@ -214,12 +222,12 @@ impl<E: Engine> Worker<E> {
 
     /// A session that is forgotten can't be answered: its legs are about to be swept.
     fn leg_seal(&mut self, key: SlotKey, answer: Answer) {
-        let Some(info) = self.leg_mut(key).and_then(|leg| leg.info) else {
+        let Some(info) = self.leg_mut(key).and_then(|leg| leg.info.take()) else {
             return;
         };
         let sealed = self.relay.table.answer(&info, answer);
         if let Some(leg) = self.leg_mut(key) {
-            leg.answer = sealed;
+            leg.answer = sealed.map(Box::new);
         }
     }
 
@@ -234,7 +242,7 @@ impl<E: Engine> Worker<E> {
         };
         match self.leg_mut(key).and_then(|leg| leg.answer.take()) {
             Some(answer) => {
-                buf[..LEG_ANSWER].copy_from_slice(&answer);
+                buf[..LEG_ANSWER].copy_from_slice(&*answer);
                 self.net.send(key, buf, 0..LEG_ANSWER);
             }
             None => self.net.free(buf),
@@ -296,6 +304,7 @@ impl<E: Engine> Worker<E> {
     pub(super) fn leg_stop(&mut self, key: SlotKey, how: Close) {
         let Some(leg) = self.leg_mut(key) else { return };
         let held = leg.flow.take_held();
+        let pipe = leg.flow.take_pipe();
         leg.answer = None;
         match std::mem::replace(&mut leg.state, State::Closing) {
             State::Waiting => self.counters.legs_waiting.sub(1),
@@ -304,6 +313,9 @@ impl<E: Engine> Worker<E> {
         }
         if let Some(buf) = held {
             self.net.free(buf);
+        }
+        if let Some(pipe) = pipe {
+            self.pipe_back(*pipe);
         }
         self.relay.pairing.on_gone(self.now, handle_of(key));
         self.net.terminate(key, how);
@@ -315,9 +327,12 @@ impl<E: Engine> Worker<E> {
         self.net.remove(key);
     }
 
-    /// A refused leg did not close in time.
+    /// A refused leg did not close in time; a paired one has been quiet.
     pub(super) fn leg_due(&mut self, key: SlotKey) {
-        self.leg_stop(key, Close::Reset);
+        match self.leg_mut(key).map(|leg| leg.state) {
+            Some(State::Paired(_)) => self.splice_quiet(key),
+            Some(_) | None => self.leg_stop(key, Close::Reset),
+        }
     }
 
     /// Gets its turn after waiting for a buffer.
@@ -394,6 +409,7 @@ impl<E: Engine> Worker<E> {
 
     /// The invariants of one leg.
     pub(super) fn check_leg(&self, key: SlotKey, leg: &Leg, count: &mut super::check::Count) {
+        count.pipes += usize::from(leg.flow.is_spliced());
         match leg.state {
             State::Waiting => count.legs_waiting += 1,
             State::Paired(to) => {

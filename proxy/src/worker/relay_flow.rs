@@ -10,6 +10,9 @@
 //! reader holds two buffers, and a turn moves at most one receive (`Class::Large`, below
 //! `limits::TURN_BYTES_MAX`) per direction.
 //!
+//! A direction that proves to be bulk has a pipe instead, see [`relay_splice`](super::relay_splice):
+//! `recv` is then a wait for bytes and `send` one for room, on the same two places.
+//!
 //! Half-close is forwarded as FIN behind the last byte, a reset or any error as a reset.
 
 use std::ops::Range;
@@ -18,8 +21,8 @@ use super::Worker;
 use super::net::code;
 use super::relay::State;
 use super::slab::SlotKey;
-use crate::engine::{Buf, Class, Close, Engine, Outcome};
-use crate::limits::TURN_BYTES_MAX;
+use crate::engine::{Buf, Class, Close, Engine, Outcome, Pipe};
+use crate::limits::{SPLICE_AFTER_FULL, TURN_BYTES_MAX};
 
 const _: () = assert!(Class::Large.size() <= TURN_BYTES_MAX);
 
@@ -35,8 +38,12 @@ pub(super) struct Flow {
     /// FIN was passed on.
     finished: bool,
     class: Class,
-    /// Receives in a row that would have fitted the next smaller class.
-    small: u8,
+    /// Receives in a row that would have fitted the next smaller class; with a pipe, small moves.
+    pub small: u8,
+    /// Receives in a row that filled their buffer, or a Medium one.
+    pub full: u8,
+    /// What it goes through while it is bulk.
+    pub pipe: Option<Box<Pipe>>,
 }
 
 /// A receive that leaves no more room than this filled its buffer: the engine may keep a little.
@@ -53,6 +60,8 @@ impl Flow {
             finished: false,
             class: Class::Small,
             small: 0,
+            full: 0,
+            pipe: None,
         }
     }
 
@@ -62,7 +71,13 @@ impl Flow {
             Class::Small | Class::Medium => Class::Small,
             Class::Large | Class::Bulk => Class::Medium,
         };
-        if len + NEARLY >= self.class.size() {
+        let filled = len + NEARLY >= self.class.size();
+        self.full = if filled || len + NEARLY >= Class::Medium.size() {
+            self.full.saturating_add(1)
+        } else {
+            0
+        };
+        if filled {
             self.small = 0;
             self.class = if self.class == Class::Small {
                 Class::Medium
@@ -83,6 +98,28 @@ impl Flow {
     /// Keeps bytes that came before the leg was paired: at most one receive of them.
     pub fn early(&mut self, bytes: &[u8]) {
         self.first.extend_from_slice(bytes);
+    }
+
+    /// It has proved to be bulk.
+    fn is_bulk(&self) -> bool {
+        self.full >= SPLICE_AFTER_FULL
+    }
+
+    /// It goes through a pipe.
+    pub fn is_spliced(&self) -> bool {
+        self.pipe.is_some()
+    }
+
+    /// Takes the pipe, to give it back.
+    pub fn take_pipe(&mut self) -> Option<Box<Pipe>> {
+        self.pipe.take()
+    }
+
+    /// Begins again as a direction of which nothing is known.
+    pub fn forget(&mut self) {
+        self.class = Class::Small;
+        self.small = 0;
+        self.full = 0;
     }
 
     /// Takes what is held, to free it.
@@ -117,14 +154,19 @@ impl<E: Engine> Worker<E> {
         self.flow_received(key, buf, 0..len);
     }
 
-    /// Receives from the leg while nothing is held.
+    /// Receives from the leg while nothing is held. A direction that has proved to be bulk waits
+    /// for bytes instead, if there is a pipe for it.
     pub(super) fn flow_arm(&mut self, key: SlotKey) {
         let Some(leg) = self.leg_mut(key) else { return };
         if leg.flow.held.is_some() || leg.flow.ended {
             return;
         }
         let class = leg.flow.class;
-        self.net.recv_any(key, class);
+        if leg.flow.is_spliced() || leg.flow.is_bulk() && self.splice_begin(key) {
+            self.net.wait_bytes(key);
+        } else {
+            self.net.recv_any(key, class);
+        }
     }
 
     /// Bytes came in on a paired leg.
@@ -165,6 +207,13 @@ impl<E: Engine> Worker<E> {
             self.net.send(to, buf, range);
             return self.flow_arm(key);
         }
+        if leg.flow.is_spliced() {
+            // While it waits for bytes, its pipe is empty.
+            if !self.net.is_flying(key, code::RECV) {
+                self.splice(key, to);
+            }
+            return;
+        }
         if leg.flow.ended && !leg.flow.finished {
             leg.flow.finished = true;
             let finished = self.net.finish(to);
@@ -194,6 +243,16 @@ impl<E: Engine> Worker<E> {
                 // What was sent here came from the counterpart: its next bytes may follow.
                 self.flow_pump(to);
             }
+            (code::RECV, Outcome::Ready(_)) => {
+                let spliced = self.leg_mut(key).is_some_and(|leg| leg.flow.is_spliced());
+                if spliced {
+                    self.flow_pump(key);
+                } else {
+                    // It gave its pipe back while it waited.
+                    self.flow_arm(key);
+                }
+            }
+            (code::SEND, Outcome::Ready(_)) => self.flow_pump(to),
             // Both directions ended: closing is on its way, or the other one's bytes still are.
             (code::READY, Outcome::Ready(_)) if self.flow_is_over(key) => {}
             (_, what) => {

@@ -5,6 +5,7 @@ pub mod ending;
 mod harness;
 pub mod receiving;
 pub mod sending;
+pub mod splicing;
 pub mod turns;
 
 pub use harness::{EpollHarness, Harness, RoughSimHarness, SimHarness, UringHarness};
@@ -21,6 +22,7 @@ pub fn config() -> EngineConfig {
     EngineConfig {
         sockets: 4096,
         buffers: [256, 256, 64, 16],
+        pipes: 8,
     }
 }
 
@@ -266,6 +268,7 @@ impl<H: Harness> Rig<H> {
             let stats = self.engine(i).pool();
             assert!(stats.balanced(), "{stats:?}");
             assert_eq!((stats.out(), stats.foreign), (0, 0), "{stats:?}");
+            assert_eq!(stats.pipes, 0, "pipes are out");
         }
         self.h.check();
         drop(self.h);

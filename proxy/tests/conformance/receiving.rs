@@ -149,6 +149,7 @@ pub fn without_buffers_a_receive_starves_and_the_bytes_stay<H: Harness>() {
         &EngineConfig {
             sockets: 16,
             buffers: [2, 2, 1, 1],
+            pipes: 8,
         },
     );
     let (near, far) = r.pair(0, 0);
@@ -185,6 +186,7 @@ pub fn many_receives_use_up_the_pool_and_go_on_when_buffers_are_back<H: Harness>
         &EngineConfig {
             sockets: 512,
             buffers: [128, 8, 2, 2],
+            pipes: 8,
         },
     );
     let pairs: Vec<_> = (0..160).map(|_| r.pair(0, 0)).collect();

@@ -182,6 +182,7 @@ impl Process {
         let config = EngineConfig {
             sockets: SOCKETS,
             buffers: self.buffers,
+            pipes: 8,
         };
         let engine = world.engine(self.ip, &config).unwrap();
         let id = engine.id();

@@ -22,6 +22,7 @@ use super::config::{
     Caps, Close, Dir, EngineConfig, Family, Kind, OpenError, SockOpt, TurnStats, Wait,
 };
 use super::op::{Done, DoneList, Errno, Op, Outcome, Sock, SockRef, Token};
+use super::pipe::{Pipe, Pipes};
 use super::slots::{self, Side, Slots};
 use super::table::Table;
 use super::wake::EventWaker;
@@ -76,6 +77,7 @@ pub struct Epoll {
     set: OwnedFd,
     table: Table<Entry>,
     pool: Pool,
+    pipes: Pipes,
     waker: EventWaker,
     now: Instant,
     /// Sockets whose operations are to be tried.
@@ -98,6 +100,10 @@ impl std::fmt::Debug for Epoll {
 }
 
 impl Epoll {
+    /// Bytes of memory that a socket costs.
+    #[cfg(test)]
+    pub(crate) const SOCKET: usize = Table::<Entry>::PLACE;
+
     /// Opens an engine on this thread.
     ///
     /// # Errors
@@ -118,6 +124,7 @@ impl Epoll {
             set,
             table: Table::new(cfg.sockets),
             pool: Pool::open(cfg.buffers)?,
+            pipes: Pipes::new(cfg.pipes),
             waker,
             now: os::monotonic(),
             queue: Vec::new(),
@@ -260,7 +267,7 @@ impl Engine for Epoll {
     fn caps(&self) -> Caps {
         Caps {
             kind: Kind::Epoll,
-            features: vec!["edge-triggered"],
+            features: [&["edge-triggered"], self.pipes.feature().as_slice()].concat(),
         }
     }
 
@@ -366,7 +373,7 @@ impl Engine for Epoll {
         if let Some((t, op)) = e.slots.outward.take() {
             self.local.push(Done::last(t, op.ended(None)));
         }
-        if let Some((t, _)) = e.slots.watch.take() {
+        if let Some(t) = e.slots.watch.take() {
             self.local.push(Done::last(
                 t,
                 Outcome::Cancelled {
@@ -458,17 +465,62 @@ impl Engine for Epoll {
         self.pool.free(b);
     }
 
+    fn pipe(&mut self) -> Option<Pipe> {
+        self.pipes.take(Pipe::open)
+    }
+
+    fn splice_in(&mut self, from: SockRef, p: &mut Pipe, max: usize) -> io::Result<usize> {
+        let e = self.table.get_mut(from);
+        let e = e.ok_or_else(|| io::Error::from(Errno::BADF))?;
+        self.syscalls += 1;
+        let was_empty = p.held() == 0;
+        let moved = p.fill(e.fd.as_fd(), max);
+        if was_empty && would_block(&moved) {
+            e.readable = false;
+        }
+        self.pipes.judge(moved)
+    }
+
+    fn splice_out(&mut self, p: &mut Pipe, to: SockRef) -> io::Result<usize> {
+        let e = self.table.get_mut(to);
+        let e = e.ok_or_else(|| io::Error::from(Errno::BADF))?;
+        debug_assert!(e.slots.outward.is_none(), "a splice would overtake a send");
+        self.syscalls += 1;
+        let had_some = p.held() > 0;
+        let moved = p.drain(e.fd.as_fd());
+        if had_some && would_block(&moved) {
+            e.writable = false;
+        }
+        self.pipes.judge(moved)
+    }
+
+    fn recycle(&mut self, p: Pipe) {
+        self.pipes.put(p);
+    }
+
     fn pool(&self) -> PoolStats {
-        self.pool.stats()
+        PoolStats {
+            pipes: self.pipes.out(),
+            ..self.pool.stats()
+        }
+    }
+
+    fn has_slack(&self) -> bool {
+        self.pool.has_slack() || self.pipes.has_slack()
     }
 
     fn trim(&mut self) {
         self.pool.trim();
+        self.pipes.trim();
     }
 
     fn waker(&self) -> EventWaker {
         self.waker.clone()
     }
+}
+
+fn would_block(moved: &io::Result<usize>) -> bool {
+    matches!(moved, Err(e) if e.kind() == io::ErrorKind::WouldBlock)
 }
 
 impl Drop for Epoll {

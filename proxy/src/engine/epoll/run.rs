@@ -122,6 +122,17 @@ impl Epoll {
                     }
                 }
             }
+            Outward::Ready => {
+                if e.writable {
+                    self.syscalls += 1;
+                    e.writable = is_ready(e, PollFlags::OUT);
+                }
+                if e.writable {
+                    out.push(Done::last(t, Outcome::Ready(Interest::Write)));
+                } else {
+                    e.slots.outward = Some((t, Outward::Ready));
+                }
+            }
             Outward::Now { part } => {
                 let what = if e.writable {
                     self.syscalls += 1;
@@ -195,6 +206,15 @@ impl Epoll {
         };
         match op {
             Inward::Accept => self.try_accept(name, t, out),
+            Inward::Ready => {
+                self.syscalls += 1;
+                e.readable = is_ready(e, PollFlags::IN);
+                if e.readable {
+                    out.push(Done::last(t, Outcome::Ready(Interest::Read)));
+                } else {
+                    e.slots.inward = Some((t, Inward::Ready));
+                }
+            }
             Inward::Any { class, at, tail } => {
                 self.try_receive_any(name, t, (class, at, tail), out)
             }
@@ -338,33 +358,31 @@ impl Epoll {
         self.rests.begin(name, e.fd.as_fd(), e.rests, now);
     }
 
-    /// Checks what a `Ready` waits for, exactly: remembered readiness may be stale.
+    /// Checks whether the hang-up that is waited for has come.
     pub(super) fn try_watch(&mut self, name: SockRef, out: &mut DoneList) {
         let Some(e) = self.table.get_mut(name) else {
             return;
         };
-        let Some((t, want)) = e.slots.watch else {
+        let Some(t) = e.slots.watch else {
             return;
         };
-        let events = match want {
-            Interest::Read => PollFlags::IN,
-            Interest::Write => PollFlags::OUT,
-            Interest::Hangup => PollFlags::empty(),
-        };
         self.syscalls += 1;
-        let mut set = [PollFd::new(&e.fd, events)];
-        let found = poll(
-            &mut set,
-            Some(&Timespec {
-                tv_sec: 0,
-                tv_nsec: 0,
-            }),
-        );
-        if matches!(found, Ok(n) if n > 0) {
+        if is_ready(e, PollFlags::empty()) {
             e.slots.watch = None;
-            out.push(Done::last(t, Outcome::Ready(want)));
+            out.push(Done::last(t, Outcome::Ready(Interest::Hangup)));
         }
     }
+}
+
+/// Whether one of the events, an error or a hang-up is there, exactly: remembered readiness may be
+/// stale. When it is not, an edge will come.
+fn is_ready(e: &Entry, events: PollFlags) -> bool {
+    let at_once = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    let found = poll(&mut [PollFd::new(&e.fd, events)], Some(&at_once));
+    matches!(found, Ok(n) if n > 0)
 }
 
 fn send_now(e: &mut Entry, part: Part) -> Outcome {

@@ -37,6 +37,14 @@ impl SimEngine {
         let kind = match &op {
             Outward::Connect { .. } => OpKind::Connect,
             Outward::All { .. } | Outward::Now { .. } => OpKind::Send,
+            Outward::Ready => {
+                if net.is_writable(id) || net.is_hung_up(id) {
+                    out.push(Done::last(t, Outcome::Ready(Interest::Write)));
+                } else {
+                    e.slots.outward = Some((t, op));
+                }
+                return;
+            }
         };
         if let Some(errno) = net.ordered(self.id, kind) {
             net.break_off(id, errno);
@@ -67,6 +75,7 @@ impl SimEngine {
                 }
                 Err(errno) => Tried::Ended(Outward::All { buf, range }.ended(Some(errno))),
             },
+            Outward::Ready => Tried::Stays(Outward::Ready),
             Outward::Now { part } => {
                 Tried::Ended(match net.write(id, &part.buf[part.range.clone()]) {
                     Ok(moved) => Outcome::SentNow { part, moved },
@@ -102,6 +111,10 @@ impl SimEngine {
         }
         if !net.is_readable(id) && !matches!(net.connect_state(id), Some(Err(_))) {
             e.slots.inward = Some((t, op));
+            return;
+        }
+        if let Inward::Ready = op {
+            out.push(Done::last(t, Outcome::Ready(Interest::Read)));
             return;
         }
         if let Some(errno) = net.ordered(self.id, OpKind::Receive) {
@@ -150,7 +163,7 @@ impl SimEngine {
                 },
                 end => Self::no_bytes(Inward::Into { buf, at, max }, end),
             },
-            Inward::Accept => Outcome::Cancelled {
+            Inward::Accept | Inward::Ready => Outcome::Cancelled {
                 buf: None,
                 part: None,
             },
@@ -200,15 +213,10 @@ impl SimEngine {
         let Some(e) = self.table.get_mut(name) else {
             return;
         };
-        let Some((t, want)) = e.slots.watch else {
+        let Some(t) = e.slots.watch else {
             return;
         };
-        let net = self.net.borrow();
-        let ready = match want {
-            Interest::Read => net.is_readable(e.id),
-            Interest::Write => net.is_writable(e.id),
-            Interest::Hangup => false,
-        } || net.is_hung_up(e.id);
+        let hung_up = self.net.borrow().is_hung_up(e.id);
         if std::mem::take(&mut e.cancel[2]) {
             e.slots.watch = None;
             out.push(Done::last(
@@ -218,9 +226,9 @@ impl SimEngine {
                     part: None,
                 },
             ));
-        } else if ready {
+        } else if hung_up {
             e.slots.watch = None;
-            out.push(Done::last(t, Outcome::Ready(want)));
+            out.push(Done::last(t, Outcome::Ready(Interest::Hangup)));
         }
     }
 }

@@ -12,6 +12,7 @@ use super::net::{Net, Owner, SockId};
 use super::world::EngineId;
 use crate::engine::buf::Pool;
 use crate::engine::op::Done;
+use crate::engine::pipe::{Pipe, Pipes};
 use crate::engine::slots::{self, Side, Slots};
 use crate::engine::table::Table;
 use crate::engine::{
@@ -79,6 +80,7 @@ pub struct SimEngine {
     pub(super) host: IpAddr,
     pub(super) table: Table<Entry>,
     pub(super) pool: Pool,
+    pub(super) pipes: Pipes,
     pub(super) local: DoneList,
     pub(super) doomed: Vec<(SockId, bool, Close)>,
     pub(super) waker: SimWaker,
@@ -108,6 +110,7 @@ impl SimEngine {
             host,
             table: Table::new(cfg.sockets),
             pool,
+            pipes: Pipes::new(cfg.pipes),
             local: Vec::new(),
             doomed: Vec::new(),
             waker: SimWaker(woken),
@@ -131,7 +134,7 @@ impl SimEngine {
         Owner::Engine(self.id)
     }
 
-    fn violation(&self, what: String) {
+    pub(super) fn violation(&self, what: String) {
         self.net
             .borrow_mut()
             .violation(format!("engine {}: {what}", self.id));
@@ -195,9 +198,7 @@ impl Engine for SimEngine {
             return Err(Errno::MFILE.into());
         }
         let id = self.net.borrow_mut().socket(self.owner(), self.host);
-        if opt.tunnel {
-            self.net.borrow_mut().set_tunnel(id);
-        }
+        self.net.borrow_mut().set_options(id, *opt);
         self.insert(id, false).map_err(|_| Errno::MFILE.into())
     }
 
@@ -234,9 +235,7 @@ impl Engine for SimEngine {
             .table
             .get(s)
             .ok_or_else(|| io::Error::from(Errno::BADF))?;
-        if opt.tunnel {
-            self.net.borrow_mut().set_tunnel(e.id);
-        }
+        self.net.borrow_mut().set_options(e.id, *opt);
         Ok(())
     }
 
@@ -375,12 +374,38 @@ impl Engine for SimEngine {
         }
     }
 
+    fn pipe(&mut self) -> Option<Pipe> {
+        self.make_pipe()
+    }
+
+    fn splice_in(&mut self, from: SockRef, p: &mut Pipe, max: usize) -> io::Result<usize> {
+        let moved = self.fill(from, p, max);
+        self.pipes.judge(moved)
+    }
+
+    fn splice_out(&mut self, p: &mut Pipe, to: SockRef) -> io::Result<usize> {
+        let moved = self.drain(p, to);
+        self.pipes.judge(moved)
+    }
+
+    fn recycle(&mut self, p: Pipe) {
+        self.pipes.put(p);
+    }
+
     fn pool(&self) -> PoolStats {
-        self.pool.stats()
+        PoolStats {
+            pipes: self.pipes.out(),
+            ..self.pool.stats()
+        }
+    }
+
+    fn has_slack(&self) -> bool {
+        self.pool.has_slack() || self.pipes.has_slack()
     }
 
     fn trim(&mut self) {
         self.pool.trim();
+        self.pipes.trim();
     }
 
     fn waker(&self) -> SimWaker {

@@ -24,6 +24,10 @@ pub struct Faults {
     /// `alloc` finds nothing and `RecvAny` starves although buffers are free. Not among the
     /// presets: who waits for a `free` may wait in vain then. Small pools starve honestly.
     pub starve: u32,
+    /// Bytes that a pipe holds.
+    pub pipe: usize,
+    /// No pipe is to be had.
+    pub no_pipe: u32,
     /// A connect is refused although somebody listens.
     pub refuse: u32,
     /// The connection is reset when a chunk arrives.
@@ -43,6 +47,8 @@ impl Faults {
             split: 0,
             one_byte: false,
             starve: 0,
+            pipe: 64 * 1024,
+            no_pipe: 0,
             refuse: 0,
             reset: 0,
             reset_discards: 0,
@@ -57,6 +63,8 @@ impl Faults {
             short_reads: 300,
             short_writes: 300,
             split: 500,
+            pipe: 5000,
+            no_pipe: 100,
             ..Faults::none()
         }
     }
@@ -93,6 +101,13 @@ pub enum OpKind {
     Socket,
     /// [`Engine::alloc`](crate::engine::Engine::alloc) finds nothing, or `RecvAny` starves.
     Alloc,
+    /// [`Engine::pipe`](crate::engine::Engine::pipe) gives none.
+    Pipe,
+    /// [`Engine::splice_in`](crate::engine::Engine::splice_in): EINVAL as where splicing does not
+    /// work; with anything else the connection is dead afterwards.
+    SpliceIn,
+    /// The same for [`Engine::splice_out`](crate::engine::Engine::splice_out).
+    SpliceOut,
 }
 
 /// A failure that a test ordered for the next call of its kind on an engine.

@@ -5,6 +5,7 @@
 //! | [`World`] | makes engines and apps, moves the clock, breaks things on request |
 //! | `engine` | [`SimEngine`]: the [`Engine`](super::Engine) contract on the world's sockets |
 //! | `attempt` | what it does for one socket in a turn |
+//! | `splice` | its pipes |
 //! | `app` | [`SimSocket`], [`SimListener`]: endpoints that a test reads and writes by hand |
 //! | `net` | sockets, connections, bytes in flight: what a kernel and the wire do |
 //! | `faults` | what may go wrong by chance, and what a test orders |
@@ -37,6 +38,7 @@ mod engine;
 mod faults;
 mod net;
 mod rng;
+mod splice;
 mod world;
 
 pub use app::{SimListener, SimRead, SimSocket};

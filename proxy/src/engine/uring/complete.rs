@@ -134,15 +134,17 @@ impl Uring {
                     self.receive_any_completed(name, (class, at, tail), c, out);
                 }
                 Some((_, Inward::Into { .. })) => self.receive_into_completed(name, c, out),
+                Some((_, Inward::Ready)) => self.ready_completed(id, Interest::Read, c, out),
                 None => {}
             },
             Side::Out => match e.slots.outward {
                 Some((_, Outward::Connect { .. })) => self.connect_completed(name, c, out),
                 Some((_, Outward::All { .. })) => self.send_completed(name, c, out),
                 Some((_, Outward::Now { .. })) => self.send_now_completed(name, c, out),
+                Some((_, Outward::Ready)) => self.ready_completed(id, Interest::Write, c, out),
                 None => {}
             },
-            Side::Watch => self.watch_completed(name, c, out),
+            Side::Watch => self.ready_completed(id, Interest::Hangup, c, out),
         }
     }
 
@@ -193,20 +195,24 @@ impl Uring {
         }
     }
 
-    fn watch_completed(&mut self, name: SockRef, c: Completion, out: &mut DoneList) {
-        let watched = self.table.get(name).and_then(|e| e.watched());
-        let Some((t, want)) = watched else {
-            return;
-        };
-        match self.polled(name, Side::Watch, want, c) {
+    /// A completion of the poll that a `Ready` is.
+    fn ready_completed(
+        &mut self,
+        RequestId { name, side, .. }: RequestId,
+        want: Interest,
+        c: Completion,
+        out: &mut DoneList,
+    ) {
+        match self.polled(name, side, want, c) {
             Polled::Waiting => {}
             Polled::Ready => {
-                if let Some(e) = self.table.get_mut(name) {
-                    e.slots.watch = None;
+                // Its place is free again; what it would have ended as is not said.
+                let ended = self.table.get_mut(name).and_then(|e| e.end(side, None));
+                if let Some((t, _)) = ended {
+                    out.push(Done::last(t, Outcome::Ready(want)));
                 }
-                out.push(Done::last(t, Outcome::Ready(want)));
             }
-            Polled::Ended(errno) => self.finish(name, Side::Watch, errno, out),
+            Polled::Ended(errno) => self.finish(name, side, errno, out),
         }
     }
 

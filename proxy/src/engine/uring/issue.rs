@@ -9,6 +9,7 @@
 //!           none, or the FIN was seen    -> send that does not wait -> poll -> send the rest
 //! SendNow                                -> send that does not wait
 //! Connect                                -> connect        (EAGAIN -> poll -> ask for the result)
+//! Ready                                  -> poll
 //! ```
 //! The kernel waits for the room of a whole send by itself, which is cheapest. But once the peer
 //! has sent FIN, its polls always report that: it tries a blocked send in vain over and over, and
@@ -62,7 +63,7 @@ impl Uring {
         match side {
             Side::In => self.issue_inward(name),
             Side::Out => self.issue_outward(name),
-            Side::Watch => self.issue_watch(name),
+            Side::Watch => self.poll(name, Side::Watch, Interest::Hangup),
         }
     }
 
@@ -102,6 +103,7 @@ impl Uring {
                 request(e, &mut self.ring, name, Side::In, What::Op, entry);
             }
             Some((_, Inward::Accept)) => self.accept_on_submit(name),
+            Some((_, Inward::Ready)) => self.poll(name, Side::In, Interest::Read),
             None => {}
         }
     }
@@ -196,20 +198,13 @@ impl Uring {
                 let start = unsafe { part.buf.start().add(part.range.start) };
                 (start, part.range.len(), at_once)
             }
+            Some((_, Outward::Ready)) => return self.poll(name, Side::Out, Interest::Write),
             None => return,
         };
         let entry = opcode::Send::new(fd(e), start.as_ptr(), len_of(len))
             .flags(flags_of(flags))
             .build();
         request(e, &mut self.ring, name, Side::Out, What::Op, entry);
-    }
-
-    fn issue_watch(&mut self, name: SockRef) {
-        let Some(want) = self.table.get(name).and_then(Socket::watched) else {
-            return;
-        };
-        let (_, want) = want;
-        self.poll(name, Side::Watch, want);
     }
 
     /// Waits for readiness: once, or by edges where the peer's FIN would end a one-time poll at once.

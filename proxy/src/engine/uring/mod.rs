@@ -37,6 +37,7 @@ use super::config::{
     Caps, Close, Dir, EngineConfig, Family, Kind, OpenError, SockOpt, TurnStats, Wait,
 };
 use super::op::{Done, DoneList, Errno, Op, Outcome, Sock, SockRef, Token};
+use super::pipe::{Pipe, Pipes};
 use super::slots;
 use super::table::Table;
 use super::wake::EventWaker;
@@ -70,6 +71,7 @@ pub struct Uring {
     /// By class; a class without one receives into buffers taken when bytes have come.
     groups: [Option<Group>; 4],
     pool: Pool,
+    pipes: Pipes,
     table: Table<Socket>,
     sockets_max: u32,
     waker: EventWaker,
@@ -84,6 +86,10 @@ pub struct Uring {
 }
 
 impl Uring {
+    /// Bytes of memory that a socket costs.
+    #[cfg(test)]
+    pub(crate) const SOCKET: usize = Table::<Socket>::PLACE;
+
     /// Opens an engine on this thread, on which it must stay.
     ///
     /// # Errors
@@ -112,6 +118,7 @@ impl Uring {
             ring: Ring::open(sizes, groups.iter().flatten(), waker.fd())?,
             groups,
             pool,
+            pipes: Pipes::new(cfg.pipes),
             table: Table::new(cfg.sockets),
             sockets_max: cfg.sockets.min(SOCKETS_MAX),
             waker,
@@ -172,7 +179,7 @@ impl Uring {
     fn doom(&mut self, name: SockRef) {
         if let Some(socket) = self.table.remove(name) {
             self.rests.forget(name);
-            for fd in socket.held {
+            for fd in socket.held.into_iter().flat_map(|held| held.0) {
                 os::prepare_close(fd.as_fd(), Close::Reset);
                 self.doomed.push(fd);
             }
@@ -208,7 +215,7 @@ impl Engine for Uring {
     fn caps(&self) -> Caps {
         Caps {
             kind: Kind::Uring,
-            features: self.ring.features().to_vec(),
+            features: [self.ring.features(), self.pipes.feature().as_slice()].concat(),
         }
     }
 
@@ -352,15 +359,53 @@ impl Engine for Uring {
         self.pool.free(b);
     }
 
+    fn pipe(&mut self) -> Option<Pipe> {
+        self.pipes.take(Pipe::open)
+    }
+
+    fn splice_in(&mut self, from: SockRef, p: &mut Pipe, max: usize) -> io::Result<usize> {
+        let e = self.table.get(from).filter(|e| !e.closing);
+        let e = e.ok_or_else(|| io::Error::from(Errno::BADF))?;
+        self.ring.count_syscall();
+        let moved = p.fill(e.fd.as_fd(), max);
+        if matches!(moved, Ok(0)) {
+            self.note_end(from);
+        }
+        self.pipes.judge(moved)
+    }
+
+    fn splice_out(&mut self, p: &mut Pipe, to: SockRef) -> io::Result<usize> {
+        let e = self.table.get(to).filter(|e| !e.closing);
+        let e = e.ok_or_else(|| io::Error::from(Errno::BADF))?;
+        debug_assert!(e.slots.outward.is_none(), "a splice would overtake a send");
+        self.ring.count_syscall();
+        let moved = p.drain(e.fd.as_fd());
+        self.pipes.judge(moved)
+    }
+
+    fn recycle(&mut self, p: Pipe) {
+        self.pipes.put(p);
+    }
+
     fn pool(&self) -> PoolStats {
-        self.pool.stats()
+        PoolStats {
+            pipes: self.pipes.out(),
+            ..self.pool.stats()
+        }
+    }
+
+    fn has_slack(&self) -> bool {
+        self.pool.has_slack() || self.pipes.has_slack()
     }
 
     fn trim(&mut self) {
-        for group in self.groups.iter_mut().flatten() {
-            group.shrink();
+        for (class, group) in Class::ALL.into_iter().zip(&mut self.groups) {
+            if let Some(group) = group {
+                group.shrink_to(self.pool.peak(class));
+            }
         }
         self.pool.trim();
+        self.pipes.trim();
     }
 
     fn waker(&self) -> EventWaker {

@@ -131,7 +131,7 @@ impl Uring {
         let (buf, at) = match op {
             Inward::Into { buf, at, .. } => (Some(buf), at),
             Inward::Any { at, .. } => (given, at),
-            Inward::Accept => (given, 0),
+            Inward::Accept | Inward::Ready => (given, 0),
         };
         // The kernel has no other place to put bytes than the buffer it names.
         assert!(buf.is_some(), "bytes without a buffer");

@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use rustix::net::SocketAddrAny;
 
 use super::super::buf::Buf;
-use super::super::op::{Errno, Interest, Outcome, SockRef, Token};
+use super::super::op::{Errno, Outcome, SockRef, Token};
 use super::super::slots::{self, Inward, Side, Slots};
 use super::id::{self, RequestId};
 
@@ -58,6 +58,10 @@ impl Request {
     }
 }
 
+/// Connections of a listening socket that are to be handed out first.
+#[derive(Debug, Default)]
+pub(super) struct Held(pub(super) VecDeque<OwnedFd>);
+
 /// A socket of the engine.
 #[derive(Debug)]
 pub(super) struct Socket {
@@ -74,8 +78,9 @@ pub(super) struct Socket {
     pub(super) ended: bool,
     /// Rests in a row of a listening socket.
     pub(super) rests: u32,
-    /// Connections that the kernel had accepted when the table was full already.
-    pub(super) held: VecDeque<OwnedFd>,
+    /// Connections that the kernel had accepted when the table was full already. Most sockets
+    /// listen to nothing and are small.
+    pub(super) held: Option<Box<Held>>,
     /// Closed by the worker with operations in flight.
     pub(super) closing: bool,
 }
@@ -92,7 +97,7 @@ impl Socket {
             nonempty: true,
             ended: false,
             rests: 0,
-            held: VecDeque::new(),
+            held: None,
             closing: false,
         }
     }
@@ -131,7 +136,7 @@ impl Socket {
                 .outward
                 .take()
                 .map(|(t, op)| (t, op.ended(errno))),
-            Side::Watch => self.slots.watch.take().map(|(t, _)| (t, watch_end(errno))),
+            Side::Watch => self.slots.watch.take().map(|t| (t, watch_end(errno))),
         }
     }
 
@@ -155,18 +160,14 @@ impl Socket {
             .chain(own)
     }
 
-    /// Whether a receive is on its way, so that the peer's FIN will not go unnoticed.
+    /// Whether a receive, or a wait for bytes, is on its way, so that the peer's FIN will not go
+    /// unnoticed.
     pub(super) fn is_receiving(&self) -> bool {
         let receives = matches!(
             self.slots.inward,
-            Some((_, Inward::Any { .. } | Inward::Into { .. }))
+            Some((_, Inward::Any { .. } | Inward::Into { .. } | Inward::Ready))
         );
         receives && self.requests[index(Side::In)].is_out()
-    }
-
-    /// What the watch waits for.
-    pub(super) fn watched(&self) -> Option<(Token, Interest)> {
-        self.slots.watch
     }
 }
 

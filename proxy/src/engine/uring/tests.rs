@@ -21,6 +21,7 @@ fn config(sockets: u32) -> EngineConfig {
     EngineConfig {
         sockets,
         buffers: [512, 128, 32, 8],
+        pipes: 8,
     }
 }
 

@@ -78,7 +78,10 @@ impl Lane {
                 }
                 Ok(Took::Nothing)
             }
-            Body::Switch(Switch { circuit, bytes }) if circuit == CircuitNo(0) => {
+            Body::Switch(Switch {
+                circuit: CircuitNo(0),
+                bytes,
+            }) => {
                 if self.run_ends(no, kind, n)? {
                     self.run_returns(n, bytes)?;
                 }
@@ -118,19 +121,17 @@ impl Lane {
             return Err(Violation::Untimely(kind));
         }
         let body = Body::parse(kind, payload);
+        let body = body.map_err(|error| Violation::Malformed { kind, error })?;
         let circuit = no;
-        match body.map_err(|error| Violation::Malformed { kind, error })? {
-            Body::Denied(code) => {
-                let why = peers_reason(code, CloseReason::NotAuthorized);
-                self.reactions
-                    .push_back(Reaction::CircuitDenied { circuit, why });
+        if let Body::Denied(code) = body {
+            let why = peers_reason(code, CloseReason::NotAuthorized);
+            self.reactions
+                .push_back(Reaction::CircuitDenied { circuit, why });
+        } else {
+            if let Some(circuit) = self.circuits.get_mut(no) {
+                circuit.up = true;
             }
-            _ => {
-                if let Some(circuit) = self.circuits.get_mut(no) {
-                    circuit.up = true;
-                }
-                self.reactions.push_back(Reaction::CircuitReady { circuit });
-            }
+            self.reactions.push_back(Reaction::CircuitReady { circuit });
         }
         Ok(Took::Nothing)
     }

@@ -300,14 +300,16 @@ impl Lane {
         if let Some(key) = self.key(n) {
             self.reactions.push_back(Reaction::ResetApp { n, key, why });
         }
-        match action {
-            Action::SendRefused => self.end_app(n, Queued::Refused, why),
-            Action::Forget => {
-                self.release_key(n, why);
-                self.settle(n);
-            }
-            _ => self.end_app(n, Queued::Abort, why),
+        if action == Action::Forget {
+            self.release_key(n, why);
+            return self.settle(n);
         }
+        let record = if action == Action::SendRefused {
+            Queued::Refused
+        } else {
+            Queued::Abort
+        };
+        self.end_app(n, record, why);
     }
 
     /// Outlet: `directions` would move to a circuit if there were one. WANT is queued, at most

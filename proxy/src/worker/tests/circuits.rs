@@ -212,7 +212,8 @@ fn a_slow_reader_on_a_circuit_holds_two_buffers_and_nobody_else() {
         rig.apps[slow].fin = true;
         rig.apps[slow].reads = 0;
         assert!(rig.until(|rig| promotions(rig).1 > 0), "seed {seed}");
-        rig.pass(Duration::from_secs(3));
+        // Longer than a path may be silent, and than the peer is asked for a sign of life.
+        rig.pass(Duration::from_secs(60));
         let held = rig.inlet.worker.bulk_buffers_out();
         assert!(held <= 2, "seed {seed}: {held} buffers are held");
         rig.serve = App::echo;

@@ -12,3 +12,4 @@ mod faults;
 mod lanes;
 mod links;
 mod rig;
+mod splice;

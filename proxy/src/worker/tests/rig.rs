@@ -53,6 +53,7 @@ impl Node {
         let config = EngineConfig {
             sockets: 4096,
             buffers,
+            pipes: 8,
         };
         let engine = world.engine(host, &config).unwrap();
         let id = engine.id();
@@ -122,6 +123,18 @@ impl Via {
 fn session(of: Role) -> (SessionId, LegKey) {
     let byte = if of == Role::Inlet { 1 } else { 2 };
     (SessionId([byte; 16]), LegKey::from_secret(&[byte; 32]))
+}
+
+/// The preface of a leg of that end.
+fn hello(role: Role, counter: u64, bulk: bool) -> Vec<u8> {
+    let (session, key) = session(role);
+    let request = Request {
+        role,
+        suites: SuiteMask(1),
+        address: ADDRESS,
+        bulk,
+    };
+    leg::preface(&key, session, counter, &request).to_vec()
 }
 
 const ADDRESS: AddressHash = AddressHash([5; 32]);
@@ -298,14 +311,19 @@ impl Rig {
 
     /// Dials the relay with a leg of that end.
     pub fn dial_leg(&self, role: Role, link: LinkId) {
-        let (session, key) = session(role);
-        let request = Request {
-            role,
-            suites: SuiteMask(1),
-            address: ADDRESS,
-        };
-        let hello = leg::preface(&key, session, link.0, &request).to_vec();
+        let is_circuit = self.roads.get(&link).is_some_and(|road| road.1 > 0);
+        let hello = hello(role, link.0, is_circuit && role == Role::Inlet);
         self.dial(role, link, RELAY, hello, Expect::Exact(48));
+    }
+
+    /// A leg of that end that the test plays itself: what it gets begins with the relay's answer.
+    pub fn bare_leg(&mut self, role: Role, counter: u64) -> usize {
+        let host = if role == Role::Inlet { INLET } else { OUTLET };
+        let to = SocketAddr::new(RELAY, 7348);
+        let mut app = App::new(self.world.app_connect(host, to));
+        app.say(&hello(role, counter, false));
+        self.apps.push(app);
+        self.apps.len() - 1
     }
 
     pub fn is_ready(&self) -> bool {
@@ -463,7 +481,7 @@ impl Rig {
     }
 
     /// Lets every app and service do what it can; whether that was anything.
-    fn pump_apps(&mut self) -> bool {
+    pub fn pump_apps(&mut self) -> bool {
         self.apps
             .iter_mut()
             .chain(&mut self.served)
