@@ -39,6 +39,7 @@ fn clear() -> [u8; PREFACE_CLEAR] {
         role: Role::Inlet,
         suites: SuiteMask::NONE,
         address: ADDRESS,
+        bulk: false,
     };
     let mut clear = [0; PREFACE_CLEAR];
     clear.copy_from_slice(&preface(&key(), SESSION, COUNTER, &request)[..PREFACE_CLEAR]);

@@ -158,6 +158,7 @@ pub const OPENED: Target = Target {
             ("credential", Body::Credential(&[0x5a; 300])),
             ("ping", Body::Ping(1)),
             ("pong", Body::Pong(1)),
+            ("ack", Body::Ack(CircuitNo(1))),
         ];
         bodies
             .into_iter()

@@ -21,6 +21,8 @@ pub const LANE_RECORD_MAX: usize = 16 * 1024;
 pub const CIRCUIT_RECORD_MAX: usize = 256 * 1024 - 4;
 /// Largest payload of one DATA record on a lane.
 pub const LANE_PAYLOAD_MAX: usize = LANE_RECORD_MAX - RECORD_INNER - RECORD_TAG;
+/// Largest payload of one DATA record on a circuit.
+pub const CIRCUIT_PAYLOAD_MAX: usize = CIRCUIT_RECORD_MAX - RECORD_INNER - RECORD_TAG;
 
 // ---- tables -------------------------------------------------------------------------------
 
@@ -62,6 +64,13 @@ const _: () = assert!(crypto::limits::EVIDENCE_MAX <= LANE_CREDENTIAL_MAX);
 /// Circuits of one bundle, at each end, in whatever state: those that take directions, and those
 /// that only end what they carry.
 pub const CIRCUITS_MAX: usize = 128;
+/// A stream whose SWITCH was read is reset when its CONTINUE does not follow within this.
+pub const CONTINUE_WAIT: Duration = Duration::from_secs(10);
+/// A circuit whose CONTINUE came is closed when its SWITCH does not follow on the lane within this:
+/// by then a lane that is dead was found to be (`LANE_QUIET` + `LANE_SILENT`).
+pub const SWITCH_WAIT: Duration = Duration::from_secs(30);
+/// WANT is said again at most this often.
+pub const WANT_AGAIN: Duration = Duration::from_secs(1);
 
 // ---- legs at the relay --------------------------------------------------------------------
 
@@ -181,6 +190,18 @@ pub const TRIM_EVERY: Duration = Duration::from_secs(5);
 /// How often a slot that waits for a buffer asks again, should no buffer be freed.
 pub const STARVED_RETRY: Duration = Duration::from_millis(5);
 
+/// A direction that brings so many bytes from its app within `PROMOTE_SPAN` is bulk …
+pub const PROMOTE_BYTES: u32 = 256 * 1024;
+/// … and moves to a circuit of its own.
+pub const PROMOTE_SPAN: Duration = Duration::from_millis(50);
+/// So is one that fills so many Medium receives in a row.
+pub const PROMOTE_FULL_RECEIVES: u8 = 4;
+/// A direction on a circuit that was quiet for so long goes back to the lane.
+pub const CIRCUIT_QUIET: Duration = Duration::from_secs(1);
+/// Bulk buffers are scarce when fewer than one in so many are free: then a direction has one, not
+/// two, and receives from apps into Large ones.
+pub const BULK_SCARCE: u32 = 4;
+
 // ---- control ------------------------------------------------------------------------------
 
 /// Messages in each direction of one mailbox.
@@ -259,7 +280,7 @@ pub const ATTESTATION_BACKDATE: Duration = Duration::from_secs(3 * 3600);
 /// Circuits that a bundle keeps ready while nothing was bulk for `CIRCUIT_PEAK_SPAN`: one for the
 /// next transfer, and one for when that is lost or being replaced. A portal that only ever carries
 /// queries pays for no more than these.
-pub const CIRCUITS_QUIET: usize = 2;
+pub const CIRCUITS_FIRST: usize = 2;
 /// Circuits that a bundle keeps beyond the most that were in use at once lately.
 pub const CIRCUITS_SPARE: usize = 2;
 /// Least number of circuits of a bundle that uses them …
@@ -394,9 +415,10 @@ pub const TICKET_FILE_INTERVAL: Duration = Duration::from_secs(1);
 pub const WORKER_SLOTS_MAX: u32 = 64 * 1024;
 /// Descriptors that are not a worker's: files, pipes, rings, the administrator's callers.
 pub const NOFILE_RESERVED: u64 = 64;
-/// Buffers of one worker's engine, Small, Medium, Large, Bulk: 64 + 16 + 64 + 0 MiB of address
-/// space, touched on demand.
-pub const ENGINE_BUFFERS: [u32; 4] = [16 * 1024, 1024, 1024, 0];
+/// Buffers of one worker's engine, Small, Medium, Large, Bulk: 64 + 16 + 64 + 64 MiB of address
+/// space, touched on demand. Bulk: two for each direction of `CIRCUITS_READY_MAX`
+/// circuits.
+pub const ENGINE_BUFFERS: [u32; 4] = [16 * 1024, 1024, 1024, 256];
 /// Shortest life of a ticket that can be asked for.
 pub const TICKET_LIFE_MIN: Duration = Duration::from_secs(1);
 /// Longest path of a Unix socket (`sun_path`, without its terminating zero).

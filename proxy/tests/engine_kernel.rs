@@ -357,7 +357,7 @@ fn tunnel_options_are_what_they_should_be() {
     use rustix::net::sockopt;
     let mut e = Epoll::open(&config()).unwrap();
     let (near, _app) = connection(&mut e);
-    e.tune(near.name(), &SockOpt { tunnel: true }).unwrap();
+    e.tune(near.name(), &SockOpt::TUNNEL).unwrap();
     let fd = e.detach(near).unwrap();
     assert_eq!(sockopt::tcp_user_timeout(&fd).unwrap(), 15_000);
     assert!(sockopt::socket_keepalive(&fd).unwrap());

@@ -113,6 +113,7 @@ impl Relay {
                 role,
                 suites: SuiteMask(1),
                 address: ADDRESS,
+                bulk: role == Role::Inlet,
             };
             let mut socket = TcpStream::connect(self.addr).unwrap();
             socket

@@ -322,8 +322,8 @@ fn a_partition_holds_bytes_up_and_healing_delivers_them() {
 fn a_partitioned_tunnel_fails_within_its_timeout() {
     let world = World::new(1);
     let (mut near, mut far) = apps(&world);
-    near.tune(&SockOpt { tunnel: true });
-    far.tune(&SockOpt { tunnel: true });
+    near.tune(&SockOpt::TUNNEL);
+    far.tune(&SockOpt::TUNNEL);
     world.partition(APP, HOST);
     let start = world.now();
     near.write(b"?").unwrap();

@@ -58,6 +58,22 @@ impl Family {
 pub struct SockOpt {
     /// Tunnel legs and sessions: TCP_USER_TIMEOUT and keepalive find a dead path (see `limits.rs`).
     pub tunnel: bool,
+    /// With `tunnel`: the other end may take nothing for as long as it likes. No TCP_USER_TIMEOUT, which
+    /// ends a connection whose window stays closed although the path is alive; keepalive stays.
+    pub patient: bool,
+}
+
+impl SockOpt {
+    /// Of a session, or of a leg that is always read.
+    pub const TUNNEL: SockOpt = SockOpt {
+        tunnel: true,
+        patient: false,
+    };
+    /// Of a leg whose bytes wait for a slow app.
+    pub const PATIENT: SockOpt = SockOpt {
+        tunnel: true,
+        patient: true,
+    };
 }
 
 /// What an engine needs to know when it is opened.

@@ -95,7 +95,11 @@ pub(super) fn stream(family: Family, opt: &SockOpt) -> io::Result<OwnedFd> {
 pub(super) fn tune(fd: BorrowedFd<'_>, opt: &SockOpt) -> io::Result<()> {
     if opt.tunnel {
         let (interval, probes) = TUNNEL_KEEPALIVE_PROBE;
-        let timeout_ms = u32::try_from(TUNNEL_USER_TIMEOUT.as_millis()).unwrap_or(u32::MAX);
+        let timeout_ms = if opt.patient {
+            0
+        } else {
+            u32::try_from(TUNNEL_USER_TIMEOUT.as_millis()).unwrap_or(u32::MAX)
+        };
         sockopt::set_tcp_user_timeout(fd, timeout_ms)?;
         sockopt::set_tcp_keepidle(fd, TUNNEL_KEEPALIVE)?;
         sockopt::set_tcp_keepintvl(fd, interval)?;

@@ -99,9 +99,12 @@ impl<E: Engine> Worker<E> {
     fn stranger_mut(&mut self, key: SlotKey) -> Option<&mut Stranger> {
         match &mut self.net.slots.get_mut(key)?.conn {
             Conn::Stranger(stranger) => Some(stranger),
-            Conn::Listener(_) | Conn::Link(_) | Conn::Leg(_) | Conn::Lane(_) | Conn::Stream(_) => {
-                None
-            }
+            Conn::Listener(_)
+            | Conn::Link(_)
+            | Conn::Leg(_)
+            | Conn::Lane(_)
+            | Conn::Circuit(_)
+            | Conn::Stream(_) => None,
         }
     }
 

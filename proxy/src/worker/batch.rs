@@ -32,7 +32,7 @@ pub(super) struct Batch {
 }
 
 impl Batch {
-    fn room(&self) -> usize {
+    pub fn room(&self) -> usize {
         self.buf.len() - self.len
     }
 }
@@ -241,7 +241,7 @@ impl LaneTx {
 }
 
 /// What a link may have queued, and one message more.
-const HEAD_MAX: usize = 2 * LINK_TX_MAX;
+pub(super) const HEAD_MAX: usize = 2 * LINK_TX_MAX;
 const _: () = assert!(HEAD_MAX <= Class::Large.size());
 
 #[cfg(test)]

@@ -2,9 +2,11 @@
 //! every step, and never by a running process.
 
 use super::Worker;
+use super::circuit::CircuitIx;
 use super::conn::Conn;
-use super::stream::Phase;
-use crate::engine::Engine;
+use super::slab::SlotKey;
+use super::stream::{Phase, Stream};
+use crate::engine::{Class, Engine};
 use crate::protocol::stream::Visits;
 
 impl<E: Engine> Worker<E> {
@@ -33,8 +35,20 @@ impl<E: Engine> Worker<E> {
                     }
                     count.lanes += 1;
                 }
+                Conn::Circuit(ix) => {
+                    let circuit = self
+                        .circuits
+                        .get(*ix)
+                        .expect("a circuit's slot has a circuit");
+                    assert_eq!(circuit.key, key, "a circuit has one slot");
+                    count.circuits += 1;
+                    if circuit.end.is_none() {
+                        self.check_circuit(*ix);
+                    }
+                }
                 Conn::Stream(stream) => {
                     count.streams += 1;
+                    self.check_stream_circuits(key, stream);
                     if matches!(stream.phase, Phase::Waiting) {
                         count.waiting += 1;
                     }
@@ -58,7 +72,7 @@ impl<E: Engine> Worker<E> {
         );
         assert_eq!(count.lanes, self.lanes.len(), "each lane has a slot");
         assert_eq!(
-            count.links + count.lanes,
+            count.links + count.lanes + count.circuits,
             self.links.len(),
             "each link has a name"
         );
@@ -78,6 +92,16 @@ impl<E: Engine> Worker<E> {
             "gauge of waiting apps"
         );
         assert_eq!(c.lanes_open.get(), count.lanes as u64, "gauge of lanes");
+        assert_eq!(
+            count.circuits,
+            self.circuits.len(),
+            "each circuit has a slot"
+        );
+        assert_eq!(
+            c.circuits_open.get(),
+            count.circuits as u64,
+            "gauge of circuits"
+        );
         assert_eq!(c.links_open.get(), count.links as u64, "gauge of links");
         assert_eq!(
             c.strangers_open.get(),
@@ -102,6 +126,45 @@ impl<E: Engine> Worker<E> {
         );
     }
 
+    /// A circuit belongs to a lane that lives, and each of its directions to one stream at most,
+    /// which knows it.
+    fn check_circuit(&self, ix: CircuitIx) {
+        let Some(circuit) = self.circuits.get(ix) else {
+            return;
+        };
+        circuit.tx.check();
+        let lane = self
+            .lanes
+            .get(circuit.lane)
+            .expect("a circuit's lane exists");
+        assert!(lane.end.is_none(), "a lost lane keeps no circuit");
+        assert!(
+            lane.circuits.contains(&(circuit.no, ix)),
+            "a lane knows its circuits"
+        );
+        if let Some(user) = circuit.tx.user {
+            let stream = self.stream(user).expect("a run belongs to a stream");
+            assert_eq!(stream.rx.on, Some(ix), "a stream knows where it sends");
+        }
+        if let Some((user, _)) = circuit.rx.user
+            && let Some(stream) = self.stream(user)
+        {
+            assert_eq!(stream.tx.from, Some(ix), "a stream knows what comes");
+        }
+    }
+
+    fn check_stream_circuits(&self, key: SlotKey, stream: &Stream) {
+        if let Some(ix) = stream.rx.on {
+            let circuit = self.circuits.get(ix).expect("a stream's circuit exists");
+            assert_eq!(circuit.tx.user, Some(key), "a circuit knows who sends");
+        }
+        if let Some(ix) = stream.tx.from {
+            let circuit = self.circuits.get(ix).expect("a stream's circuit exists");
+            let user = circuit.rx.user.map(|(user, _)| user);
+            assert_eq!(user, Some(key), "a circuit knows who receives");
+        }
+    }
+
     /// Cells of the stream table that this worker's lanes have visited, ended ones too.
     pub fn visited(&self) -> Visits {
         let mut visited = self.lanes.visited;
@@ -114,6 +177,18 @@ impl<E: Engine> Worker<E> {
     /// Buffers that are not in the pool: 0 once everything has ended.
     pub fn buffers_out(&self) -> u32 {
         self.net.engine.pool().out()
+    }
+
+    /// Bulk buffers that are not in the pool.
+    pub fn bulk_buffers_out(&self) -> u32 {
+        self.net.engine.pool().classes[Class::Bulk.index()].out
+    }
+
+    /// Whether no direction of any circuit is in use.
+    pub fn circuits_are_idle(&self) -> bool {
+        self.lanes
+            .iter()
+            .all(|(_, lane)| lane.proto.circuits_are_idle())
     }
 
     /// Slots in use: the listeners once everything else has ended.
@@ -129,6 +204,7 @@ pub(super) struct Count {
     strangers_live: usize,
     links: usize,
     lanes: usize,
+    circuits: usize,
     streams: usize,
     waiting: usize,
     placed: usize,

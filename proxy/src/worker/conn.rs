@@ -1,6 +1,7 @@
 //! What a slot can be: exactly one of these at a time.
 
 use super::accept::{Listener, Stranger};
+use super::circuit::CircuitIx;
 use super::lane::LaneIx;
 use super::link::Link;
 use super::relay::Leg;
@@ -20,6 +21,8 @@ pub(super) enum Conn {
     Leg(Leg),
     /// The socket of a lane; the lane itself is in the worker's table of lanes.
     Lane(LaneIx),
+    /// The socket of a circuit, which is in the worker's table of circuits.
+    Circuit(CircuitIx),
     /// The socket of an app or target.
     Stream(Stream),
 }

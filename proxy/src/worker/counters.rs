@@ -85,6 +85,26 @@ counters! {
     lanes_total,
     /// Lanes that ended by a violation or a bad tag of the peer.
     lane_violations,
+    /// Gauge: circuits.
+    circuits_open,
+    /// Circuits adopted.
+    circuits_total,
+    /// Directions that moved from a lane to a circuit.
+    promotions,
+    /// Directions that came back to their lane because they were quiet.
+    demotions,
+    /// Times a bulk direction found no idle circuit.
+    promotions_starved,
+    /// Bytes from apps and targets, sealed into circuits; counted in `bytes_sent` too.
+    circuit_bytes_sent,
+    /// Bytes opened from circuits; counted in `bytes_received` too.
+    circuit_bytes_received,
+    /// Circuit sends.
+    circuit_sends,
+    /// Circuit receives.
+    circuit_receives,
+    /// Bytes behind a complete record, or of a begun one, that had to be moved.
+    circuit_bytes_moved,
     /// KEY_UPDATEs sent.
     key_updates,
     /// Gauge: links (sessions, handshakes, parked outlet legs of our own).

@@ -56,6 +56,10 @@ fn table() -> String {
             "+ while an app does not read, each direction: at most",
             same(kib(CREDIT_MAX as usize)),
         ),
+        (
+            "+ while it is on a circuit, each direction: at most",
+            same(kib(2 * Class::Bulk.size())),
+        ),
         ("leg in the relay's books", both([Pairing::LEG; 2])),
         (
             "**idle circuit**, paired, at the relay",

@@ -285,7 +285,12 @@ impl<E: Engine> Worker<E> {
         match self.net.slots.get(key).map(|slot| &slot.conn) {
             Some(Conn::Listener(listener)) => listener.portal,
             Some(
-                Conn::Stranger(_) | Conn::Link(_) | Conn::Leg(_) | Conn::Lane(_) | Conn::Stream(_),
+                Conn::Stranger(_)
+                | Conn::Link(_)
+                | Conn::Leg(_)
+                | Conn::Lane(_)
+                | Conn::Circuit(_)
+                | Conn::Stream(_),
             )
             | None => None,
         }

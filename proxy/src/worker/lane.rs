@@ -13,15 +13,19 @@ use std::sync::Arc;
 
 use super::Worker;
 use super::batch::LaneTx;
+use super::circuit::CircuitIx;
 use super::conn::Conn;
 use super::lane_recv::LaneRx;
 use super::net::code;
+use super::promote::Wishes;
 use super::slab::SlotKey;
 use crate::engine::{Class, Close, Engine, Outcome};
 use crate::error::CloseReason;
-use crate::ids::{BundleId, LinkId, PortalNo};
+use crate::ids::{BundleId, CircuitNo, LinkId, PortalNo};
 use crate::limits::{LANE_QUIET, LANE_SILENT, LANES_MAX, SHAKE_TIMEOUT};
-use crate::protocol::command::{Adopt, Becomes, Event, LaneCommand, LaneEvent, Permit, Role};
+use crate::protocol::command::{
+    Adopt, Becomes, CircuitEvent, Event, LaneCommand, LaneEvent, Permit, Role,
+};
 use crate::protocol::frame;
 use crate::protocol::lane::{Lane, Reaction, StreamKey};
 use crate::protocol::stream::Visits;
@@ -46,6 +50,9 @@ pub(super) struct LaneConn {
     pub proto: Lane,
     pub tx: LaneTx,
     pub rx: LaneRx,
+    /// The circuits of its bundle.
+    pub circuits: Vec<(CircuitNo, CircuitIx)>,
+    pub wishes: Wishes,
     /// In the worker's list of lanes with something to do this turn.
     pub dirty: bool,
     /// Streams with a number here.
@@ -156,8 +163,8 @@ impl<E: Engine> Worker<E> {
         if !link.is_open() {
             return;
         }
-        if let Becomes::Circuit(_) = adopt.becomes {
-            return self.link_end(key, Some(CloseReason::NoBundle));
+        if let Becomes::Circuit(no) = adopt.becomes {
+            return self.circuit_adopt(key, no, adopt);
         }
         if full {
             return self.link_end(key, Some(CloseReason::Overloaded));
@@ -185,6 +192,8 @@ impl<E: Engine> Worker<E> {
             proto: Lane::new(adopt.role, &self.shared),
             tx: LaneTx::new(adopt.sealer, head, now),
             rx: LaneRx::new(adopt.opener, rest),
+            circuits: Vec::new(),
+            wishes: Wishes::default(),
             dirty: false,
             streams: 0,
             heard: now,
@@ -231,6 +240,7 @@ impl<E: Engine> Worker<E> {
             | Conn::Stranger(_)
             | Conn::Link(_)
             | Conn::Leg(_)
+            | Conn::Circuit(_)
             | Conn::Stream(_) => None,
         }
     }
@@ -261,7 +271,8 @@ impl<E: Engine> Worker<E> {
             .proto
             .next_deadline()
             .min(lane.permit.not_after)
-            .min(lane.silent_at());
+            .min(lane.silent_at())
+            .min(lane.wishes.say_at);
         self.net.set_deadline(lane.key, at);
     }
 
@@ -284,6 +295,10 @@ impl<E: Engine> Worker<E> {
                 return self.lane_cut(ix, why);
             }
             lane.wants_sign(now);
+        }
+        if lane.wishes.say_at <= now {
+            lane.wishes.say_at = Instant::FAR_FUTURE;
+            lane.wishes.news = true;
         }
         lane.proto.on_timer(now);
         self.lane_react(ix);
@@ -361,7 +376,11 @@ impl<E: Engine> Worker<E> {
             self.net.release_shared(shared);
         }
         lane.proto.on_lost(why);
+        let circuits = std::mem::take(&mut lane.circuits);
         self.lane_react(ix);
+        for (_, circuit) in circuits {
+            self.circuit_cut(circuit, why);
+        }
         if role == Role::Inlet {
             self.inlet_lane_gone(portal, ix);
         }
@@ -414,6 +433,47 @@ impl<E: Engine> Worker<E> {
                 self.target_open(ix, n, &open);
             }
             Reaction::Refused { n, why, open } => self.report_refused(ix, n, &open, why),
+            Reaction::Behind { key, .. } => {
+                let key = self.net.slots.key_of(key.0)?;
+                self.stream_mut(key)?.tx.held_back = true;
+                return Some(key);
+            }
+            Reaction::Merge { key, .. } => self.with_stream(key, |worker, key| {
+                if let Some(stream) = worker.stream_mut(key) {
+                    stream.tx.held_back = false;
+                    worker.touched.push(key);
+                }
+            }),
+            Reaction::Moved { key, circuit, .. } => {
+                let circuit = self.circuit_of(ix, circuit)?;
+                self.with_stream(key, |worker, key| worker.stream_moved(key, circuit));
+            }
+            Reaction::CircuitReady { circuit } => {
+                let circuit = self.circuit_of(ix, circuit)?;
+                self.circuit_ready(circuit);
+                self.lane_grant_wishes(ix);
+            }
+            Reaction::CircuitDenied { circuit, why } => {
+                let circuit = self.circuit_of(ix, circuit)?;
+                let link = self.circuits.get(circuit)?.link;
+                let what = CircuitEvent::Denied(why);
+                self.tell(Event::Circuit { link, what });
+                self.circuit_cut(circuit, why);
+            }
+            Reaction::CircuitRead { circuit } => {
+                let circuit = self.circuit_of(ix, circuit)?;
+                self.circuit_read(circuit);
+            }
+            Reaction::CircuitIdle { .. } => self.lane_grant_wishes(ix),
+            Reaction::CircuitDead { circuit } => {
+                let circuit = self.circuit_of(ix, circuit)?;
+                self.circuit_cut(circuit, CloseReason::Violation);
+            }
+            Reaction::Want(directions) => {
+                let wishes = &mut self.lanes.get_mut(ix)?.wishes;
+                wishes.peers = directions;
+                wishes.news = true;
+            }
             Reaction::Opened { key, .. } => self.with_stream(key, Self::stream_opened),
             Reaction::Retry { key, .. } => self.with_stream(key, Self::stream_retry),
             Reaction::Pong { .. } => {}

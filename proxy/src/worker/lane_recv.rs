@@ -126,6 +126,7 @@ impl<E: Engine> Worker<E> {
         } else if runs.is_empty() {
             self.lane_keep(ix, buf, pos..end);
         } else {
+            self.small_turn = self.turn;
             let buf = Rc::new(buf);
             for run in runs.drain(..) {
                 self.stream_deliver(run.key, &buf, run.range);

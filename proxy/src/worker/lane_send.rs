@@ -34,7 +34,10 @@ impl<E: Engine> Worker<E> {
         let key = lane.key;
         // What sealing itself marks is done below.
         lane.dirty = true;
-        match self.lane_seal(ix) {
+        match self
+            .lane_seal(ix)
+            .and_then(|()| self.lane_seal_circuits(ix))
+        {
             Ok(()) => {}
             Err(Stop::NoBuffer) => {
                 self.counters.starved.add(1);
@@ -62,6 +65,18 @@ impl<E: Engine> Worker<E> {
         self.lane_put_control(ix)?;
         self.lane_put_data(ix)?;
         self.lane_put_control(ix)
+    }
+
+    /// What circuits have to say leaves on them; what that queued on the lane leaves at once.
+    fn lane_seal_circuits(&mut self, ix: LaneIx) -> Result<(), Stop> {
+        self.lane_say_wishes(ix);
+        self.lane_flush_circuits(ix);
+        match self.lanes.get(ix) {
+            Some(lane) if lane.end.is_none() && lane.proto.has_control() => {
+                self.lane_put_control(ix)
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 
     fn lane_put_control(&mut self, ix: LaneIx) -> Result<(), Stop> {
@@ -127,6 +142,9 @@ impl<E: Engine> Worker<E> {
         if want == 0 {
             // Credit is used up: `Resume` brings the stream back.
             stream.rx.queued = false;
+            if stream.rx.pace.is_pressed() {
+                self.stream_promote(key);
+            }
             self.stream_watch(key);
             return Ok(0);
         }
@@ -138,6 +156,7 @@ impl<E: Engine> Worker<E> {
         stream.rx.queued = false;
         self.counters.records_sent.add(1);
         self.counters.bytes_sent.add(len as u64);
+        self.small_turn = self.turn;
         lane.tx
             .put_key_update(&mut self.net.engine, now, &self.counters)?;
         if done {

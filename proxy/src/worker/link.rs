@@ -117,6 +117,7 @@ impl<E: Engine> Worker<E> {
             | Conn::Stranger(_)
             | Conn::Leg(_)
             | Conn::Lane(_)
+            | Conn::Circuit(_)
             | Conn::Stream(_) => None,
         }
     }
@@ -173,11 +174,7 @@ impl<E: Engine> Worker<E> {
             };
             dial.trying = to;
             dial.attempt_ends = now + dial.deadline.since(now) / tries;
-            if self
-                .net
-                .make_socket(key, to, &SockOpt { tunnel: true })
-                .is_ok()
-            {
+            if self.net.make_socket(key, to, &SockOpt::TUNNEL).is_ok() {
                 self.net.connect(key, to);
                 return self.link_set_deadline(key);
             }

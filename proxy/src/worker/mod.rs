@@ -7,6 +7,7 @@
 //! | `accept`, `link` | listeners and strangers; framed connections carried for control |
 //! | `relay`, `relay_flow`, `relay_splice` | legs: waiting, paired, forwarded, forwarded in bulk |
 //! | `lane`, `lane_send`, `lane_recv`, `batch` | links that became lanes, their two directions, what is sealed and not sent |
+//! | `circuit`, `circuit_send`, `circuit_recv`, `promote` | links that became circuits, their two directions, who goes there |
 //! | `inlet`, `outlet` | apps that want a stream, targets that streams want |
 //! | `stream`, `stream_out` | the sockets of apps and targets, and their two directions |
 //! | `drain` | stopping without cutting anybody, and stopping |
@@ -42,6 +43,9 @@ use crate::time::Instant;
 mod accept;
 mod batch;
 mod check;
+mod circuit;
+mod circuit_recv;
+mod circuit_send;
 mod conn;
 pub mod counters;
 mod drain;
@@ -54,6 +58,7 @@ mod lane_send;
 mod link;
 mod net;
 mod outlet;
+mod promote;
 mod relay;
 mod relay_flow;
 mod relay_splice;
@@ -106,6 +111,11 @@ pub struct Worker<E: Engine> {
     links_paused: Vec<SlotKey>,
     relay: relay::Relay,
     lanes: Lanes,
+    circuits: circuit::CircuitTable,
+    /// Circuits whose receiving side can go on at the end of this turn.
+    circuits_touched: Vec<circuit::CircuitIx>,
+    /// The last turn in which a lane carried bytes of apps.
+    small_turn: u64,
     /// Lanes with something to do at the end of this turn.
     dirty: Vec<LaneIx>,
     /// Lanes with something left to do in the next turn.
@@ -151,6 +161,9 @@ impl<E: Engine> Worker<E> {
             links_paused: Vec::new(),
             relay: relay::Relay::default(),
             lanes: Lanes::default(),
+            circuits: circuit::CircuitTable::default(),
+            circuits_touched: Vec::new(),
+            small_turn: 0,
             dirty: Vec::new(),
             dirty_later: Vec::new(),
             touched: Vec::new(),
@@ -252,6 +265,7 @@ impl<E: Engine> Worker<E> {
             Conn::Link(_) => self.link_done(key, code, what),
             Conn::Leg(_) => self.leg_done(key, code, what),
             Conn::Lane(ix) => self.lane_done(*ix, code, what),
+            Conn::Circuit(ix) => self.circuit_done(*ix, code, what),
             Conn::Stream(_) => self.stream_done(key, code, what),
         }
     }
@@ -270,6 +284,7 @@ impl<E: Engine> Worker<E> {
             Conn::Link(_) => self.link_closed(key),
             Conn::Leg(_) => self.leg_closed(key),
             Conn::Lane(ix) => self.lane_closed(*ix),
+            Conn::Circuit(ix) => self.circuit_closed(*ix),
             Conn::Stream(_) => self.stream_closed(key),
         }
     }
@@ -285,6 +300,7 @@ impl<E: Engine> Worker<E> {
                 Conn::Link(_) => self.link_due(key),
                 Conn::Leg(_) => self.leg_due(key),
                 Conn::Lane(ix) => self.lane_due(*ix),
+                Conn::Circuit(ix) => self.circuit_due(*ix),
                 Conn::Stream(_) => self.stream_due(key),
             }
         }
@@ -331,7 +347,7 @@ impl<E: Engine> Worker<E> {
             } => self.link_close(link, flush),
             Command::Adopt(adopt) => self.adopt(*adopt),
             Command::Lane { link, what } => self.lane_command(link, what),
-            Command::Circuit { .. } => {}
+            Command::Circuit { link, what } => self.circuit_command(link, what),
             Command::LegKey(entry) => self.leg_key(*entry),
             Command::LegKeyGone { session } => self.leg_key_gone(session),
             Command::MemberDenied { address, member } => self.leg_denied(address, member),
@@ -377,6 +393,8 @@ impl<E: Engine> Worker<E> {
         loop {
             if let Some(key) = self.touched.pop() {
                 self.stream_pump(key);
+            } else if let Some(ix) = self.circuits_touched.pop() {
+                self.circuit_next(ix);
             } else if let Some(key) = self.net.next_closed() {
                 self.closed(key);
             } else {
@@ -401,6 +419,7 @@ impl<E: Engine> Worker<E> {
             }
             Conn::Leg(_) => self.leg_resume(key),
             Conn::Lane(ix) => self.lane_resume(*ix),
+            Conn::Circuit(ix) => self.circuit_resume(*ix),
             Conn::Stream(_) => self.stream_resume(key),
         }
     }

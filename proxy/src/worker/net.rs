@@ -236,6 +236,22 @@ impl<E: Engine> Net<E> {
         }
     }
 
+    /// Receives into a buffer that the engine picks when bytes are there, with room around them.
+    pub fn recv_roomy(&mut self, key: SlotKey, class: Class, at: usize, tail: usize) {
+        if self.is_flying(key, code::RECV) {
+            return;
+        }
+        if let Some(on) = self.name(key, code::RECV) {
+            let op = Op::RecvAny {
+                on,
+                class,
+                at,
+                tail,
+            };
+            self.submit(key, code::RECV, op);
+        }
+    }
+
     /// Receives into the rest of `buf`, behind its first `at` bytes.
     pub fn recv_into(&mut self, key: SlotKey, buf: Buf, at: usize) {
         let max = buf.len().saturating_sub(at);
@@ -315,11 +331,19 @@ impl<E: Engine> Net<E> {
     /// socket's, and will be seen by its next operation.
     pub fn tune_tunnel(&mut self, key: SlotKey) {
         if let Some(sock) = self.slots.get(key).and_then(|slot| slot.sock.as_ref()) {
-            let tuned = self.engine.tune(sock.name(), &SockOpt { tunnel: true });
+            let tuned = self.engine.tune(sock.name(), &SockOpt::TUNNEL);
             debug_assert!(
                 tuned.is_ok() || cfg!(not(test)),
                 "options of a fresh connection"
             );
+        }
+    }
+
+    /// A tunnel leg's bytes may wait for a slow app from now on: that must not end it.
+    pub fn tune_patient(&mut self, key: SlotKey) {
+        if let Some(sock) = self.slots.get(key).and_then(|slot| slot.sock.as_ref()) {
+            // A failure is the socket's, and will be seen by its next operation.
+            let _ = self.engine.tune(sock.name(), &SockOpt::PATIENT);
         }
     }
 
@@ -428,6 +452,11 @@ impl<E: Engine> Net<E> {
             }
             Outcome::Connected | Outcome::Ready(_) | Outcome::Starved => {}
         }
+    }
+
+    /// A buffer was given back to the engine.
+    pub fn freed_one(&mut self) {
+        self.freed += 1;
     }
 
     /// Gives a buffer back.

@@ -103,6 +103,7 @@ impl<E: Engine> Worker<E> {
             | Conn::Stranger(_)
             | Conn::Link(_)
             | Conn::Lane(_)
+            | Conn::Circuit(_)
             | Conn::Stream(_) => None,
         }
     }
@@ -209,6 +210,8 @@ impl<E: Engine> Worker<E> {
 
     /// Joins two waiting legs: each gets its answer, then bytes flow.
     fn leg_pair(&mut self, one: SlotKey, two: SlotKey) {
+        let is_bulk = |leg: &mut Leg| leg.info.as_ref().is_some_and(|info| info.request.bulk);
+        let bulk = self.leg_mut(one).is_some_and(is_bulk) || self.leg_mut(two).is_some_and(is_bulk);
         let suites = |leg: &mut Leg| leg.info.as_ref().map(|info| info.request.suites);
         let masks = self
             .leg_mut(one)
@@ -224,6 +227,11 @@ impl<E: Engine> Worker<E> {
                 leg.silent = info.is_some_and(|info| info.request.role == Role::Outlet);
             }
             self.leg_seal(key, Answer::Paired { suites });
+        }
+        if bulk {
+            for key in [one, two] {
+                self.net.tune_patient(key);
+            }
         }
         self.counters.legs_waiting.sub(2);
         self.counters.legs_paired.add(2);

@@ -21,16 +21,19 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::Worker;
+use super::circuit::CircuitIx;
+use super::circuit_send::ROOM;
 use super::conn::Conn;
 use super::lane::LaneIx;
 use super::net::{Slot, code};
 use super::outlet::Connecting;
+use super::promote::Pace;
 use super::slab::SlotKey;
 use super::stream_out::{Fin, Tx};
 use crate::engine::{Buf, Class, Close, Engine, Outcome};
 use crate::error::CloseReason;
 use crate::ids::{PortalNo, StreamNo};
-use crate::limits::LANE_PENDING_MAX;
+use crate::limits::{LANE_PENDING_MAX, RECORD_TAG};
 use crate::protocol::command::{Role, StreamReport};
 use crate::time::Instant;
 
@@ -65,6 +68,11 @@ pub(super) struct Rx {
     pub queued: bool,
     /// Waits for the lane to drain.
     pub paused: bool,
+    /// The circuit that its bytes leave on.
+    pub on: Option<CircuitIx>,
+    /// Waits for an idle circuit.
+    pub wishes: bool,
+    pub pace: Pace,
     /// Both directions of the socket ended and bytes are left to read: a watch would fire again
     /// at once, for as long as the peer grants no credit.
     drained_by_credit: bool,
@@ -109,10 +117,20 @@ impl Rx {
             ended: false,
             queued: false,
             paused: false,
+            on: None,
+            wishes: false,
+            pace: Pace::default(),
             drained_by_credit: false,
             class: Class::Small,
             small: 0,
         }
+    }
+
+    /// Small again, after a stay on a circuit.
+    pub fn settle(&mut self) {
+        self.pace = Pace::default();
+        self.class = Class::Small;
+        self.small = 0;
     }
 
     /// Chooses the class of the next receive from the size of this one.
@@ -155,6 +173,11 @@ impl Stream {
         }
     }
 
+    /// Whether the target is connected and nothing sent has to be kept for another lane.
+    pub fn is_opened(&self) -> bool {
+        self.opened && self.rx.first.is_none()
+    }
+
     /// Its place on its lane, while it has one.
     pub fn place(&self) -> Option<(LaneIx, StreamNo)> {
         self.lane.zip(self.n)
@@ -169,7 +192,8 @@ impl<E: Engine> Worker<E> {
             | Conn::Stranger(_)
             | Conn::Link(_)
             | Conn::Leg(_)
-            | Conn::Lane(_) => None,
+            | Conn::Lane(_)
+            | Conn::Circuit(_) => None,
         }
     }
 
@@ -180,7 +204,8 @@ impl<E: Engine> Worker<E> {
             | Conn::Stranger(_)
             | Conn::Link(_)
             | Conn::Leg(_)
-            | Conn::Lane(_) => None,
+            | Conn::Lane(_)
+            | Conn::Circuit(_) => None,
         }
     }
 
@@ -188,9 +213,18 @@ impl<E: Engine> Worker<E> {
     pub(super) fn stream_done(&mut self, key: SlotKey, code: u8, what: Outcome) {
         match (code, what) {
             (code::RECV, Outcome::Received { buf, at, len, .. }) => {
+                let now = self.now;
                 let Some(stream) = self.stream_mut(key) else {
                     return self.net.free(buf);
                 };
+                if stream.rx.on.is_some() {
+                    stream.rx.held = Some((buf, at..at + len));
+                    return self.circuit_take(key);
+                }
+                let bulk = stream.rx.pace.note(len, buf.class(), now);
+                if !bulk {
+                    stream.rx.wishes = false;
+                }
                 stream.rx.learn(len);
                 debug_assert!(
                     stream.rx.held.is_none(),
@@ -198,6 +232,9 @@ impl<E: Engine> Worker<E> {
                 );
                 stream.rx.held = Some((buf, at..at + len));
                 stream.rx.start = at;
+                if bulk {
+                    self.stream_promote(key);
+                }
                 self.stream_queue(key);
             }
             (code::RECV, Outcome::Eof { buf }) => {
@@ -242,10 +279,14 @@ impl<E: Engine> Worker<E> {
         if stream.rx.held.is_none() || stream.rx.queued {
             return;
         }
+        let pressed = stream.rx.pace.is_pressed();
         let Some(lane) = self.lanes.get_mut(ix) else {
             return;
         };
         if lane.proto.sendable(n) == 0 {
+            if pressed {
+                self.stream_promote(key);
+            }
             return self.stream_watch(key);
         }
         lane.tx.turn.push_back(key);
@@ -271,7 +312,19 @@ impl<E: Engine> Worker<E> {
             // Nothing more is taken before the target answers: what was sent can be sent again.
             return self.stream_watch(key);
         }
-        if rx.held.is_some() || rx.ended || rx.paused {
+        if rx.held.is_some() || rx.ended {
+            return;
+        }
+        if let Some(ix) = rx.on {
+            if matches!(stream.phase, Phase::Up) && self.circuit_takes(ix) {
+                let class = self.bulk_class();
+                self.net.recv_roomy(key, class, ROOM, RECORD_TAG);
+            } else {
+                self.stream_watch(key);
+            }
+            return;
+        }
+        if rx.paused {
             return;
         }
         match stream.phase {
@@ -374,6 +427,7 @@ impl<E: Engine> Worker<E> {
         if stream.rx.held.is_some() {
             return;
         }
+        self.circuit_release(key);
         if let Some(lane) = self.lanes.get_mut(ix) {
             lane.proto.on_app_fin(n);
             self.lane_react(ix);
@@ -443,6 +497,7 @@ impl<E: Engine> Worker<E> {
             clean: how == Close::Fin,
         };
         stream.tx.forget();
+        let from = stream.tx.from.take();
         for (buf, _) in stream
             .rx
             .held
@@ -452,6 +507,10 @@ impl<E: Engine> Worker<E> {
         {
             self.net.free(buf);
         }
+        if let Some(ix) = from {
+            self.circuit_unrun(ix);
+        }
+        self.circuit_release(key);
         self.net.terminate(key, how);
     }
 
@@ -540,6 +599,12 @@ impl<E: Engine> Worker<E> {
     /// Gets its turn after waiting for a buffer.
     pub(super) fn stream_resume(&mut self, key: SlotKey) {
         self.stream_pump(key);
+        if self
+            .stream(key)
+            .is_some_and(|s| s.rx.on.is_some() && s.rx.held.is_some())
+        {
+            return self.circuit_take(key);
+        }
         self.stream_arm(key);
     }
 }

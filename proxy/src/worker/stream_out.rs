@@ -12,6 +12,7 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use super::Worker;
+use super::circuit::CircuitIx;
 use super::net::code;
 use super::slab::SlotKey;
 use super::stream::Phase;
@@ -37,6 +38,10 @@ pub(super) struct Tx {
     /// Bytes of the `Send` in flight.
     sending: usize,
     pub fin: Fin,
+    /// The circuit that has bytes for the app: waiting for the socket, or being sent.
+    pub from: Option<CircuitIx>,
+    /// What waits here goes behind what the circuit still brings.
+    pub held_back: bool,
 }
 
 impl Tx {
@@ -45,7 +50,14 @@ impl Tx {
             spill: VecDeque::new(),
             sending: 0,
             fin: Fin::No,
+            from: None,
+            held_back: false,
         }
+    }
+
+    /// Whether bytes of the lane go before those of a circuit.
+    pub fn has_spill(&self) -> bool {
+        !self.held_back && !self.spill.is_empty()
     }
 
     /// Drops what waits: nobody will read it.
@@ -92,7 +104,9 @@ impl<E: Engine> Worker<E> {
         match stream.phase {
             // Reset meanwhile: the lane discards the rest by itself.
             Phase::Over { .. } => {}
-            Phase::Up | Phase::Fresh if !busy && stream.tx.spill.is_empty() => {
+            Phase::Up | Phase::Fresh
+                if !busy && stream.tx.spill.is_empty() && !stream.tx.held_back =>
+            {
                 self.net.send_now(
                     key,
                     Part {
@@ -128,6 +142,12 @@ impl<E: Engine> Worker<E> {
             return;
         };
         let len = std::mem::take(&mut stream.tx.sending);
+        if len == 0
+            && let Some(ix) = stream.tx.from
+        {
+            self.circuit_delivered(ix, key);
+            return self.stream_pump(key);
+        }
         self.stream_delivered(key, len);
         self.stream_pump(key);
     }
@@ -167,8 +187,11 @@ impl<E: Engine> Worker<E> {
             Phase::Up | Phase::Fresh => {}
             Phase::Waiting | Phase::Connecting(_) | Phase::Over { .. } => return,
         }
-        if !stream.tx.spill.is_empty() {
+        if stream.tx.has_spill() {
             return self.stream_send_spill(key);
+        }
+        if let Some(ix) = stream.tx.from {
+            return self.circuit_deliver(ix);
         }
         if stream.tx.fin == Fin::Wanted {
             stream.tx.fin = Fin::Sent;

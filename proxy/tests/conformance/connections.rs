@@ -221,13 +221,8 @@ pub fn a_name_outlives_its_socket_without_harm<H: Harness>() {
 pub fn a_tunnel_has_its_options_set<H: Harness>() {
     let mut r = Rig::<H>::one();
     let (near, far) = r.pair(0, 0);
-    r.engine(0)
-        .tune(far.name(), &SockOpt { tunnel: true })
-        .unwrap();
-    let dialed = r
-        .engine(0)
-        .socket(Family::V4, &SockOpt { tunnel: true })
-        .unwrap();
+    r.engine(0).tune(far.name(), &SockOpt::TUNNEL).unwrap();
+    let dialed = r.engine(0).socket(Family::V4, &SockOpt::TUNNEL).unwrap();
     r.send(0, far.name(), b"still works");
     assert_eq!(r.recv(0, near.name(), 11), b"still works");
     r.finish([(0, near), (0, far), (0, dialed)]);

@@ -38,6 +38,7 @@ fn legs() -> String {
             role,
             suites: SuiteMask(3),
             address,
+            bulk: false,
         };
         let bytes = preface(&key, session, counter, &request);
         paper.line(&format!("{what} ({} bytes)", bytes.len()));

@@ -61,6 +61,7 @@ fn bodies() -> Vec<(&'static str, Body<'static>)> {
         ("an evidence", Body::Credential(b"evidence")),
         ("number 9", Body::Ping(9)),
         ("number 9", Body::Pong(9)),
+        ("circuit 1 was read to its end", Body::Ack(CircuitNo(1))),
     ]
 }
 

@@ -110,7 +110,7 @@ impl Default for Shape {
         Shape {
             faults: Faults::none(),
             routes: vec![POSTGRES],
-            buffers: [512, 128, 128, 0],
+            buffers: [512, 128, 128, 32],
             lag: Duration::ZERO,
             crowd: false,
             apart: false,

@@ -167,7 +167,7 @@ impl Process {
             reports: Vec::new(),
             held_until: Instant::ZERO,
             lag: Duration::ZERO,
-            buffers: [512, 128, 128, 0],
+            buffers: [512, 128, 128, 32],
             clock_error_s: 0,
             store_fails: false,
             leg_keys: LegKeys::default(),

@@ -508,12 +508,18 @@ impl Scenario {
                 counters.into_iter().flatten().find_map(of).unwrap_or(0)
             };
             let each = |who: &Who| gauge(*who, "lanes_open") == routes;
+            let circuits: u64 = inlets.iter().map(|who| gauge(*who, "circuits_open")).sum();
             inlets.iter().all(each)
                 && gauge(Who::Outlet, "lanes_open") == lanes
-                && gauge(relay, "legs_paired") == 2 * lanes
+                && gauge(Who::Outlet, "circuits_open") == circuits
+                && gauge(relay, "legs_paired") == 2 * (lanes + circuits)
                 && gauge(relay, "strangers_open") == 0
         });
-        assert!(settled, "lanes or legs are left over: {}", portal.story());
+        assert!(
+            settled,
+            "lanes, circuits or legs are left over: {}",
+            portal.story()
+        );
         for who in portal.cast() {
             if let Some(counters) = portal.see(who).counters() {
                 let reasons = proxy::error::CloseReason::ALL;

@@ -84,9 +84,7 @@ impl SimSocket {
 
     /// Sets the options of a tunnel, so that a partition is found.
     pub fn tune(&mut self, opt: &SockOpt) {
-        if opt.tunnel {
-            self.net.borrow_mut().set_tunnel(self.id);
-        }
+        self.net.borrow_mut().set_options(self.id, *opt);
     }
 
     /// Closes it with a RST.

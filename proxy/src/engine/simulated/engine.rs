@@ -198,9 +198,7 @@ impl Engine for SimEngine {
             return Err(Errno::MFILE.into());
         }
         let id = self.net.borrow_mut().socket(self.owner(), self.host);
-        if opt.tunnel {
-            self.net.borrow_mut().set_tunnel(id);
-        }
+        self.net.borrow_mut().set_options(id, *opt);
         self.insert(id, false).map_err(|_| Errno::MFILE.into())
     }
 
@@ -237,9 +235,7 @@ impl Engine for SimEngine {
             .table
             .get(s)
             .ok_or_else(|| io::Error::from(Errno::BADF))?;
-        if opt.tunnel {
-            self.net.borrow_mut().set_tunnel(e.id);
-        }
+        self.net.borrow_mut().set_options(e.id, *opt);
         Ok(())
     }
 

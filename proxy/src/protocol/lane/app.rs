@@ -3,6 +3,8 @@
 //! A call that a stream's state has no cell for is a bug of the caller: debug builds stop there,
 //! and a release build lets the stream be.
 
+use super::circuits::Circuits;
+use super::path::Outward;
 use super::slot::{Queued, Slot};
 use super::{Lane, OpenRefused, Phase, Reaction, StreamKey};
 use crate::error::{CloseReason, Code};
@@ -89,7 +91,10 @@ impl Lane {
     /// How many bytes of this app may be sealed now. 0: stop reading the app; `Resume` comes.
     pub fn sendable(&self, n: StreamNo) -> usize {
         match self.slot(n) {
-            Some(slot) if slot.state.may_send() => slot.credit as usize,
+            Some(slot) if slot.state.may_send() => match slot.outward() {
+                Outward::Lane | Outward::Unread(_) => slot.credit as usize,
+                Outward::Leaving(_) | Outward::On(_) => 0,
+            },
             Some(_) | None => 0,
         }
     }
@@ -105,15 +110,16 @@ impl Lane {
             "more bytes were sent than the peer has granted"
         );
         let Some(slot) = self.slot_mut(n) else { return };
-        let overtaken = slot.queued.has(Queued::Open) || slot.queued.has(Queued::Opened);
-        assert!(!overtaken, "DATA overtakes its OPEN");
+        let first = [Queued::Open, Queued::Opened, Queued::Continue];
+        let overtaken = first.iter().any(|&record| slot.queued.has(record));
+        assert!(!overtaken, "DATA overtakes its OPEN or CONTINUE");
         slot.credit -= u32::try_from(len).unwrap_or(u32::MAX);
         slot.sent += len as u64;
     }
 
     /// The app ended its direction, and all its bytes are sealed. END is queued.
     pub fn on_app_fin(&mut self, n: StreamNo) {
-        if self.local(n, Input::AppFin).is_some() {
+        if self.local(n, Input::AppFin).is_some() && !self.end_on_circuit(n) {
             self.enqueue(n, Queued::End);
         }
     }
@@ -156,10 +162,7 @@ impl Lane {
     pub fn on_app_closed(&mut self, n: StreamNo) {
         if self.local(n, Input::AppClosed).is_some() {
             if let Some(slot) = self.slot(n) {
-                assert!(
-                    slot.window.is_delivered(),
-                    "CLOSED before every byte is written"
-                );
+                assert!(slot.is_delivered(), "CLOSED before every byte is written");
             }
             self.enqueue(n, Queued::Closed);
             self.release_key(n, CloseReason::Finished);
@@ -195,7 +198,8 @@ impl Lane {
     /// When [`Lane::on_timer`] has something to do.
     pub fn next_deadline(&self) -> Instant {
         let wait = self.waits.first().map_or(Instant::FAR_FUTURE, |(_, at)| at);
-        wait.min(self.control.credential_due_at())
+        let circuit = self.circuits.deadline.unwrap_or(Instant::FAR_FUTURE);
+        wait.min(circuit).min(self.control.credential_due_at())
     }
 
     /// Gives up what has waited long enough: RST at the app, and the other end is told.
@@ -214,6 +218,7 @@ impl Lane {
             }
             self.end_app(n, record, why);
         }
+        self.circuits_due(now);
     }
 
     /// The lane is gone: every app is reset, every stream freed. Nothing else happens on it.
@@ -232,6 +237,7 @@ impl Lane {
         }
         self.phase = Phase::Gone;
         self.slots.clear();
+        self.circuits = Circuits::default();
         self.free.clear();
         self.queue.clear();
         self.waits.clear();
@@ -257,6 +263,12 @@ impl Lane {
     /// The app's part is over by a reset: tells the peer with `record`, and the owner with
     /// `Freed`.
     pub(super) fn end_app(&mut self, n: StreamNo, record: Queued, why: CloseReason) {
+        self.leave_runs(n);
+        let overtaken = self.slot_mut(n).and_then(|slot| slot.path.as_mut());
+        if overtaken.is_some_and(|path| std::mem::take(&mut path.closed)) {
+            // The outlet has forgotten the number, and answers nothing.
+            self.answered(n);
+        }
         if let Some(slot) = self.slot_mut(n) {
             slot.why = why;
             slot.queued.remove(Queued::Credit);
@@ -269,7 +281,16 @@ impl Lane {
         self.enqueue(n, record);
         self.release_key(n, why);
         if let Some(slot) = self.slot_mut(n) {
-            slot.window.discard();
+            slot.discard();
+        }
+    }
+
+    /// Nothing more of a stream that was reset comes on the lane.
+    pub(super) fn answered(&mut self, n: StreamNo) {
+        if let Some(slot) = self.slot_mut(n)
+            && let State::Draining(draining) = &mut slot.state
+        {
+            draining.answered = true;
         }
     }
 }

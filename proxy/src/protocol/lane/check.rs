@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use super::circuits::{Receiving, Run, Sending};
+use super::path::{Inward, Outward};
 use super::slot::Slot;
 use super::{Lane, Phase};
-use crate::ids::StreamNo;
+use crate::ids::{CircuitNo, StreamNo};
 use crate::limits::{CREDIT_MAX, LANE_STREAMS_MAX};
 use crate::protocol::command::Role;
 use crate::protocol::stream::State;
@@ -37,12 +39,105 @@ impl Lane {
             taken += usize::from(slot.taken);
             grown += slot.window.grown() as usize;
         }
+        self.check_circuits();
         assert_eq!(taken, self.live, "streams whose number is in use");
         assert_eq!(grown, self.grants.taken(), "credit taken from the budget");
         assert!(
             self.phase != Phase::Gone || self.live == 0,
             "a lane that is gone has streams"
         );
+    }
+
+    /// A live run and its stream name each other, in both directions.
+    fn check_circuits(&self) {
+        for (&no, circuit) in &self.circuits.table {
+            match circuit.out {
+                Sending::Leaving(n) => self.check_out(n, Outward::Leaving(no)),
+                Sending::Running(Run {
+                    n,
+                    live: true,
+                    ending: None,
+                    ..
+                }) => self.check_out(n, Outward::On(no)),
+                Sending::Running(Run { n, live: true, .. }) | Sending::Unread { n, live: true } => {
+                    self.check_out(n, Outward::Unread(no))
+                }
+                Sending::Idle | Sending::Running(_) | Sending::Unread { .. } => {}
+            }
+            match circuit.into {
+                Receiving::Awaited { n, live: true, .. } | Receiving::Running { n, live: true } => {
+                    let inward = self.slot(n).map(Slot::inward);
+                    let bound = match inward {
+                        Some(Inward::Circuit(at)) => at == no,
+                        Some(Inward::Returning(returning)) => returning.circuit == no,
+                        Some(Inward::Lane | Inward::Landing | Inward::Cut) | None => false,
+                    };
+                    assert!(
+                        bound,
+                        "circuit {no:?} brings stream {n:?}, which is {inward:?}"
+                    );
+                }
+                Receiving::Idle
+                | Receiving::Early { .. }
+                | Receiving::Awaited { .. }
+                | Receiving::Running { .. } => {}
+            }
+        }
+        for (n, slot) in (1..).map(StreamNo).zip(self.slots.iter()) {
+            self.check_path(n, slot);
+        }
+    }
+
+    fn check_out(&self, n: StreamNo, expected: Outward) {
+        let found = self.slot(n).map(Slot::outward);
+        assert_eq!(found, Some(expected), "where stream {n:?} sends");
+    }
+
+    fn check_path(&self, n: StreamNo, slot: &Slot) {
+        let sends = |no: CircuitNo| self.circuits.get(no).map(|circuit| circuit.out);
+        match slot.outward() {
+            Outward::Lane => {}
+            Outward::Leaving(no) => assert_eq!(sends(no), Some(Sending::Leaving(n))),
+            Outward::On(no) => {
+                let running = matches!(sends(no), Some(Sending::Running(run))
+                    if run.n == n && run.live && run.ending.is_none());
+                assert!(running, "stream {n:?} is not on circuit {no:?}");
+            }
+            Outward::Unread(no) => {
+                let unread = match sends(no) {
+                    Some(Sending::Running(run)) => run.n == n && run.ending.is_some(),
+                    Some(Sending::Unread { n: left, live }) => left == n && live,
+                    Some(Sending::Idle | Sending::Leaving(_)) | None => false,
+                };
+                assert!(unread, "stream {n:?} has left nothing on circuit {no:?}");
+            }
+        }
+        if !slot.taken {
+            assert!(slot.path.is_none(), "a free number has a path");
+        }
+    }
+
+    /// Whether no direction of any circuit is in use at this end.
+    pub fn circuits_are_idle(&self) -> bool {
+        self.circuits.acks.is_empty()
+            && self
+                .circuits
+                .table
+                .values()
+                .all(|circuit| circuit.out == Sending::Idle && circuit.into == Receiving::Idle)
+    }
+
+    /// Asserts that no direction of any circuit is in use at this end.
+    pub fn check_circuits_idle(&self) {
+        for (no, circuit) in &self.circuits.table {
+            assert_eq!(circuit.out, Sending::Idle, "our direction of {no:?}");
+            assert_eq!(
+                circuit.into,
+                Receiving::Idle,
+                "the other direction of {no:?}"
+            );
+        }
+        assert!(self.circuits.acks.is_empty());
     }
 
     fn check_slot(&self, n: StreamNo, slot: &Slot) {

@@ -23,6 +23,10 @@ pub(super) struct LaneControl {
     ready: bool,
     pub(super) retire: bool,
     pub(super) credential: Option<Vec<u8>>,
+    /// What WANT says.
+    pub(super) want: Option<u16>,
+    /// When WANT was last queued.
+    pub(super) wanted_at: Option<Instant>,
     /// The number for the PONG that is owed.
     pub(super) pong: Option<u64>,
     /// A PING waits to be sent.
@@ -105,6 +109,8 @@ impl LaneControl {
             Some(Body::Retire)
         } else if let Some(bytes) = &self.credential {
             Some(Body::Credential(bytes))
+        } else if let Some(directions) = self.want {
+            Some(Body::Want(directions))
         } else if let Some(number) = self.pong {
             Some(Body::Pong(number))
         } else {
@@ -120,8 +126,10 @@ impl Lane {
     }
 
     fn own_record(&self) -> Option<Body<'_>> {
-        self.control
-            .first(self.role == Role::Outlet || self.queue.is_empty())
+        let control = self
+            .control
+            .first(self.role == Role::Outlet || self.queue.is_empty());
+        control.or_else(|| self.circuits.acks.front().map(|&no| Body::Ack(no)))
     }
 
     /// An inlet says nothing before READY.
@@ -155,7 +163,11 @@ impl Lane {
     /// One of the lane's own records has left.
     fn own_record_left(&mut self, kind: Kind) {
         let control = &mut self.control;
-        if kind == Kind::Ready {
+        if kind == Kind::Ack {
+            self.circuits.acks.pop_front();
+        } else if kind == Kind::Want {
+            control.want = None;
+        } else if kind == Kind::Ready {
             control.ready = false;
             self.phase = Phase::Up;
         } else if kind == Kind::Retire {
@@ -179,6 +191,7 @@ impl Lane {
         if record == Queued::Credit && payload.len() < size_of::<u32>() {
             return None;
         }
+        let switch = self.switch_body(n);
         let slot = self.slots.get_mut(usize::from(n.0).checked_sub(1)?)?;
         let code = slot.why.code();
         let open = (record == Queued::Open).then(|| slot.open.take()).flatten();
@@ -187,6 +200,8 @@ impl Lane {
             Queued::Opened => Body::Opened,
             Queued::Refused => Body::Refused(code),
             Queued::Credit => Body::Credit(slot.window.grant(|bytes| self.grants.take(bytes))),
+            Queued::Continue => Body::Continue(slot.sent),
+            Queued::Switch => switch?,
             Queued::End => Body::End(slot.sent),
             Queued::Abort => Body::Abort(code),
             Queued::Closed => Body::Closed,
@@ -199,6 +214,9 @@ impl Lane {
             }
             return None;
         };
+        if record == Queued::Switch {
+            self.switch_left(n);
+        }
         self.stream_record_left(n, record);
         Some((header, len))
     }

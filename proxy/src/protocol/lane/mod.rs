@@ -20,7 +20,13 @@
 //!    or bound gets one, except after [`Reaction::Retry`], which is a last word too. After it, say
 //!    nothing more about that stream: its number may serve another. A reset of the app, by either
 //!    side, is followed by Freed at once; the number stays taken until the other end has answered.
-//! 6. *Time.* Call [`Lane::on_timer`] when [`Lane::next_deadline`] has come.
+//! 6. *Circuits.* [`Lane::add_circuit`], [`Lane::on_circuit_record`] and
+//!    [`Lane::on_circuit_lost`] are to a circuit what `new`, `on_record` and `on_lost` are to the
+//!    lane. A violation on a circuit ends the lane. [`Lane::promote`] moves a sending direction
+//!    there; after [`Reaction::Moved`] its DATA leaves on the circuit, behind what
+//!    [`Lane::next_circuit_control`] gives. What circuits have to say by themselves is found by
+//!    [`Lane::next_circuit_due`].
+//! 7. *Time.* Call [`Lane::on_timer`] when [`Lane::next_deadline`] has come.
 //!
 //! # How streams and numbers end
 //! ```text
@@ -39,7 +45,11 @@
 
 mod app;
 mod check;
+mod circuit_receive;
+mod circuit_send;
+mod circuits;
 mod control;
+mod path;
 mod reaction;
 mod receive;
 mod shared;
@@ -61,10 +71,13 @@ use crate::error::CloseReason;
 use crate::ids::StreamNo;
 use crate::limits::LANE_STREAMS_MAX;
 
+pub use self::circuit_receive::Took;
+pub use self::circuit_send::Stays;
 pub use self::reaction::{Reaction, StreamKey};
 pub use self::shared::LaneShared;
 pub use self::violation::{OpenRefused, Violation};
 
+use self::circuits::Circuits;
 use self::control::LaneControl;
 use self::shared::Grants;
 use self::slot::Slot;
@@ -95,6 +108,7 @@ pub struct Lane {
     /// Streams with something queued, each once.
     queue: VecDeque<u16>,
     control: LaneControl,
+    circuits: Circuits,
     waits: Waits,
     grants: Grants,
     reactions: VecDeque<Reaction>,
@@ -122,6 +136,7 @@ impl Lane {
             live: 0,
             queue: VecDeque::new(),
             control: LaneControl::new(role),
+            circuits: Circuits::default(),
             waits: Waits::default(),
             grants: Grants::new(shared),
             reactions: ready.into_iter().collect(),
@@ -202,7 +217,7 @@ impl Lane {
     fn release_key(&mut self, n: StreamNo, why: CloseReason) {
         let Some(slot) = self.slot_mut(n) else { return };
         let Some(key) = slot.key.take() else { return };
-        let (sent, received) = (slot.sent, slot.window.delivered());
+        let (sent, received) = (slot.sent, slot.delivered());
         let grown = slot.window.shrink();
         self.grants.give_back(grown);
         self.reactions.push_back(Reaction::Freed {
@@ -219,7 +234,7 @@ impl Lane {
     fn settle(&mut self, n: StreamNo) {
         let Some(slot) = self.slot_mut(n) else { return };
         match slot.state {
-            State::Closing { closed: true } if slot.window.is_delivered() => {
+            State::Closing { closed: true } if slot.is_delivered() => {
                 slot.state = State::Free;
                 self.release_key(n, CloseReason::Finished);
             }
@@ -238,6 +253,8 @@ impl Lane {
         let Some(slot) = self.slot_mut(n) else { return };
         if slot.queued.is_empty() && slot.taken {
             debug_assert!(slot.key.is_none(), "a number is freed with an app on it");
+            self.leave_unread(n);
+            let Some(slot) = self.slot_mut(n) else { return };
             *slot = Slot::default();
             self.live -= 1;
             if self.role == Role::Inlet {

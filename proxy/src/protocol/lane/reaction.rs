@@ -1,7 +1,7 @@
 //! What a lane tells the owner of the sockets.
 
 use crate::error::CloseReason;
-use crate::ids::StreamNo;
+use crate::ids::{CircuitNo, StreamNo};
 use crate::protocol::record::Open;
 use crate::time::Duration;
 
@@ -49,6 +49,30 @@ pub enum Reaction {
         /// Its target.
         key: StreamKey,
     },
+    /// The record's payload is for this app, behind what its circuit still brings: keep it until
+    /// `Merge`.
+    Behind {
+        /// The stream.
+        n: StreamNo,
+        /// Its app.
+        key: StreamKey,
+    },
+    /// The circuit has brought everything: what was kept is the app's.
+    Merge {
+        /// The stream.
+        n: StreamNo,
+        /// Its app.
+        key: StreamKey,
+    },
+    /// SWITCH has left: the app's bytes leave on the circuit from now on.
+    Moved {
+        /// The stream.
+        n: StreamNo,
+        /// Its app.
+        key: StreamKey,
+        /// The circuit.
+        circuit: CircuitNo,
+    },
     /// Behind everything delivered: FIN to the app.
     FinToApp {
         /// The stream.
@@ -93,6 +117,35 @@ pub enum Reaction {
         /// Bytes from the lane delivered to the app.
         received: u64,
     },
+    /// Inlet: READY was read on the circuit. Outlet: said at once; READY is queued.
+    CircuitReady {
+        /// The circuit.
+        circuit: CircuitNo,
+    },
+    /// Inlet: the outlet refused the circuit.
+    CircuitDenied {
+        /// The circuit.
+        circuit: CircuitNo,
+        /// Why.
+        why: CloseReason,
+    },
+    /// The SWITCH came for which the circuit waited: read it again.
+    CircuitRead {
+        /// The circuit.
+        circuit: CircuitNo,
+    },
+    /// Our direction of the circuit is idle again.
+    CircuitIdle {
+        /// The circuit.
+        circuit: CircuitNo,
+    },
+    /// The SWITCH for which the circuit waits never came: close it.
+    CircuitDead {
+        /// The circuit.
+        circuit: CircuitNo,
+    },
+    /// Inlet: so many directions of the outlet would move to a circuit if there were one.
+    Want(u16),
     /// Inlet: READY was read, streams may open. Outlet: said at once; READY is queued.
     Ready,
     /// Inlet: the outlet refused us.

@@ -2,6 +2,7 @@
 //! believed to be in turn.
 
 use super::app::peers_reason;
+use super::path::{Inward, Returning};
 use super::slot::{Queued, Slot};
 use super::{Lane, Phase, Reaction, Violation};
 use crate::error::{CloseReason, Code};
@@ -59,14 +60,17 @@ impl Lane {
             }
             Body::Ping(number) => self.pinged(number),
             Body::Pong(number) => self.ponged(now, number),
-            Body::Ready | Body::Denied(_) => Err(Violation::Untimely(kind)),
-            Body::Switch(_)
-            | Body::Continue(_)
-            | Body::Cut
-            | Body::Want(_)
-            | Body::KeyUpdate(Some(_))
-            | Body::KeyExchange(..)
-            | Body::KeyReady(_) => Err(Violation::NotInUse(kind)),
+            Body::Switch(switch) => self.switched(now, n, switch),
+            Body::Continue(at) => self.continues(n, at),
+            Body::Ack(circuit) => self.acked(circuit),
+            Body::Want(directions) => {
+                self.reactions.push_back(Reaction::Want(directions));
+                Ok(())
+            }
+            Body::Ready | Body::Denied(_) | Body::Cut => Err(Violation::Untimely(kind)),
+            Body::KeyUpdate(Some(_)) | Body::KeyExchange(..) | Body::KeyReady(_) => {
+                Err(Violation::NotInUse(kind))
+            }
         }
     }
 
@@ -112,7 +116,11 @@ impl Lane {
         slot.window
             .receive(len)
             .map_err(|granted| Violation::Overrun { got: len, granted })?;
+        let behind = slot.path.is_some() && behind(slot, len)?;
         let reaction = match (action, slot.key) {
+            (Action::Deliver | Action::Hold, Some(key)) if behind => {
+                Some(Reaction::Behind { n, key })
+            }
             (Action::Deliver, Some(key)) => Some(Reaction::Deliver { n, key }),
             (Action::Hold, Some(key)) => Some(Reaction::Hold { n, key }),
             _ => {
@@ -235,7 +243,30 @@ impl Lane {
         Ok(())
     }
 
+    /// END was read on the lane.
     fn end(&mut self, n: StreamNo, said: u64) -> Result<(), Violation> {
+        let (role, input) = (self.role, Input::End);
+        match self.slot(n).map(Slot::inward) {
+            None | Some(Inward::Lane) => self.end_read(n, said),
+            Some(Inward::Returning(returning)) if returning.ended.is_none() => {
+                let Some(slot) = self.slot_mut(n) else {
+                    return Ok(());
+                };
+                let state = slot.state;
+                step(role, state, input).ok_or(Violation::OutOfTurn { input, state })?;
+                let ended = Some(said);
+                slot.path_mut().into = Inward::Returning(Returning { ended, ..returning });
+                self.unqueue(n, Queued::Credit);
+                Ok(())
+            }
+            Some(Inward::Circuit(_) | Inward::Landing | Inward::Returning(_) | Inward::Cut) => {
+                Err(Violation::Elsewhere(Kind::End))
+            }
+        }
+    }
+
+    /// The direction is complete: END was read where the direction is.
+    pub(super) fn end_read(&mut self, n: StreamNo, said: u64) -> Result<(), Violation> {
         let action = self.peer(n, Input::End)?;
         // Nobody needs it any more, and it must not take from the budget.
         self.unqueue(n, Queued::Credit);
@@ -251,16 +282,47 @@ impl Lane {
         {
             self.reactions.push_back(Reaction::FinToApp { n, key });
         }
+        let overtaken = self.slot_mut(n).and_then(|slot| slot.path.as_mut());
+        if overtaken.is_some_and(|path| std::mem::take(&mut path.closed)) {
+            return self.closed(n);
+        }
         Ok(())
     }
 
     fn closed(&mut self, n: StreamNo) -> Result<(), Violation> {
+        if let Some(slot) = self.slot_mut(n)
+            && slot.may_be_overtaken()
+        {
+            // It has overtaken the END that is still on a circuit.
+            match slot.state {
+                State::LocalDone => {
+                    let first = !std::mem::replace(&mut slot.path_mut().closed, true);
+                    return first.then_some(()).ok_or(Violation::Untimely(Kind::Closed));
+                }
+                State::Draining(d) if d.sent_end && !d.read_end && !d.answered => {
+                    self.answered(n);
+                    self.settle(n);
+                    return Ok(());
+                }
+                State::Free
+                | State::Opening { .. }
+                | State::Connecting { .. }
+                | State::Flowing
+                | State::PeerDone
+                | State::Closing { .. }
+                | State::Draining(_) => {}
+            }
+        }
         self.peer(n, Input::Closed)?;
         self.settle(n);
         Ok(())
     }
 
     fn abort(&mut self, n: StreamNo, code: Code) -> Result<(), Violation> {
+        let path = self.slot(n).and_then(|slot| slot.path.as_ref());
+        if path.is_some_and(|path| path.closed) {
+            return Err(Violation::Untimely(Kind::Abort));
+        }
         if self.peer(n, Input::Abort)? == Action::ResetAndAnswer {
             self.reset_and_answer(n, peers_reason(code, CloseReason::PeerReset));
         } else {
@@ -301,5 +363,24 @@ impl Lane {
             .ok_or(Violation::Untimely(Kind::Pong))?;
         self.reactions.push_back(Reaction::Pong { rtt });
         Ok(())
+    }
+}
+
+/// Whether DATA of a stream that has left its lane belongs behind what its circuit still brings.
+/// A reset stream's bytes are counted and forgotten like all others.
+fn behind(slot: &mut Slot, len: usize) -> Result<bool, Violation> {
+    match slot.inward() {
+        Inward::Lane => Ok(false),
+        Inward::Returning(returning) if returning.ended.is_none() => {
+            let behind = returning.behind + len as u64;
+            slot.path_mut().into = Inward::Returning(Returning {
+                behind,
+                ..returning
+            });
+            Ok(true)
+        }
+        Inward::Circuit(_) | Inward::Landing | Inward::Returning(_) | Inward::Cut => {
+            Err(Violation::Elsewhere(Kind::Data))
+        }
     }
 }

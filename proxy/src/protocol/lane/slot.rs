@@ -1,6 +1,7 @@
 //! What a lane keeps of one stream.
 
 use super::StreamKey;
+use super::path::Path;
 use super::window::Window;
 use crate::error::CloseReason;
 use crate::limits::CREDIT_INITIAL;
@@ -15,17 +16,21 @@ pub(super) enum Queued {
     Opened = 1,
     Refused = 2,
     Credit = 3,
-    End = 4,
-    Abort = 5,
-    Closed = 6,
+    Continue = 4,
+    Switch = 5,
+    End = 6,
+    Abort = 7,
+    Closed = 8,
 }
 
 impl Queued {
-    const ALL: [Queued; 7] = [
+    const ALL: [Queued; 9] = [
         Queued::Open,
         Queued::Opened,
         Queued::Refused,
         Queued::Credit,
+        Queued::Continue,
+        Queued::Switch,
         Queued::End,
         Queued::Abort,
         Queued::Closed,
@@ -34,7 +39,7 @@ impl Queued {
 
 /// A set of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct QueuedSet(u8);
+pub(super) struct QueuedSet(u16);
 
 impl QueuedSet {
     pub(super) fn is_empty(self) -> bool {
@@ -75,6 +80,8 @@ pub(super) struct Slot {
     /// Bytes sent.
     pub(super) sent: u64,
     pub(super) window: Window,
+    /// Where its directions are, once one of them has left the lane.
+    pub(super) path: Option<Box<Path>>,
     /// What the queued OPEN says.
     pub(super) open: Option<Box<Open>>,
     /// What the queued REFUSED or ABORT says.
@@ -92,6 +99,7 @@ impl Default for Slot {
             credit: CREDIT_INITIAL,
             sent: 0,
             window: Window::default(),
+            path: None,
             open: None,
             why: CloseReason::Finished,
         }

@@ -47,6 +47,10 @@ pub enum Violation {
     /// A record at a time when the lane doesn't take it.
     #[error("{0:?} is out of turn on this lane")]
     Untimely(Kind),
+    /// A record of a direction that is not there: on the lane while it is on a circuit, on a
+    /// circuit that is not its own, or for a circuit that is another's.
+    #[error("{0:?} of a direction that is elsewhere")]
+    Elsewhere(Kind),
     /// A record that this version doesn't use yet.
     #[error("{0:?} is not in use in this version")]
     NotInUse(Kind),
@@ -82,6 +86,7 @@ impl Violation {
             Violation::OutOfTurn { .. }
             | Violation::WrongEnd(_)
             | Violation::Untimely(_)
+            | Violation::Elsewhere(_)
             | Violation::NotInUse(_)
             | Violation::Number(_)
             | Violation::Overrun { .. }

@@ -51,6 +51,11 @@ impl Window {
         Ok(())
     }
 
+    /// Takes in a record of `len` bytes from a circuit: no credit is used.
+    pub(super) fn receive_aside(&mut self, len: usize) {
+        self.total += len as u64;
+    }
+
     /// `len` held bytes were written to the app. Whether a grant is due.
     pub(super) fn deliver(&mut self, len: usize) -> bool {
         let len = u32::try_from(len).ok().filter(|&len| len <= self.held);

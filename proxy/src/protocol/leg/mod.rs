@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! preface, 96 B   | magic 4 | version 1 | kind 3 | 0 0 | session 16 | counter u64 |   clear, authenticated
-//!                 | role u8 | flags u8, 0 | suite mask u16 | address hash 32 | 0 × 12 | sealed; then tag 16
+//!                 | role u8 | flags u8 | suite mask u16 | address hash 32 | 0 × 12 | sealed; then tag 16
 //! answer, 48 B    | answer u8 | 0 | suite mask u16 | retry ms u32 | 0 × 24 |           sealed; then tag 16
 //! ```
 //!

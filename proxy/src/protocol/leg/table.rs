@@ -263,6 +263,7 @@ mod tests {
             role,
             suites: SuiteMask(3),
             address: ADDRESS,
+            bulk: false,
         }
     }
 

@@ -26,7 +26,13 @@ pub struct Request {
     pub suites: SuiteMask,
     /// Which relay address it serves or wants.
     pub address: AddressHash,
+    /// Inlet: it is to carry bulk. Its bytes may wait for a slow app for as long as that likes,
+    /// and that is no sign of a dead path.
+    pub bulk: bool,
 }
+
+/// The flag of a leg for bulk.
+const FLAG_BULK: u8 = 1;
 
 /// The relay's one answer to a leg.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +84,7 @@ pub fn preface(
         Role::Inlet => 1,
         Role::Outlet => 2,
     };
+    body[1] = if request.bulk { FLAG_BULK } else { 0 };
     body[2..4].copy_from_slice(&request.suites.0.to_be_bytes());
     body[4..36].copy_from_slice(&request.address.0);
     let mut out = [0; LEG_PREFACE];
@@ -138,16 +145,21 @@ pub(super) fn parse_request(body: &[u8; BODY]) -> Result<Request, CodecError> {
         2 => Role::Outlet,
         _ => return Err(CodecError::Value("the role")),
     };
-    let flags = reader.u8()?;
+    let bulk = match (role, reader.u8()?) {
+        (_, 0) => false,
+        (Role::Inlet, FLAG_BULK) => true,
+        _ => return Err(CodecError::Value("the flags")),
+    };
     let suites = SuiteMask(reader.u16()?);
     let address = AddressHash(reader.array()?);
-    if flags != 0 || reader.bytes(12)?.iter().any(|&byte| byte != 0) {
+    if reader.bytes(12)?.iter().any(|&byte| byte != 0) {
         return Err(CodecError::Value("the reserved part"));
     }
     Ok(Request {
         role,
         suites,
         address,
+        bulk,
     })
 }
 
@@ -167,6 +179,19 @@ mod tests {
 
     fn key() -> LegKey {
         LegKey::from_secret(&[3; 32])
+    }
+
+    #[test]
+    fn only_an_inlets_leg_is_for_bulk() {
+        let mut body = [0; BODY];
+        body[1] = FLAG_BULK;
+        for (role, is_bulk) in [(1, Some(true)), (2, None)] {
+            body[0] = role;
+            let bulk = parse_request(&body).ok().map(|request| request.bulk);
+            assert_eq!(bulk, is_bulk);
+        }
+        body[..2].copy_from_slice(&[1, 2]);
+        assert!(parse_request(&body).is_err(), "an unknown flag");
     }
 
     #[test]

@@ -22,6 +22,7 @@ fn info(member: u8, role: Role) -> LegInfo {
             role,
             suites: SuiteMask(3),
             address: ADDRESS,
+            bulk: false,
         },
         permitted: true,
     }

@@ -25,8 +25,8 @@ use crypto::Random;
 
 use super::{Backoff, Failure, jitter};
 use crate::limits::{
-    CIRCUIT_LIFE, CIRCUIT_PEAK_SPAN, CIRCUIT_SHRINK, CIRCUITS_BUILDING_MAX, CIRCUITS_HELD_BACK,
-    CIRCUITS_MIN, CIRCUITS_QUIET, CIRCUITS_READY_MAX, CIRCUITS_SPARE,
+    CIRCUIT_LIFE, CIRCUIT_PEAK_SPAN, CIRCUIT_SHRINK, CIRCUITS_BUILDING_MAX, CIRCUITS_FIRST,
+    CIRCUITS_HELD_BACK, CIRCUITS_MIN, CIRCUITS_READY_MAX, CIRCUITS_SPARE,
 };
 use crate::time::Instant;
 
@@ -82,7 +82,7 @@ impl Default for CircuitPool {
     fn default() -> Self {
         CircuitPool {
             peak: Peak::default(),
-            target: CIRCUITS_QUIET,
+            target: CIRCUITS_FIRST,
             building: 0,
             ready: 0,
             backoff: Backoff::default(),
@@ -118,7 +118,7 @@ impl CircuitPool {
 
     fn look(&mut self, now: Instant) {
         self.target = match self.peak.get(now) {
-            0 => CIRCUITS_QUIET,
+            0 => CIRCUITS_FIRST,
             peak => (peak + CIRCUITS_SPARE).clamp(CIRCUITS_MIN, CIRCUITS_READY_MAX),
         };
     }
@@ -181,7 +181,7 @@ impl CircuitPool {
     /// Whether one circuit should be retired because there are too many; asked again five seconds
     /// later at the earliest if so.
     pub fn is_over(&mut self, now: Instant) -> bool {
-        if self.ready <= CIRCUITS_QUIET || now < self.shrink_at {
+        if self.ready <= CIRCUITS_FIRST || now < self.shrink_at {
             return false;
         }
         self.shrink_at = now + CIRCUIT_SHRINK;
@@ -231,7 +231,7 @@ impl CircuitPool {
 
     /// When to ask [`is_over`](Self::is_over).
     pub fn next_shrink(&self) -> Instant {
-        if self.ready > CIRCUITS_QUIET {
+        if self.ready > CIRCUITS_FIRST {
             self.shrink_at
         } else {
             Instant::FAR_FUTURE
@@ -291,7 +291,7 @@ mod tests {
         fill(&mut pool, at(0));
         assert_eq!(pool.ready(), 12);
         let (mut now, mut shrunk) = (at(0), Vec::new());
-        while pool.ready() > CIRCUITS_QUIET {
+        while pool.ready() > CIRCUITS_FIRST {
             now = pool.next_shrink().max(now);
             assert!(now < at(300_000), "it shrinks to the end");
             if pool.is_over(now) {
@@ -422,7 +422,7 @@ mod tests {
                 fill(&mut pool, due.max(now));
             }
             prop_assert_eq!(pool.next_due(), Instant::FAR_FUTURE);
-            prop_assert!(pool.ready() >= CIRCUITS_QUIET);
+            prop_assert!(pool.ready() >= CIRCUITS_FIRST);
         }
     }
 }

@@ -76,6 +76,8 @@ pub enum Body<'a> {
     Ping(u64),
     /// PONG, with the PING's number.
     Pong(u64),
+    /// ACK, with the circuit.
+    Ack(CircuitNo),
 }
 
 /// How OPEN names the family of the app's address.
@@ -161,6 +163,7 @@ impl<'a> Body<'a> {
             Body::Credential(_) => Kind::Credential,
             Body::Ping(_) => Kind::Ping,
             Body::Pong(_) => Kind::Pong,
+            Body::Ack(_) => Kind::Ack,
         }
     }
 
@@ -207,6 +210,7 @@ impl<'a> Body<'a> {
             )?),
             Kind::Ping => Body::Ping(from.u64()?),
             Kind::Pong => Body::Pong(from.u64()?),
+            Kind::Ack => Body::Ack(CircuitNo(from.u16()?)),
         };
         from.finish()?;
         Ok(body)
@@ -230,7 +234,7 @@ impl<'a> Body<'a> {
                 to.u64(switch.bytes)?;
             }
             Body::Continue(n) | Body::End(n) | Body::Ping(n) | Body::Pong(n) => to.u64(*n)?,
-            Body::Want(n) => to.u16(*n)?,
+            Body::Want(n) | Body::Ack(CircuitNo(n)) => to.u16(*n)?,
             Body::Credit(n) | Body::KeyUpdate(Some(n)) | Body::KeyReady(n) => to.u32(*n)?,
             Body::KeyExchange(number, message) => {
                 to.u32(*number)?;
@@ -304,6 +308,7 @@ mod tests {
             Kind::Credential => Body::Credential(bytes),
             Kind::Ping => Body::Ping(n),
             Kind::Pong => Body::Pong(n),
+            Kind::Ack => Body::Ack(CircuitNo(n16)),
         }
     }
 
@@ -313,7 +318,7 @@ mod tests {
             bytes in proptest::collection::vec(any::<u8>(), 0..200),
             n: u64,
             open in some_open(),
-            number in 1..=21u8,
+            number in 1..=22u8,
         ) {
             let body = some_body(&bytes, n, open, number);
             let mut space = [0; 256];
@@ -326,7 +331,7 @@ mod tests {
 
         #[test]
         fn any_bytes_are_refused_or_are_the_one_spelling(
-            number in 1..=21u8,
+            number in 1..=22u8,
             bytes in proptest::collection::vec(any::<u8>(), 0..120),
         ) {
             let kind = Kind::from_number(number).unwrap();
@@ -391,6 +396,7 @@ mod tests {
             (Kind::KeyReady, 4),
             (Kind::Ping, 8),
             (Kind::Pong, 8),
+            (Kind::Ack, 2),
         ] {
             for tried in 0..12 {
                 let parsed = Body::parse(kind, &[1; 12][..tried]);

@@ -18,7 +18,7 @@ use super::command::Role;
 use crate::ids::StreamNo;
 use crate::limits::RECORD_INNER;
 
-/// What a record is. 22 and 23 are reserved for ACK and RESUME.
+/// What a record is. 23 is reserved for RESUME.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Kind {
@@ -64,6 +64,8 @@ pub enum Kind {
     Ping = 20,
     /// Answers a PING.
     Pong = 21,
+    /// A run on a circuit was read to its end: its direction may be used again.
+    Ack = 22,
 }
 
 /// OPEN's flag for a stream that wants circuits of its own from its first byte.
@@ -80,7 +82,7 @@ pub enum About {
 
 impl Kind {
     /// All kinds, by number.
-    pub const ALL: [Kind; 21] = [
+    pub const ALL: [Kind; 22] = [
         Kind::Ready,
         Kind::Denied,
         Kind::Open,
@@ -102,6 +104,7 @@ impl Kind {
         Kind::Credential,
         Kind::Ping,
         Kind::Pong,
+        Kind::Ack,
     ];
 
     /// The kind with this number.
@@ -114,7 +117,7 @@ impl Kind {
         match self {
             Kind::Ready | Kind::Denied | Kind::Want | Kind::Retire => About::Lane,
             Kind::KeyUpdate | Kind::KeyExchange | Kind::KeyReady => About::Lane,
-            Kind::Credential | Kind::Ping | Kind::Pong => About::Lane,
+            Kind::Credential | Kind::Ping | Kind::Pong | Kind::Ack => About::Lane,
             Kind::Open | Kind::Opened | Kind::Refused | Kind::Data | Kind::Credit => About::Stream,
             Kind::Switch | Kind::Continue | Kind::Cut => About::Stream,
             Kind::End | Kind::Closed | Kind::Abort => About::Stream,
@@ -129,7 +132,7 @@ impl Kind {
             Kind::Closed | Kind::Want | Kind::KeyReady => Some(Role::Outlet),
             Kind::Data | Kind::Credit | Kind::Switch | Kind::Continue | Kind::End => None,
             Kind::Abort | Kind::Cut | Kind::Retire | Kind::KeyUpdate | Kind::KeyExchange => None,
-            Kind::Credential | Kind::Ping | Kind::Pong => None,
+            Kind::Credential | Kind::Ping | Kind::Pong | Kind::Ack => None,
         }
     }
 
@@ -206,11 +209,11 @@ mod tests {
     #[test]
     fn the_numbers_of_the_kinds_are_these() {
         let numbers: Vec<u8> = Kind::ALL.iter().map(|&kind| kind as u8).collect();
-        assert_eq!(numbers, (1..=21).collect::<Vec<u8>>());
+        assert_eq!(numbers, (1..=22).collect::<Vec<u8>>());
         for kind in Kind::ALL {
             assert_eq!(Kind::from_number(kind as u8), Some(kind));
         }
-        for number in [0, 22, 23, 255] {
+        for number in [0, 23, 24, 255] {
             assert_eq!(Kind::from_number(number), None);
         }
     }

@@ -4,19 +4,20 @@
 //! the [`lane`](super::lane)'s; this table says what an input means in a state, and an input that
 //! has no cell is out of turn: from the peer it is a violation and the lane ends.
 //!
-//! | state | OPEN | DATA in | END in | app FIN | app reset | ABORT in | lane lost |
-//! |---|---|---|---|---|---|---|---|
-//! | Opening (inlet) | | | | END | ABORT → Draining | app RST → Draining | app RST → Free |
-//! | Connecting (outlet) | → here | hold | hold | | REFUSED → Draining | close target → Draining | close target → Free |
-//! | Flowing | | deliver | FIN to app → PeerDone | END → LocalDone | ABORT → Draining | app RST → Draining | app RST → Free |
-//! | LocalDone | | deliver | FIN to app → Closing | | ABORT → Draining | app RST → Draining | app RST → Free |
-//! | PeerDone | | | | END → Closing | ABORT → Draining | app RST → Draining | app RST → Free |
-//! | Closing | | | | | ABORT → Draining | app RST → Draining | app RST → Free |
-//! | Draining | | discard | discard | | | → Free | → Free |
+//! | state | OPEN | DATA in | END in | SWITCH in | app FIN | app reset | ABORT in | lane lost |
+//! |---|---|---|---|---|---|---|---|---|
+//! | Opening (inlet) | | | | | END | ABORT → Draining | app RST → Draining | app RST → Free |
+//! | Connecting (outlet) | → here | hold | hold | bind | | REFUSED → Draining | close target → Draining | close target → Free |
+//! | Flowing | | deliver | FIN to app → PeerDone | bind | END → LocalDone | ABORT → Draining | app RST → Draining | app RST → Free |
+//! | LocalDone | | deliver | FIN to app → Closing | bind | | ABORT → Draining | app RST → Draining | app RST → Free |
+//! | PeerDone | | | | | END → Closing | ABORT → Draining | app RST → Draining | app RST → Free |
+//! | Closing | | | | | | ABORT → Draining | app RST → Draining | app RST → Free |
+//! | Draining | | discard | discard | bind, to discard | | | → Free | → Free |
 //!
 //! Opening takes no DATA because the outlet sends none before OPENED, which leads to Flowing. An
-//! outlet's Free number ignores ABORT and CREDIT: they crossed its CLOSED. SWITCH has a column in
-//! the design and no cell here yet: nothing is promoted in this version.
+//! outlet's Free number ignores ABORT and CREDIT: they crossed its CLOSED. DATA and END mean the
+//! same wherever they came, lane or circuit; which of the two a direction is on, and what may come
+//! there now, is the [`lane`](super::lane)'s (`path.rs`).
 
 mod table;
 
@@ -185,6 +186,10 @@ pub enum Action {
     HoldFin,
     /// Check END's count.
     DiscardEnd,
+    /// Bind the direction to the circuit, from which its bytes come now.
+    Bind,
+    /// Bind it, to discard what comes there.
+    BindToDiscard,
     /// Take the credit.
     Grant,
     /// The app's stream is open.

@@ -55,6 +55,7 @@ const fn connecting(
     match input {
         Input::Data if !ended => Some((state, Action::Hold)),
         Input::End if !ended => Some((State::Connecting { ended: true }, Action::HoldFin)),
+        Input::Switch if !ended => Some((state, Action::Bind)),
         Input::Connected if ended => Some((State::PeerDone, Action::SendOpenedThenFin)),
         Input::Connected => Some((State::Flowing, Action::SendOpened)),
         Input::ConnectFailed | Input::AppReset => Some((state.reset(false), Action::SendRefused)),
@@ -68,6 +69,7 @@ const fn connecting(
 const fn open(state: State, input: Input) -> Option<(State, Action)> {
     match (state, input) {
         (State::Flowing | State::LocalDone, Input::Data) => Some((state, Action::Deliver)),
+        (State::Flowing | State::LocalDone, Input::Switch) => Some((state, Action::Bind)),
         (State::Flowing, Input::End) => Some((State::PeerDone, Action::FinToApp)),
         (State::LocalDone, Input::End) => Some((CLOSING, Action::FinToApp)),
         (State::Flowing, Input::AppFin) => Some((State::LocalDone, Action::SendEnd)),
@@ -116,6 +118,7 @@ const fn drain(role: Role, d: Draining, input: Input) -> Option<(State, Action)>
     let peer_is_open = !(d.read_end || inlet && d.opening);
     match input {
         Input::Data if peer_is_open => Some((State::Draining(d), Action::Discard)),
+        Input::Switch if peer_is_open => Some((State::Draining(d), Action::BindToDiscard)),
         Input::End if peer_is_open => Some((
             State::Draining(Draining {
                 read_end: true,

@@ -7,6 +7,7 @@
 )]
 
 mod app;
+mod circuits;
 mod drain;
 mod faults;
 mod lanes;

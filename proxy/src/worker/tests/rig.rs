@@ -1,6 +1,7 @@
 //! A portal in a simulated world: an inlet's and an outlet's worker, and the relay's between them
 //! or a direct connection. The test plays control: keys are made directly, without handshakes.
 
+use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
@@ -15,11 +16,11 @@ use crate::engine::simulated::{
 };
 use crate::engine::{Engine, EngineConfig};
 use crate::error::CloseReason;
-use crate::ids::{AddressHash, BundleId, LinkId, PortalNo, SessionId};
+use crate::ids::{AddressHash, BundleId, CircuitNo, LinkId, PortalNo, SessionId};
 use crate::mailbox::{ControlEnd, ToWorker, mailbox};
 use crate::protocol::command::{
-    Adopt, Becomes, Command, ConnectSet, Event, Expect, LaneEvent, LegEntry, Permit, Role,
-    StreamReport,
+    Adopt, Becomes, CircuitEvent, Command, ConnectSet, Event, Expect, LaneEvent, LegEntry, Permit,
+    Role, StreamReport,
 };
 use crate::protocol::leg::{self, Answer, Request};
 use crate::protocol::preface::{Kind, Preface};
@@ -102,6 +103,8 @@ impl Node {
 
 /// Buffers that are enough for everything.
 pub(super) const PLENTY: [u32; 4] = [1024, 256, 64, 0];
+/// The same with Bulk buffers, without which nothing leaves its lane.
+pub(super) const BULK: [u32; 4] = [1024, 256, 64, 32];
 
 /// How inlet and outlet reach each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,12 +126,13 @@ fn session(of: Role) -> (SessionId, LegKey) {
 }
 
 /// The preface of a leg of that end.
-fn hello(role: Role, counter: u64) -> Vec<u8> {
+fn hello(role: Role, counter: u64, bulk: bool) -> Vec<u8> {
     let (session, key) = session(role);
     let request = Request {
         role,
         suites: SuiteMask(1),
         address: ADDRESS,
+        bulk,
     };
     leg::preface(&key, session, counter, &request).to_vec()
 }
@@ -154,6 +158,11 @@ pub(super) struct Rig {
     pub steps: u64,
     pub permit_ends: Instant,
     bundles: u8,
+    /// What each link becomes: the bundle, and the circuit's number (0: the lane itself).
+    roads: BTreeMap<LinkId, (u8, u16)>,
+    /// The same for the outlet's accepted links, in their order.
+    accepted: VecDeque<(u8, u16)>,
+    circuits: u16,
     /// Whether connections become lanes by themselves.
     pub adopts: bool,
 }
@@ -232,6 +241,9 @@ impl Rig {
             steps: 0,
             permit_ends: Instant::FAR_FUTURE,
             bundles: 0,
+            roads: BTreeMap::new(),
+            accepted: VecDeque::new(),
+            circuits: 0,
             adopts: true,
         }
     }
@@ -240,14 +252,44 @@ impl Rig {
     pub fn connect_lane(&mut self) -> LinkId {
         self.bundles += 1;
         let link = LinkId(u64::from(self.bundles) * 2);
+        self.connect(link, (self.bundles, 0));
+        link
+    }
+
+    /// A circuit of the newest lane, from its dial until both ends may use it.
+    pub fn add_circuit(&mut self) -> LinkId {
+        let seed = self.world.seed();
+        self.circuits += 1;
+        let link = LinkId(1000 + u64::from(self.circuits) * 2);
+        self.connect(link, (self.bundles, self.circuits));
+        let ready = |event: &Event| {
+            matches!(
+                event,
+                Event::Circuit {
+                    what: CircuitEvent::Ready,
+                    ..
+                }
+            )
+        };
+        let circuits = usize::from(self.circuits);
+        let all = |node: &Node| node.events.iter().filter(|e| ready(e)).count() == circuits;
+        assert!(
+            self.until(|rig| all(&rig.inlet) && all(&rig.outlet)),
+            "seed {seed}: no circuit came up"
+        );
+        link
+    }
+
+    fn connect(&mut self, link: LinkId, road: (u8, u16)) {
+        self.roads.insert(link, road);
         if self.relay.is_some() {
             self.dial_leg(Role::Outlet, link);
             self.dial_leg(Role::Inlet, link);
         } else {
+            self.accepted.push_back(road);
             let hello = Preface::bytes(Kind::RelaySession).to_vec();
             self.dial(Role::Inlet, link, OUTLET, hello, Expect::Nothing);
         }
-        link
     }
 
     fn dial(&self, role: Role, link: LinkId, to: IpAddr, hello: Vec<u8>, expect: Expect) {
@@ -269,7 +311,9 @@ impl Rig {
 
     /// Dials the relay with a leg of that end.
     pub fn dial_leg(&self, role: Role, link: LinkId) {
-        self.dial(role, link, RELAY, hello(role, link.0), Expect::Exact(48));
+        let is_circuit = self.roads.get(&link).is_some_and(|road| road.1 > 0);
+        let hello = hello(role, link.0, is_circuit && role == Role::Inlet);
+        self.dial(role, link, RELAY, hello, Expect::Exact(48));
     }
 
     /// A leg of that end that the test plays itself: what it gets begins with the relay's answer.
@@ -277,7 +321,7 @@ impl Rig {
         let host = if role == Role::Inlet { INLET } else { OUTLET };
         let to = SocketAddr::new(RELAY, 7348);
         let mut app = App::new(self.world.app_connect(host, to));
-        app.say(&hello(role, counter));
+        app.say(&hello(role, counter, false));
         self.apps.push(app);
         self.apps.len() - 1
     }
@@ -295,15 +339,23 @@ impl Rig {
         self.inlet.has(ready)
     }
 
-    pub fn adopt(&self, role: Role, link: LinkId, bundle: u8, last: Vec<u8>) -> Command {
-        let secret = |of: u8| ChainSecret::from_bytes(&[of.wrapping_add(bundle); 32]);
+    pub fn adopt(&self, role: Role, link: LinkId, road: (u8, u16), last: Vec<u8>) -> Command {
+        let (bundle, circuit) = road;
+        let secret = |of: u8| {
+            let mut bytes = [of.wrapping_add(bundle); 32];
+            bytes[..2].copy_from_slice(&circuit.to_be_bytes());
+            ChainSecret::from_bytes(&bytes)
+        };
         let (send, receive) = match role {
             Role::Inlet => (100, 200),
             Role::Outlet => (200, 100),
         };
         Command::Adopt(Box::new(Adopt {
             link,
-            becomes: Becomes::Lane,
+            becomes: match circuit {
+                0 => Becomes::Lane,
+                no => Becomes::Circuit(CircuitNo(no)),
+            },
             last,
             role,
             portal: PORTAL,
@@ -352,25 +404,25 @@ impl Rig {
     }
 
     /// What control would do with a new connection: the lane's keys are known at both ends.
-    fn play_handshake(&self, of: Role, event: &Event) {
+    fn play_handshake(&mut self, of: Role, event: &Event) {
         let relayed = self.relay.is_some();
         match (of, event) {
             (Role::Inlet, Event::Connected { link, .. }) if !relayed => {
                 self.inlet
-                    .tell(self.adopt(of, *link, bundle_of(*link), Vec::new()));
+                    .tell(self.adopt(of, *link, self.roads[link], Vec::new()));
             }
             (Role::Outlet, Event::Accepted { link, .. }) => {
-                self.outlet
-                    .tell(self.adopt(of, *link, self.bundles, Vec::new()));
+                let road = self.accepted.pop_front().unwrap();
+                self.outlet.tell(self.adopt(of, *link, road, Vec::new()));
             }
             (Role::Inlet, Event::Frame { link, .. }) if self.answer_is_paired(of, *link, event) => {
                 let last = MESSAGE_3.to_vec();
                 self.inlet
-                    .tell(self.adopt(of, *link, bundle_of(*link), last));
+                    .tell(self.adopt(of, *link, self.roads[link], last));
             }
             (Role::Outlet, Event::Frame { link, bytes }) if bytes == MESSAGE_3 => {
                 self.outlet
-                    .tell(self.adopt(of, *link, bundle_of(*link), Vec::new()));
+                    .tell(self.adopt(of, *link, self.roads[link], Vec::new()));
             }
             (Role::Outlet, Event::Frame { link, .. })
                 if self.answer_is_paired(of, *link, event) =>
@@ -529,6 +581,7 @@ impl Rig {
             );
             assert_eq!(node.counters.streams_open.get(), 0, "seed {seed}");
             assert_eq!(node.counters.lanes_open.get(), 0, "seed {seed}");
+            assert_eq!(node.counters.circuits_open.get(), 0, "seed {seed}");
         }
         assert_eq!(self.world.violations(), Vec::<String>::new(), "seed {seed}");
         assert_eq!(
@@ -542,10 +595,6 @@ impl Rig {
     pub fn ended(&self, why: CloseReason) -> u64 {
         self.inlet.counters.ended(why)
     }
-}
-
-fn bundle_of(link: LinkId) -> u8 {
-    u8::try_from(link.0 / 2).unwrap()
 }
 
 /// Bytes that repeat after a long while only.

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex};
 
 use super::faults::{Faults, Flow, OpKind, Ordered, Verdict};
 use super::rng::Rng;
-use crate::engine::{Close, Errno, Wait};
+use crate::engine::{Close, Errno, SockOpt, Wait};
 use crate::limits::SIM_TURNS_MAX;
 use crate::time::Instant;
 
@@ -58,7 +58,7 @@ enum Kind {
 struct Socket {
     owner: Owner,
     host: IpAddr,
-    tunnel: bool,
+    opt: SockOpt,
     kind: Kind,
 }
 
@@ -83,6 +83,10 @@ struct Pipe {
     passed: u64,
     /// Since when a partition keeps its head from arriving.
     held_since: Option<Instant>,
+    /// The writer has more than fits.
+    blocked: bool,
+    /// Since when the reader takes nothing although the writer is blocked: its window is closed.
+    shut_since: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -268,7 +272,7 @@ impl Net {
             Socket {
                 owner,
                 host,
-                tunnel: false,
+                opt: SockOpt::default(),
                 kind,
             },
         );
@@ -279,9 +283,9 @@ impl Net {
         self.add(owner, host, Kind::Fresh)
     }
 
-    pub(super) fn set_tunnel(&mut self, id: SockId) {
+    pub(super) fn set_options(&mut self, id: SockId, opt: SockOpt) {
         if let Some(s) = self.sockets.get_mut(&id) {
-            s.tunnel = true;
+            s.opt = opt;
         }
     }
 

@@ -30,6 +30,9 @@ impl Net {
         } else if n > 1 && self.rng.chance(short) {
             n = self.rng.within(1..n);
         }
+        if let Some(c) = self.conns.get_mut(&conn) {
+            c.pipes[side].blocked = n < bytes.len();
+        }
         self.launch(conn, side, &bytes[..n]);
         Ok(n)
     }
@@ -68,6 +71,7 @@ impl Net {
         for (to, from) in into.iter_mut().zip(pipe.arrived.drain(..n)) {
             *to = from;
         }
+        pipe.shut_since = None;
         let drained = pipe.arrived.is_empty();
         let writer = c.socks[1 - side];
         self.tell_sock(writer);

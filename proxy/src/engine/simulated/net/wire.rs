@@ -39,6 +39,12 @@ pub(super) enum Event {
         side: usize,
         since: Instant,
     },
+    /// The reader of that side's bytes keeps its window closed since `since`.
+    Shut {
+        conn: u64,
+        side: usize,
+        since: Instant,
+    },
     /// Keepalive probes of that connection have gone unanswered since `since`.
     Unanswered {
         conn: u64,
@@ -118,6 +124,13 @@ impl Net {
             Event::Unacknowledged { conn, side, since } => {
                 let held = self.conns.get(&conn).and_then(|c| c.pipes[side].held_since);
                 if held == Some(since) {
+                    self.lose(conn, side, Errno::TIMEDOUT);
+                }
+            }
+            Event::Shut { conn, side, since } => {
+                let shut = self.conns.get(&conn).and_then(|c| c.pipes[side].shut_since);
+                if shut == Some(since) && self.user_timeout(conn, side).is_some() {
+                    // As Linux does, whether the probes are answered or not.
                     self.lose(conn, side, Errno::TIMEDOUT);
                 }
             }
@@ -327,6 +340,12 @@ impl Net {
         if !pipe.cut && !c.shut_read[1 - side] {
             pipe.arrived.extend(&bytes);
         }
+        let is_shut = pipe.blocked && pipe.arrived.len() >= self.faults.window;
+        if is_shut && pipe.shut_since.is_none() {
+            let since = self.now;
+            pipe.shut_since = Some(since);
+            self.after(TUNNEL_USER_TIMEOUT, Event::Shut { conn, side, since });
+        }
         self.tell_sock(reader);
         self.tell_sock(writer);
         match verdict {
@@ -408,7 +427,14 @@ impl Net {
 
     fn is_tunnel(&self, sock: Option<SockId>) -> bool {
         sock.and_then(|s| self.sockets.get(&s))
-            .is_some_and(|s| s.tunnel)
+            .is_some_and(|s| s.opt.tunnel)
+    }
+
+    /// TCP_USER_TIMEOUT of a side, if it has one.
+    fn user_timeout(&self, conn: u64, side: usize) -> Option<Duration> {
+        let sock = self.conns.get(&conn)?.socks[side]?;
+        let opt = self.sockets.get(&sock)?.opt;
+        (opt.tunnel && !opt.patient).then_some(TUNNEL_USER_TIMEOUT)
     }
 
     pub(in super::super) fn partition(&mut self, a: IpAddr, b: IpAddr) {
@@ -453,16 +479,13 @@ impl Net {
         let Some(c) = self.conns.get_mut(&conn) else {
             return;
         };
-        let sender = c.socks[side];
         if c.pipes[side].held_since.is_some() {
             return;
         }
         c.pipes[side].held_since = Some(since);
-        let timeout = if self.is_tunnel(sender) {
-            TUNNEL_USER_TIMEOUT
-        } else {
-            SIM_RETRANSMIT_TIMEOUT
-        };
+        let timeout = self
+            .user_timeout(conn, side)
+            .unwrap_or(SIM_RETRANSMIT_TIMEOUT);
         self.after(timeout, Event::Unacknowledged { conn, side, since });
     }
 

@@ -35,7 +35,7 @@ pub struct LegGrant {
 }
 
 impl Leg {
-    /// Dials.
+    /// Dials; an inlet says whether the leg is to carry bulk.
     pub fn dial(
         out: &mut Outbox,
         now: Instant,
@@ -43,6 +43,7 @@ impl Leg {
         role: Role,
         suites: SuiteMask,
         address: AddressHash,
+        bulk: bool,
     ) -> (LinkId, Leg) {
         let LegGrant {
             to,
@@ -54,6 +55,7 @@ impl Leg {
             role,
             suites,
             address,
+            bulk,
         };
         let hello = leg::preface(&key, session, counter, &request).to_vec();
         let link = out.new_link();

@@ -5,7 +5,7 @@ use super::super::world::{HostNo, Plan, Portal, Seat, World};
 use crate::error::CloseReason;
 use crate::ids::CircuitNo;
 use crate::limits::{
-    CIRCUIT_LIFE, CIRCUITS_MIN, CIRCUITS_QUIET, CIRCUITS_READY_MAX, CIRCUITS_SPARE,
+    CIRCUIT_LIFE, CIRCUITS_FIRST, CIRCUITS_MIN, CIRCUITS_READY_MAX, CIRCUITS_SPARE,
     CIRCUITS_UNPROVEN_MAX,
 };
 use crate::time::Duration;
@@ -21,7 +21,7 @@ fn portal(seed: u64) -> Portal {
     let (outlet, inlet) = (portal.outlet, portal.inlet);
     portal
         .world
-        .run_until(BACK, |world| full(world, outlet, inlet, CIRCUITS_QUIET));
+        .run_until(BACK, |world| full(world, outlet, inlet, CIRCUITS_FIRST));
     portal
 }
 
@@ -62,14 +62,14 @@ fn two_circuits_come_with_the_lane_and_more_when_they_are_used() {
     assert_eq!(circuits(&world, inlet).peak, 9);
     // A minute later they are too many, and go one by one.
     world.run(Duration::from_secs(180));
-    assert!(full(&world, outlet, inlet, CIRCUITS_QUIET));
-    assert_eq!(world.circuits_of(inlet).count(), CIRCUITS_QUIET);
+    assert!(full(&world, outlet, inlet, CIRCUITS_FIRST));
+    assert_eq!(world.circuits_of(inlet).count(), CIRCUITS_FIRST);
 }
 
 /// How many there should be by what the inlet shows.
 fn target(world: &World, inlet: HostNo) -> usize {
     match circuits(world, inlet).peak {
-        0 => CIRCUITS_QUIET,
+        0 => CIRCUITS_FIRST,
         peak => (peak + CIRCUITS_SPARE).clamp(CIRCUITS_MIN, CIRCUITS_READY_MAX),
     }
 }
@@ -90,7 +90,7 @@ fn a_circuit_is_replaced_before_its_keys_are_old() {
             before.iter().all(|no| !after.contains(no)),
             "{before:?} {after:?}"
         );
-        assert_eq!(after.len(), CIRCUITS_QUIET);
+        assert_eq!(after.len(), CIRCUITS_FIRST);
         assert_eq!(after, numbers(&world, outlet));
     }
 }
@@ -106,12 +106,12 @@ fn one_that_is_in_use_then_ends_what_it_carries() {
     let status = circuits(&world, inlet);
     assert_eq!(
         (status.ready, status.retiring),
-        (CIRCUITS_QUIET, before.len())
+        (CIRCUITS_FIRST, before.len())
     );
     world.end_retired();
     world.run(Duration::from_secs(1));
     let status = circuits(&world, inlet);
-    assert_eq!((status.ready, status.retiring), (CIRCUITS_QUIET, 0));
+    assert_eq!((status.ready, status.retiring), (CIRCUITS_FIRST, 0));
     assert!(numbers(&world, inlet).iter().all(|no| !before.contains(no)));
 }
 
@@ -155,7 +155,7 @@ fn circuits_of_a_lane_that_the_outlet_has_lost_are_denied_without_haste() {
     assert_eq!(world.host(inlet).said(lack), 1);
     assert_eq!(circuits(&world, inlet).ready, 0);
     world.lose_lanes(inlet);
-    world.run_until(BACK, |world| full(world, outlet, inlet, CIRCUITS_QUIET));
+    world.run_until(BACK, |world| full(world, outlet, inlet, CIRCUITS_FIRST));
 }
 
 #[test]
@@ -183,7 +183,7 @@ fn an_outlet_of_another_member_gets_no_circuit_of_the_bundle() {
             .all(|(_, end)| end.bundle == bundle)
     );
     assert_eq!(world.circuits_of(second).count(), 0);
-    assert!(world.circuits_of(outlet).count() > CIRCUITS_QUIET);
+    assert!(world.circuits_of(outlet).count() > CIRCUITS_FIRST);
 }
 
 #[test]

@@ -214,11 +214,10 @@ fn every_interleaving_keeps_the_promises_and_every_cell_is_visited() {
         visits.add(run(seed));
     }
     if seeds.len() > 1 {
-        assert_eq!(
-            visits.missing(),
-            Vec::<String>::new(),
-            "cells nobody came to"
-        );
+        let mut missing = visits.missing();
+        // Nothing moves to a circuit here; `bundle_chance` does that.
+        missing.retain(|cell| !cell.ends_with("/Switch"));
+        assert_eq!(missing, Vec::<String>::new(), "cells nobody came to");
     }
 }
 

@@ -5,8 +5,9 @@ use super::super::*;
 use super::chance::{Chance, Seed, seeds};
 use super::world::{NOW_MILLIS, open_at, record};
 use crate::error::Code;
+use crate::ids::CircuitNo;
 use crate::limits::CREDIT_BUDGET;
-use crate::protocol::record::{Body, Header, Kind};
+use crate::protocol::record::{Body, Header, Kind, Switch};
 use crate::time::Instant;
 
 const SEEDS: u64 = 4_000;
@@ -23,7 +24,18 @@ fn plausible(chance: &mut Chance) -> (Header, Vec<u8>) {
         CloseReason::Finished,
     ];
     let code = code[chance.below(3)].code();
-    match chance.below(16) {
+    let circuit = CircuitNo(chance.below(4) as u16);
+    match chance.below(20) {
+        16 => record(
+            &Body::Switch(Switch {
+                circuit,
+                bytes: count,
+            }),
+            n,
+        ),
+        17 => record(&Body::Switch(Switch { circuit, bytes: 0 }), n),
+        18 => record(&Body::Continue(count), n),
+        19 => record(&Body::Ack(circuit), 0),
         0 | 1 => record(
             &Body::Open(open_at("postgres", NOW_MILLIS + small as u64)),
             n,
@@ -55,12 +67,12 @@ fn is_in_turn(lane: &Lane, header: Header) -> bool {
         Kind::Data => Input::Data,
         Kind::Credit => Input::Credit,
         Kind::End => Input::End,
+        Kind::Switch => Input::Switch,
         Kind::Closed => Input::Closed,
         Kind::Abort => Input::Abort,
         Kind::Ping | Kind::KeyUpdate => return true,
         Kind::Ready
         | Kind::Denied
-        | Kind::Switch
         | Kind::Continue
         | Kind::Cut
         | Kind::Want
@@ -68,7 +80,8 @@ fn is_in_turn(lane: &Lane, header: Header) -> bool {
         | Kind::KeyExchange
         | Kind::KeyReady
         | Kind::Credential
-        | Kind::Pong => return false,
+        | Kind::Pong
+        | Kind::Ack => return false,
     };
     let state = lane
         .slot(header.stream)
@@ -82,7 +95,7 @@ fn anything(chance: &mut Chance) -> Option<(Header, Vec<u8>)> {
     let [.., kind, flags, low, len] = bits.to_be_bytes();
     let flags = if flags < 240 { 0 } else { flags };
     let stream = if low < 128 { 0 } else { low & 7 };
-    let header = Header::parse([kind % 24, flags, 0, stream]).ok()?;
+    let header = Header::parse([kind % 25, flags, 0, stream]).ok()?;
     let payload = (0..len % 40).map(|_| chance.next() as u8 % 3).collect();
     Some((header, payload))
 }
@@ -100,6 +113,20 @@ fn own_part(lane: &mut Lane, chance: &mut Chance, apps: &mut Vec<StreamNo>) {
     let Some(&n) = apps.get(chance.below(apps.len())) else {
         return;
     };
+    if let Some(no) = lane.sends_on(n) {
+        while lane.next_circuit_control(no, &mut [0; 16]).is_some() {}
+        lane.on_circuit_data(n, 50);
+        match chance.below(3) {
+            0 => assert!(lane.go_back(n)),
+            1 => lane.on_app_fin(n),
+            _ => {}
+        }
+        while lane.next_circuit_control(no, &mut [0; 16]).is_some() {}
+        return;
+    }
+    if chance.below(4) == 0 {
+        let _ = lane.promote(n);
+    }
     let may = lane.sendable(n).min(100);
     if may > 0 {
         lane.on_app_data(n, may);
@@ -122,7 +149,18 @@ fn react(lane: &mut Lane, chance: &mut Chance, apps: &mut Vec<StreamNo>) {
                 apps.push(n);
             }
             Reaction::Freed { n, .. } | Reaction::Retry { n, .. } => apps.retain(|&app| app != n),
-            Reaction::Refused { .. }
+            Reaction::CircuitDead { circuit } => {
+                lane.on_circuit_lost(circuit, CloseReason::Violation);
+            }
+            Reaction::Behind { .. }
+            | Reaction::Merge { .. }
+            | Reaction::Moved { .. }
+            | Reaction::CircuitReady { .. }
+            | Reaction::CircuitDenied { .. }
+            | Reaction::CircuitRead { .. }
+            | Reaction::CircuitIdle { .. }
+            | Reaction::Want(_)
+            | Reaction::Refused { .. }
             | Reaction::Opened { .. }
             | Reaction::Deliver { .. }
             | Reaction::Hold { .. }
@@ -137,6 +175,40 @@ fn react(lane: &mut Lane, chance: &mut Chance, apps: &mut Vec<StreamNo>) {
             | Reaction::Pong { .. } => {}
         }
     }
+}
+
+/// A record on a circuit, and what an owner does then.
+fn on_circuit(lane: &mut Lane, chance: &mut Chance) -> Result<(), Violation> {
+    let no = CircuitNo(1 + chance.below(3) as u16);
+    let n = 1 + u16::try_from(chance.below(6)).unwrap_or(0);
+    let count = chance.below(3) as u64 * 50;
+    let circuit = CircuitNo(u16::from(chance.below(8) == 0));
+    let (header, payload) = match chance.below(12) {
+        0..4 => record(&Body::Continue(count), n),
+        4..7 => (Header::new(Kind::Data, StreamNo(n)), vec![0; 50]),
+        7 => record(&Body::End(count), n),
+        8 => record(&Body::Cut, n),
+        9 => record(
+            &Body::Switch(Switch {
+                circuit,
+                bytes: count,
+            }),
+            n,
+        ),
+        10 if chance.below(9) == 0 => record(&Body::Retire, 0),
+        10 => record(&Body::KeyUpdate(None), 0),
+        _ => anything(chance).unwrap_or_else(|| record(&Body::Cut, n)),
+    };
+    let took = lane.on_circuit_record(Instant::ZERO, no, header, &payload)?;
+    if let Took::Deliver { n, .. } = took {
+        lane.on_circuit_delivered(n, payload.len());
+    }
+    Ok(())
+}
+
+/// Whether a circuit could take it: most lies get that far.
+fn is_on_circuit(chance: &mut Chance) -> bool {
+    chance.below(6) == 0
 }
 
 /// One liar; how many records it got away with.
@@ -156,7 +228,32 @@ fn run(seed: u64) -> usize {
     if role == Role::Outlet {
         lane.next_control(&mut [0; 8]);
     }
+    for no in 1..=3 {
+        assert!(lane.add_circuit(CircuitNo(no)));
+        while lane
+            .next_circuit_control(CircuitNo(no), &mut [0; 16])
+            .is_some()
+        {}
+    }
+    let mut ready = false;
     for at in 0..200 {
+        if at > 0 && role == Role::Inlet && !std::mem::replace(&mut ready, true) {
+            for no in 1..=3 {
+                let (header, payload) = record(&Body::Ready, 0);
+                let took = lane.on_circuit_record(Instant::ZERO, CircuitNo(no), header, &payload);
+                assert_eq!(took, Ok(Took::Nothing));
+            }
+        }
+        if at > 0 && is_on_circuit(&mut chance) {
+            let answer = on_circuit(&mut lane, &mut chance);
+            react(&mut lane, &mut chance, &mut apps);
+            lane.check();
+            if answer.is_err() {
+                break;
+            }
+            taken += 1;
+            continue;
+        }
         let sent = match chance.below(60) {
             _ if at == 0 && role == Role::Inlet => Some(record(&Body::Ready, 0)),
             0 => anything(&mut chance),

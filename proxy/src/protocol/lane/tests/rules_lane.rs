@@ -135,15 +135,7 @@ fn records_of_the_wrong_end_are_violations() {
 #[test]
 fn what_belongs_to_later_versions_is_a_violation() {
     let mut world = one_stream();
-    let switch = crate::protocol::record::Switch {
-        circuit: crate::ids::CircuitNo(1),
-        bytes: 0,
-    };
     for (body, n) in [
-        (Body::Switch(switch), 1),
-        (Body::Continue(0), 1),
-        (Body::Cut, 1),
-        (Body::Want(1), 0),
         (Body::KeyUpdate(Some(1)), 0),
         (Body::KeyExchange(1, &[1]), 0),
         (Body::KeyReady(1), 0),

@@ -432,7 +432,16 @@ impl World {
                 );
                 end.apps[app(key)].starved = false;
             }
-            Reaction::Refused { .. }
+            Reaction::Behind { .. }
+            | Reaction::Merge { .. }
+            | Reaction::Moved { .. }
+            | Reaction::CircuitReady { .. }
+            | Reaction::CircuitDenied { .. }
+            | Reaction::CircuitRead { .. }
+            | Reaction::CircuitIdle { .. }
+            | Reaction::CircuitDead { .. }
+            | Reaction::Want(_)
+            | Reaction::Refused { .. }
             | Reaction::Opened { .. }
             | Reaction::Ready
             | Reaction::Denied(_)

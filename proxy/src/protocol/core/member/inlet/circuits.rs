@@ -124,8 +124,15 @@ impl Circuits {
                 return n;
             };
             let suites = node.suites(terms.suites);
-            let (link, leg) =
-                Leg::dial(&mut node.out, now.mono, grant, Role::Inlet, suites, address);
+            let (link, leg) = Leg::dial(
+                &mut node.out,
+                now.mono,
+                grant,
+                Role::Inlet,
+                suites,
+                address,
+                true,
+            );
             let circuit = Circuit {
                 no: self.next_no(),
                 stage: Stage::Leg(leg),

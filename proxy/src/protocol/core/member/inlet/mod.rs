@@ -180,7 +180,8 @@ impl Inlet {
                 let hash = address_hash(&project, &self.terms.config.via);
                 let role = Role::Inlet;
                 let suites = node.suites(self.terms.suites);
-                let (link, leg) = Leg::dial(&mut node.out, now.mono, grant, role, suites, hash);
+                let (link, leg) =
+                    Leg::dial(&mut node.out, now.mono, grant, role, suites, hash, false);
                 self.building = Some(Building::Leg(link, leg));
             }
             None => self

@@ -181,7 +181,7 @@ impl Outlet {
             self.session = Some(grant.session);
             let role = Role::Outlet;
             let suites = node.suites(self.suites);
-            let (link, leg) = Leg::dial(&mut node.out, now.mono, grant, role, suites, hash);
+            let (link, leg) = Leg::dial(&mut node.out, now.mono, grant, role, suites, hash, false);
             self.stages.insert(link, Stage::Dialing(leg));
         }
     }
