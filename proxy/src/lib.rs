@@ -9,8 +9,9 @@
 //! | 3 | `control`, `worker`, `mailbox` | the slow path that decides, the hot path that moves bytes, and the only place where they meet |
 //! | 2 | [`engine`] | io_uring, epoll and the simulator behind one trait; the only `unsafe` |
 //! | 1 | [`protocol`] | sans-IO: bytes, states and decisions as pure functions of (now, event) |
-//! | 0 | [`ids`], [`time`], [`limits`], [`error`] | newtypes, the injected clock, every bound, every close reason |
+//! | 0 | [`ids`], [`time`], [`limits`], [`error`], `blocks` | newtypes, the injected clock, every bound, every close reason, an array |
 
+mod blocks;
 pub mod error;
 pub mod ids;
 pub mod limits;

@@ -22,6 +22,11 @@ pub const CIRCUIT_RECORD_MAX: usize = 256 * 1024 - 4;
 /// Largest payload of one DATA record on a lane.
 pub const LANE_PAYLOAD_MAX: usize = LANE_RECORD_MAX - RECORD_INNER - RECORD_TAG;
 
+// ---- tables -------------------------------------------------------------------------------
+
+/// What a table of sockets or streams grows by: some 60 of them.
+pub const BLOCK_BYTES: usize = 16 * 1024;
+
 // ---- frames (sessions and handshakes) -----------------------------------------------------
 
 /// Longest frame behind its u16 length. Fits every handshake message and session message.
@@ -161,7 +166,7 @@ pub const SLOTS_RESERVED: usize = 64;
 /// A worker with fewer slots is not started: those that are reserved, and as many streams.
 pub const SLOTS_MIN: u32 = 2 * SLOTS_RESERVED as u32;
 /// Allocation that an app's spill keeps when it is empty.
-pub const SPILL_KEPT_MAX: usize = 4096;
+pub const SPILL_KEPT_MAX: usize = 256;
 /// Stale timer entries that are not worth a clean-up.
 pub const TIMERS_STALE_MAX: usize = 64;
 /// So many receives in a row that filled their buffers, or brought as much as a Medium one holds,
@@ -171,6 +176,8 @@ pub const SPLICE_AFTER_FULL: u8 = 4;
 pub const SPLICE_UNTIL_SMALL: u8 = 16;
 /// A spliced direction that moved nothing for so long gives its pipe back.
 pub const SPLICE_QUIET: Duration = Duration::from_millis(50);
+/// How often an engine gives back what it did not need since the last time.
+pub const TRIM_EVERY: Duration = Duration::from_secs(5);
 /// How often a slot that waits for a buffer asks again, should no buffer be freed.
 pub const STARVED_RETRY: Duration = Duration::from_millis(5);
 
@@ -446,6 +453,8 @@ pub const LARGE_BUF: usize = 64 * 1024;
 pub const BULK_BUF: usize = 256 * 1024;
 const _: () = assert!(LANE_RECORD_MAX + RECORD_HEADER <= MEDIUM_BUF);
 const _: () = assert!(CIRCUIT_RECORD_MAX + RECORD_HEADER <= BULK_BUF);
+/// Free buffers may keep this much memory.
+pub const POOL_SLACK: usize = 128 * 1024;
 /// Buffers of one class and engine: their numbers are u16 in the kernel's buffer rings.
 pub const BUFFERS_PER_CLASS_MAX: u32 = 64 * 1024;
 /// Sockets of one engine: a socket's name keeps 20 bits for its place, 12 to recognise reuse.

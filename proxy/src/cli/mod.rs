@@ -32,7 +32,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use crate::control::failure::Failure;
-use crate::control::worker_thread::protect_memory;
+use crate::control::worker_thread::{protect_memory, use_huge_pages};
 use args::{
     Args, Command, IdentityCommand, LogFormat, MemberCommand, ProjectCommand, TicketCommand,
 };
@@ -40,6 +40,7 @@ use settings::Settings;
 
 /// Runs the command that was typed and returns the process's exit code.
 pub fn main() -> ExitCode {
+    use_huge_pages(false);
     protect_memory();
     let args = match Args::try_parse() {
         Ok(args) => args,

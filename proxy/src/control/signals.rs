@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 use super::driver::Stop;
 use super::failure::{Exit, Failure, codes};
 use super::process::Running;
+use super::worker_thread::use_huge_pages;
 use crate::limits::DRAIN_DEADLINE;
 
 /// SIGTERM and SIGINT, from the moment this is made.
@@ -172,7 +173,10 @@ fn spawn(command: &[OsString]) -> Result<Child, Failure> {
             child.env_remove(name);
         }
     }
-    child.spawn().map_err(|error| {
+    use_huge_pages(true);
+    let started = child.spawn();
+    use_huge_pages(false);
+    started.map_err(|error| {
         let what = format!("can't start {}", program.to_string_lossy());
         Failure::new(codes::CHILD, Exit::Runtime, what, error)
     })

@@ -316,6 +316,14 @@ impl Listener {
     }
 }
 
+/// Turns transparent huge pages off for this process, or on again (PR_SET_THP_DISABLE, prctl(2)).
+/// A process of adit needs a few hundred KiB here and there; with huge pages it held 8 MiB for
+/// them, and they made nothing faster. Children inherit the setting, so it is on while one starts.
+pub fn use_huge_pages(on: bool) {
+    // It fails only where there are none.
+    let _ = rustix::thread::disable_transparent_huge_pages(!on);
+}
+
 /// No core dumps, and no reading of this process's memory by others of the same user: it holds
 /// keys (PR_SET_DUMPABLE, prctl(2)).
 pub fn protect_memory() {

@@ -6,8 +6,8 @@
 //! ```
 //!
 //! Pages are touched on demand, so memory follows what was in use at once, and
-//! [`trim`](Pool::trim) gives the pages of free buffers back. `alloc` and `free` are O(1) and
-//! allocate nothing.
+//! [`trim`](Pool::trim) gives the pages of buffers back that were not needed of late. `alloc` and
+//! `free` are O(1) and allocate nothing.
 //!
 //! # Invariants
 //! - `out + free = made` per class, always ([`PoolStats::balanced`]). A buffer that waits in the
@@ -30,7 +30,10 @@ use std::rc::Rc;
 use rustix::mm;
 
 use super::leak;
-use crate::limits::{BUFFERS_PER_CLASS_MAX, BULK_BUF, LARGE_BUF, MEDIUM_BUF, PAGE, SMALL_BUF};
+use super::touched::Touched;
+use crate::limits::{
+    BUFFERS_PER_CLASS_MAX, BULK_BUF, LARGE_BUF, MEDIUM_BUF, PAGE, POOL_SLACK, SMALL_BUF,
+};
 
 /// What a buffer is for; its size follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -169,11 +172,26 @@ struct Shelf {
     made: u32,
     out: Cell<u32>,
     lent: Cell<u32>,
+    /// Most that were out at once since the last trim.
+    peak: Cell<u32>,
+    touched: RefCell<Touched>,
     /// Indices that can be given out; its capacity is `made`, so pushing never allocates.
     free: RefCell<Vec<u32>>,
 }
 
 impl Shelf {
+    fn take_out(&self, index: u32) {
+        self.out.set(self.out.get() + 1);
+        self.peak.set(self.peak.get().max(self.out.get()));
+        self.touched.borrow_mut().insert(index);
+    }
+
+    /// Free buffers that have memory.
+    fn warm(&self) -> usize {
+        let owned = self.out.get() + self.lent.get();
+        self.touched.borrow().count().saturating_sub(owned) as usize
+    }
+
     fn put(&self, index: u32) {
         self.out.set(self.out.get().saturating_sub(1));
         self.free.borrow_mut().push(index);
@@ -238,6 +256,10 @@ impl Pool {
         let flags = mm::MapFlags::PRIVATE | mm::MapFlags::NORESERVE;
         // SAFETY: a fresh anonymous mapping at an address of the kernel's choice overlaps nothing.
         let base = unsafe { mm::mmap_anonymous(std::ptr::null_mut(), len, prot, flags)? };
+        // A huge page would be touched whole for one buffer, and given back in pieces.
+        // SAFETY: the mapping was just made, with this length; its contents do not change. It fails
+        // only where there are no huge pages.
+        let _ = unsafe { mm::madvise(base, len, mm::Advice::LinuxNoHugepage) };
         let base = NonNull::new(base.cast::<u8>())
             .ok_or_else(|| io::Error::other("mmap gave address zero"))?;
         let shelf = |i: usize| Shelf {
@@ -245,6 +267,8 @@ impl Pool {
             made: counts[i],
             out: Cell::new(0),
             lent: Cell::new(0),
+            peak: Cell::new(0),
+            touched: RefCell::new(Touched::new(counts[i])),
             free: RefCell::new((0..counts[i]).rev().collect()),
         };
         let classes = [shelf(0), shelf(1), shelf(2), shelf(3)];
@@ -277,6 +301,7 @@ impl Pool {
         let shelf = &self.mapping.classes[class.index()];
         let index = shelf.free.borrow_mut().pop()?;
         shelf.lent.set(shelf.lent.get() + 1);
+        shelf.touched.borrow_mut().insert(index);
         Some((index, self.mapping.start_of(class, index)))
     }
 
@@ -294,7 +319,7 @@ impl Pool {
 
     fn hand_out(&self, class: Class, index: u32) -> Buf {
         let shelf = &self.mapping.classes[class.index()];
-        shelf.out.set(shelf.out.get() + 1);
+        shelf.take_out(index);
         let start = self.mapping.start_of(class, index);
         Buf {
             pool: Rc::clone(&self.mapping),
@@ -331,27 +356,51 @@ impl Pool {
         }
     }
 
-    /// Gives the memory of all free buffers back to the system; the next use of one finds zeroes.
-    /// For quiet times: one system call per free buffer.
+    /// Whether free buffers have so much memory that giving some back is worth it.
+    pub(super) fn has_slack(&self) -> bool {
+        let warm = |class: Class| self.mapping.classes[class.index()].warm() * class.size();
+        Class::ALL.into_iter().map(warm).sum::<usize>() > POOL_SLACK
+    }
+
+    /// Most buffers of the class that were out at once since the last trim.
+    pub(super) fn peak(&self, class: Class) -> u32 {
+        self.mapping.classes[class.index()].peak.get()
+    }
+
+    /// Gives memory of free buffers back to the system; their next use finds zeroes. Of each class
+    /// as many are kept as were out at once since the last trim, those that were freed last: two
+    /// trims without use in between give back everything.
     pub(super) fn trim(&self) {
         for class in Class::ALL {
-            for &index in self.mapping.classes[class.index()].free.borrow().iter() {
-                let start = self.mapping.start_of(class, index).as_ptr() as usize;
-                // Medium buffers are no multiple of a page: only whole pages of it are given.
-                let first = start.next_multiple_of(PAGE);
-                let end = (start + class.size()) / PAGE * PAGE;
-                if first >= end {
-                    continue;
-                }
-                let page = self.mapping.start_of(class, index).as_ptr();
-                let advice = mm::Advice::LinuxDontNeed;
-                // SAFETY: the range lies within one free buffer of the mapping; nobody refers to
-                // free buffers, and all that happens to them is that they read as zero.
-                let gone =
-                    unsafe { mm::madvise(page.add(first - start).cast(), end - first, advice) };
-                debug_assert!(gone.is_ok());
+            let shelf = &self.mapping.classes[class.index()];
+            let free = shelf.free.borrow();
+            let kept = shelf.peak.replace(shelf.out.get()) - shelf.out.get();
+            let cold = free.len().saturating_sub(kept as usize);
+            let ranges = shelf.touched.borrow_mut().forget(&free[..cold]);
+            for range in ranges {
+                self.give_back(class, range);
             }
         }
+    }
+
+    /// Gives the pages of free buffers back that are theirs alone: Medium ones are no multiple of a
+    /// page.
+    fn give_back(&self, class: Class, free: std::ops::Range<u32>) {
+        let shelf = &self.mapping.classes[class.index()];
+        let start = shelf.offset + free.start as usize * class.size();
+        let end = shelf.offset + free.end as usize * class.size();
+        let (first, last) = (start.next_multiple_of(PAGE), end / PAGE * PAGE);
+        if first >= last {
+            return;
+        }
+        let advice = mm::Advice::LinuxDontNeed;
+        // SAFETY: the range lies within the mapping, and within free buffers of it that nobody
+        // refers to; all that happens to them is that they read as zero.
+        let gone = unsafe {
+            let first_page = self.mapping.base.as_ptr().add(first);
+            mm::madvise(first_page.cast(), last - first, advice)
+        };
+        debug_assert!(gone.is_ok());
     }
 
     /// Keeps the mapping alive for ever: for an engine that can't make sure that the kernel is
@@ -467,11 +516,50 @@ mod tests {
         let start = buf.start();
         pool.free(buf);
         pool.trim();
+        let buf = pool.alloc(Class::Large).unwrap();
+        assert_eq!((buf.start(), buf[0]), (start, 9), "in use a moment ago");
+        pool.free(buf);
+        pool.trim();
+        pool.trim();
         let mut buf = pool.alloc(Class::Large).unwrap();
         assert_eq!(buf.start(), start);
         assert!(buf.iter().all(|&b| b == 0));
         buf.fill(1);
         pool.free(buf);
+    }
+
+    #[test]
+    fn a_trim_leaves_buffers_alone_that_are_out_or_lent() {
+        let mut pool = Pool::open([0, 64, 0, 0]).unwrap();
+        let mut held: Vec<Buf> = (0..60)
+            .map(|_| pool.alloc(Class::Medium).unwrap())
+            .collect();
+        for buf in &mut held {
+            buf.fill(7);
+        }
+        // Every other one goes home.
+        let mut kept = Vec::new();
+        for (n, buf) in held.into_iter().enumerate() {
+            if n % 2 == 0 {
+                kept.push(buf);
+            } else {
+                pool.free(buf);
+            }
+        }
+        let (lent, address) = pool.lend(Class::Medium).unwrap();
+        // SAFETY: the first byte of a lent buffer, which no kernel writes in this test.
+        unsafe { address.write(5) };
+        assert!(pool.has_slack());
+        pool.trim();
+        pool.trim();
+        assert!(!pool.has_slack());
+        for buf in &kept {
+            assert!(buf.iter().all(|&b| b == 7));
+        }
+        let lent = pool.receive_lent(Class::Medium, lent);
+        assert_eq!(lent[0], 5);
+        pool.free(lent);
+        kept.into_iter().for_each(|buf| pool.free(buf));
     }
 
     #[test]

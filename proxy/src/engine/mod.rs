@@ -10,7 +10,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | `op`, `config` | the words of the contract: operations and outcomes, options and waits |
-//! | `buf`, `pipe` | the buffer pool; the pipes that a bulk relay goes through |
+//! | `buf`, `touched`, `pipe` | the buffer pool, and which of it has memory; the pipes that a bulk relay goes through |
 //! | `open` | which engine to use, and why not the other |
 //! | `uring`, `epoll`, `simulated` | the engines |
 //! | `table`, `slots` | sockets by name, and the operations in flight on each |
@@ -52,6 +52,7 @@ mod pipe;
 pub mod simulated;
 mod slots;
 mod table;
+mod touched;
 mod uring;
 mod wake;
 
@@ -137,7 +138,10 @@ pub trait Engine: Sized {
     fn recycle(&mut self, p: Pipe);
     /// The buffer pool's counters.
     fn pool(&self) -> PoolStats;
-    /// Gives the memory of free buffers back to the system; for quiet times.
+    /// Whether [`trim`](Self::trim) is worth its system calls.
+    fn has_slack(&self) -> bool;
+    /// Gives memory back to the system that was not needed since the last time: that of free
+    /// buffers, beyond as many as were out at once, and unused pipes.
     fn trim(&mut self);
     /// A handle that wakes this engine.
     fn waker(&self) -> Self::Waker;

@@ -201,6 +201,11 @@ impl Pipes {
         }
     }
 
+    /// Whether some are kept.
+    pub(super) fn has_slack(&self) -> bool {
+        !self.kept.is_empty()
+    }
+
     /// Closes those that are kept; for quiet times.
     pub(super) fn trim(&mut self) {
         self.kept.clear();

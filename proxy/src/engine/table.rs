@@ -6,6 +6,7 @@
 //! A name that outlived its socket finds nothing (until its place was reused 4,096 times).
 
 use super::op::SockRef;
+use crate::blocks::Blocks;
 use crate::limits::SOCKETS_MAX;
 
 const PLACE_BITS: u32 = SOCKETS_MAX.trailing_zeros();
@@ -20,16 +21,20 @@ struct Place<T> {
 /// The sockets of one engine.
 #[derive(Debug)]
 pub(super) struct Table<T> {
-    places: Vec<Place<T>>,
+    places: Blocks<Place<T>>,
     free: Vec<u32>,
     max: u32,
 }
 
 impl<T> Table<T> {
+    /// Bytes of one place.
+    #[cfg(test)]
+    pub(super) const PLACE: usize = size_of::<Place<T>>();
+
     /// An empty table for at most `max` sockets; memory follows the most that were in it at once.
     pub(super) fn new(max: u32) -> Table<T> {
         Table {
-            places: Vec::new(),
+            places: Blocks::default(),
             free: Vec::new(),
             max: max.min(SOCKETS_MAX),
         }
@@ -42,8 +47,10 @@ impl<T> Table<T> {
 
     /// Puts an entry in and names it; gives it back when the table is full.
     pub(super) fn insert(&mut self, entry: T) -> Result<SockRef, T> {
-        if let Some(place) = self.free.pop() {
-            let p = &mut self.places[place as usize];
+        let free = self.free.pop();
+        if let Some((place, p)) =
+            free.and_then(|place| Some((place, self.places.get_mut(place as usize)?)))
+        {
             debug_assert!(p.entry.is_none());
             p.entry = Some(entry);
             return Ok(SockRef(p.generation << PLACE_BITS | place));

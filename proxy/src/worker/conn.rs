@@ -6,12 +6,9 @@ use super::link::Link;
 use super::relay::Leg;
 use super::stream::Stream;
 
-/// The connection in a slot.
+/// The connection in a slot. Streams and legs are the many: a box for each would cost an allocation
+/// and a miss.
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "streams are the many; a box for each would cost an allocation and a miss"
-)]
 pub(super) enum Conn {
     /// A listening socket.
     Listener(Listener),
@@ -20,7 +17,7 @@ pub(super) enum Conn {
     /// A framed connection that is carried for control.
     Link(Box<Link>),
     /// Relay: a leg, waiting or paired.
-    Leg(Box<Leg>),
+    Leg(Leg),
     /// The socket of a lane; the lane itself is in the worker's table of lanes.
     Lane(LaneIx),
     /// The socket of an app or target.

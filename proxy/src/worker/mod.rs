@@ -31,7 +31,7 @@ use crate::engine::{DoneList, Engine, Wait};
 use crate::ids::{LinkId, PortalNo};
 use crate::limits::{
     COMMANDS_PER_TURN, CREDIT_BUDGET, HINTS_MAX, SLOTS_RESERVED, STRANGERS_MAX,
-    STRANGERS_PER_PREFIX,
+    STRANGERS_PER_PREFIX, TRIM_EVERY,
 };
 use crate::mailbox::{ToWorker, WorkerEnd};
 use crate::protocol::command::{Command, Event};
@@ -45,6 +45,8 @@ mod check;
 mod conn;
 pub mod counters;
 mod drain;
+#[cfg(test)]
+mod footprint;
 mod inlet;
 mod lane;
 mod lane_recv;
@@ -91,6 +93,8 @@ pub struct Worker<E: Engine> {
     turn: u64,
     /// There is work that must not wait for a completion.
     again: bool,
+    /// When the engine gives back what it does not need; never while that is little.
+    trim_at: Instant,
 
     listeners: Vec<SlotKey>,
     /// Some listener rests because a bound is reached.
@@ -138,6 +142,7 @@ impl<E: Engine> Worker<E> {
             now,
             turn: 0,
             again: false,
+            trim_at: Instant::FAR_FUTURE,
             listeners: Vec::new(),
             accept_paused: false,
             strangers: Strangers::new(STRANGERS_MAX, STRANGERS_PER_PREFIX),
@@ -177,6 +182,7 @@ impl<E: Engine> Worker<E> {
         self.take_commands();
         self.fire_timers();
         self.do_new_work();
+        self.trim();
 
         let last = self.drain.is_over() && self.net.slots.is_empty();
         // The last turn carries out the last closes.
@@ -204,9 +210,23 @@ impl<E: Engine> Worker<E> {
         }
     }
 
-    /// Deadlines that are no slot's: those of the relay's tables and of the drain.
+    /// Deadlines that are no slot's: those of the relay's tables, of the drain and of the engine.
     fn next_own_deadline(&self) -> Instant {
-        self.relay.next_deadline().min(self.drain.next_deadline())
+        self.relay
+            .next_deadline()
+            .min(self.drain.next_deadline())
+            .min(self.trim_at)
+    }
+
+    /// Gives memory back from time to time, while there is some to give.
+    fn trim(&mut self) {
+        if self.now >= self.trim_at {
+            self.trim_at = Instant::FAR_FUTURE;
+            self.net.engine.trim();
+        }
+        if self.trim_at == Instant::FAR_FUTURE && self.net.engine.has_slack() {
+            self.trim_at = self.now + TRIM_EVERY;
+        }
     }
 
     fn take_completions(&mut self) {

@@ -50,9 +50,9 @@ pub(super) struct Leg {
     /// From this leg to its counterpart.
     pub flow: Flow,
     /// The sealed answer, until it is handed to the engine. Nothing is sent to the leg before it.
-    pub answer: Option<[u8; LEG_ANSWER]>,
-    /// What its preface said; `None` if that was refused.
-    info: Option<LegInfo>,
+    pub answer: Option<Box<[u8; LEG_ANSWER]>>,
+    /// What its preface said, until the leg is answered; `None` if that was refused.
+    info: Option<Box<LegInfo>>,
     /// An outlet's leg that was paired and has shown no sign of life.
     silent: bool,
 }
@@ -156,13 +156,13 @@ impl<E: Engine> Worker<E> {
         let Some(slot) = self.net.slots.get_mut(key) else {
             return;
         };
-        slot.conn = Conn::Leg(Box::new(Leg {
+        slot.conn = Conn::Leg(Leg {
             state: State::Closing,
             flow: Flow::new(first),
             answer: None,
             info: None,
             silent: false,
-        }));
+        });
         let checked = match preface.first_chunk::<LEG_PREFACE>() {
             Some(preface) => self
                 .relay
@@ -188,7 +188,7 @@ impl<E: Engine> Worker<E> {
         self.counters.legs_waiting.add(1);
         if let Some(leg) = self.leg_mut(key) {
             leg.state = State::Waiting;
-            leg.info = Some(info);
+            leg.info = Some(Box::new(info));
         }
         match verdict {
             Verdict::Wait => self.net.recv_any(key, Class::Small),
@@ -209,7 +209,7 @@ impl<E: Engine> Worker<E> {
 
     /// Joins two waiting legs: each gets its answer, then bytes flow.
     fn leg_pair(&mut self, one: SlotKey, two: SlotKey) {
-        let suites = |leg: &mut Leg| leg.info.map(|info| info.request.suites);
+        let suites = |leg: &mut Leg| leg.info.as_ref().map(|info| info.request.suites);
         let masks = self
             .leg_mut(one)
             .and_then(suites)
@@ -218,11 +218,12 @@ impl<E: Engine> Worker<E> {
             return;
         };
         for (key, to, suites) in [(one, two, of_two), (two, one, of_one)] {
-            self.leg_seal(key, Answer::Paired { suites });
             if let Some(leg) = self.leg_mut(key) {
                 leg.state = State::Paired(to);
-                leg.silent = leg.info.is_some_and(|i| i.request.role == Role::Outlet);
+                let info = leg.info.as_ref();
+                leg.silent = info.is_some_and(|info| info.request.role == Role::Outlet);
             }
+            self.leg_seal(key, Answer::Paired { suites });
         }
         self.counters.legs_waiting.sub(2);
         self.counters.legs_paired.add(2);
@@ -248,12 +249,12 @@ impl<E: Engine> Worker<E> {
 
     /// A session that is forgotten can't be answered: its legs are about to be swept.
     fn leg_seal(&mut self, key: SlotKey, answer: Answer) {
-        let Some(info) = self.leg_mut(key).and_then(|leg| leg.info) else {
+        let Some(info) = self.leg_mut(key).and_then(|leg| leg.info.take()) else {
             return;
         };
         let sealed = self.relay.table.answer(&info, answer);
         if let Some(leg) = self.leg_mut(key) {
-            leg.answer = sealed;
+            leg.answer = sealed.map(Box::new);
         }
     }
 
@@ -268,7 +269,7 @@ impl<E: Engine> Worker<E> {
         };
         match self.leg_mut(key).and_then(|leg| leg.answer.take()) {
             Some(answer) => {
-                buf[..LEG_ANSWER].copy_from_slice(&answer);
+                buf[..LEG_ANSWER].copy_from_slice(&*answer);
                 self.net.send(key, buf, 0..LEG_ANSWER);
             }
             None => self.net.free(buf),
@@ -349,7 +350,7 @@ impl<E: Engine> Worker<E> {
             self.net.free(buf);
         }
         if let Some(pipe) = pipe {
-            self.pipe_back(pipe);
+            self.pipe_back(*pipe);
         }
         self.leg_gone(key);
         self.net.terminate(key, how);

@@ -43,7 +43,7 @@ pub(super) struct Flow {
     /// Receives in a row that filled their buffer, or a Medium one.
     pub full: u8,
     /// What it goes through while it is bulk.
-    pub pipe: Option<Pipe>,
+    pub pipe: Option<Box<Pipe>>,
 }
 
 /// A receive that leaves no more room than this filled its buffer: the engine may keep a little.
@@ -111,7 +111,7 @@ impl Flow {
     }
 
     /// Takes the pipe, to give it back.
-    pub fn take_pipe(&mut self) -> Option<Pipe> {
+    pub fn take_pipe(&mut self) -> Option<Box<Pipe>> {
         self.pipe.take()
     }
 

@@ -38,7 +38,7 @@ impl<E: Engine> Worker<E> {
         leg.flow.full = 0;
         leg.flow.small = 0;
         let begun = pipe.is_some();
-        leg.flow.pipe = pipe;
+        leg.flow.pipe = pipe.map(Box::new);
         if begun {
             self.counters.pipes_in_use.add(1);
             self.net.set_deadline(key, self.now + SPLICE_QUIET);
@@ -56,14 +56,14 @@ impl<E: Engine> Worker<E> {
         let step = self.splice_step(key, to, &mut pipe);
         let is_empty = pipe.held() == 0;
         let Some(leg) = self.leg_mut(key) else {
-            return self.pipe_back(pipe);
+            return self.pipe_back(*pipe);
         };
         match step {
             Step::Moved { small } => {
                 leg.flow.small = if small { leg.flow.small + 1 } else { 0 };
                 if is_empty && leg.flow.small == SPLICE_UNTIL_SMALL {
                     leg.flow.forget();
-                    self.pipe_back(pipe);
+                    self.pipe_back(*pipe);
                     return self.flow_arm(key);
                 }
                 leg.flow.small = leg.flow.small.min(SPLICE_UNTIL_SMALL - 1);
@@ -72,14 +72,14 @@ impl<E: Engine> Worker<E> {
             }
             Step::Waits => leg.flow.pipe = Some(pipe),
             Step::Ended => {
-                self.pipe_back(pipe);
+                self.pipe_back(*pipe);
                 return self.flow_ended(key);
             }
             Step::Broken => {
-                self.pipe_back(pipe);
+                self.pipe_back(*pipe);
                 return self.pair_close(key, Close::Reset);
             }
-            Step::NotHere => self.pipe_back(pipe),
+            Step::NotHere => self.pipe_back(*pipe),
         }
         if is_empty {
             self.flow_arm(key);
@@ -99,12 +99,10 @@ impl<E: Engine> Worker<E> {
                     let small = moved < Class::Medium.size();
                     step = Step::Moved { small };
                 }
-                Err(error) => match error.kind() {
-                    ErrorKind::WouldBlock => return Step::Waits,
-                    // Nothing was moved: the direction goes on without pipes.
-                    ErrorKind::Unsupported => return Step::NotHere,
-                    _ => return Step::Broken,
-                },
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Step::Waits,
+                // Nothing was moved: the direction goes on without pipes.
+                Err(error) if error.kind() == ErrorKind::Unsupported => return Step::NotHere,
+                Err(_) => return Step::Broken,
             }
         }
         match self.net.splice_out(pipe, to) {
@@ -130,7 +128,7 @@ impl<E: Engine> Worker<E> {
         }
         if let Some(pipe) = leg.flow.take_pipe() {
             leg.flow.forget();
-            self.pipe_back(pipe);
+            self.pipe_back(*pipe);
         }
     }
 

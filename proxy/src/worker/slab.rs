@@ -7,6 +7,7 @@
 //! - Slots grow on demand up to the bound given at the start and are used again last in, first
 //!   out, so that a worker which has been busy once touches the same few cache lines later.
 
+use crate::blocks::Blocks;
 use crate::engine::Token;
 
 /// Names one use of one slot.
@@ -51,16 +52,20 @@ struct Entry<T> {
 /// A bounded table of slots.
 #[derive(Debug)]
 pub struct Slab<T> {
-    entries: Vec<Entry<T>>,
+    entries: Blocks<Entry<T>>,
     free: Vec<u32>,
     max: u32,
 }
 
 impl<T> Slab<T> {
+    /// Bytes of one slot.
+    #[cfg(test)]
+    pub const ENTRY: usize = size_of::<Entry<T>>();
+
     /// A table of at most `max` slots; none is allocated yet.
     pub fn new(max: u32) -> Self {
         Slab {
-            entries: Vec::new(),
+            entries: Blocks::default(),
             free: Vec::new(),
             max,
         }
@@ -71,8 +76,10 @@ impl<T> Slab<T> {
     /// # Errors
     /// Gives the value back when every slot is in use.
     pub fn insert(&mut self, value: T) -> Result<SlotKey, T> {
-        if let Some(slot) = self.free.pop() {
-            let entry = &mut self.entries[slot as usize];
+        let free = self.free.pop();
+        if let Some((slot, entry)) =
+            free.and_then(|slot| Some((slot, self.entries.get_mut(slot as usize)?)))
+        {
             assert!(entry.value.is_none(), "a slot of the free list is in use");
             entry.value = Some(value);
             return Ok(SlotKey {

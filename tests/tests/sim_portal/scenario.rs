@@ -40,7 +40,7 @@ enum Fault {
     Hold(Who),
     /// The authority's store answers everything with an error.
     NoStore,
-    /// The node's wall clock jumps by so many seconds.
+    /// The node's wall clock jumps: it is wrong by so many seconds from then on.
     Jump(Who, i64),
     /// Bytes between nodes and server are meddled with.
     Meddle(Harm),
@@ -356,7 +356,7 @@ impl Scenario {
                 portal.world.reset_between(relay, ip);
             }
             Fault::NoStore => portal.of(Who::Server).store_fails = true,
-            Fault::Jump(who, by) => portal.of(who).clock_error_s += by,
+            Fault::Jump(who, by) => portal.of(who).clock_error_s = by,
             Fault::Partition(who) => {
                 self.silent_since = Some(portal.world.now());
                 let ip = portal.see(who).ip;

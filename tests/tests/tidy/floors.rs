@@ -5,6 +5,7 @@ use crate::source::{Source, identifier, words};
 /// The floor of each module at the root of `proxy`; see `proxy/src/lib.rs`.
 const FLOORS: &[(&str, u8)] = &[
     ("error", 0),
+    ("blocks", 0),
     ("ids", 0),
     ("limits", 0),
     ("time", 0),

@@ -119,7 +119,10 @@ async fn until_interrupted(
     };
     tokio::select! {
         result = result => result.unwrap_or_else(|_| Err(interrupted("its thread ended early"))),
-        _ = signals.next() => Err(interrupted("it was interrupted")),
+        _ = signals.next() => {
+            progress::break_line();
+            Err(interrupted("it was interrupted"))
+        }
     }
 }
 
@@ -144,7 +147,6 @@ fn measure(options: &Options, ways: &[Way]) -> Result<Vec<Measured>, Failure> {
             }
         }
     }
-    progress.end();
     Ok(measured)
 }
 

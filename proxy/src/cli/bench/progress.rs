@@ -10,7 +10,7 @@ use super::report::amount;
 /// The end of a terminal's line is blanked (ECMA-48, EL).
 const TO_LINE_START: &str = "\r\x1b[K";
 
-/// See the module.
+/// See the module. Dropping it leaves a terminal's line empty.
 pub(super) struct Progress {
     terminal: bool,
     runs: usize,
@@ -49,17 +49,25 @@ impl Progress {
         }
     }
 
-    /// All are over.
-    pub(super) fn end(&self) {
-        if self.terminal {
-            self.write(TO_LINE_START);
-        }
-    }
-
     /// A reader that went away is no reason to stop.
     fn write(&self, text: &str) {
         let mut stderr = io::stderr().lock();
         let _ = stderr.write_all(text.as_bytes());
         let _ = stderr.flush();
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if self.terminal {
+            self.write(TO_LINE_START);
+        }
+    }
+}
+
+/// What is said next begins on a line of its own, also while a run is under way.
+pub(super) fn break_line() {
+    if io::stderr().is_terminal() {
+        eprintln!();
     }
 }

@@ -100,6 +100,10 @@ impl std::fmt::Debug for Epoll {
 }
 
 impl Epoll {
+    /// Bytes of memory that a socket costs.
+    #[cfg(test)]
+    pub(crate) const SOCKET: usize = Table::<Entry>::PLACE;
+
     /// Opens an engine on this thread.
     ///
     /// # Errors
@@ -499,6 +503,10 @@ impl Engine for Epoll {
             pipes: self.pipes.out(),
             ..self.pool.stats()
         }
+    }
+
+    fn has_slack(&self) -> bool {
+        self.pool.has_slack() || self.pipes.has_slack()
     }
 
     fn trim(&mut self) {

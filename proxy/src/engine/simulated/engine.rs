@@ -403,8 +403,13 @@ impl Engine for SimEngine {
         }
     }
 
+    fn has_slack(&self) -> bool {
+        self.pool.has_slack() || self.pipes.has_slack()
+    }
+
     fn trim(&mut self) {
         self.pool.trim();
+        self.pipes.trim();
     }
 
     fn waker(&self) -> SimWaker {

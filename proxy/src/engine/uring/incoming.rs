@@ -72,7 +72,7 @@ impl Uring {
             // SAFETY: the kernel made this descriptor for this request, and says so once.
             let fd = unsafe { OwnedFd::from_raw_fd(number) };
             e.rests = 0;
-            e.held.push_back(fd);
+            e.held.get_or_insert_default().0.push_back(fd);
             self.hand_out(name, out);
         }
         let Some((what, cancelled)) = landed else {
@@ -103,7 +103,7 @@ impl Uring {
             let Some((token, _)) = e.slots.inward else {
                 return;
             };
-            let Some(fd) = e.held.pop_front() else {
+            let Some(fd) = e.held.as_mut().and_then(|held| held.0.pop_front()) else {
                 return;
             };
             self.ring.count_syscall();

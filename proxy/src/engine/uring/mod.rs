@@ -86,6 +86,10 @@ pub struct Uring {
 }
 
 impl Uring {
+    /// Bytes of memory that a socket costs.
+    #[cfg(test)]
+    pub(crate) const SOCKET: usize = Table::<Socket>::PLACE;
+
     /// Opens an engine on this thread, on which it must stay.
     ///
     /// # Errors
@@ -175,7 +179,7 @@ impl Uring {
     fn doom(&mut self, name: SockRef) {
         if let Some(socket) = self.table.remove(name) {
             self.rests.forget(name);
-            for fd in socket.held {
+            for fd in socket.held.into_iter().flat_map(|held| held.0) {
                 os::prepare_close(fd.as_fd(), Close::Reset);
                 self.doomed.push(fd);
             }
@@ -390,9 +394,15 @@ impl Engine for Uring {
         }
     }
 
+    fn has_slack(&self) -> bool {
+        self.pool.has_slack() || self.pipes.has_slack()
+    }
+
     fn trim(&mut self) {
-        for group in self.groups.iter_mut().flatten() {
-            group.shrink();
+        for (class, group) in Class::ALL.into_iter().zip(&mut self.groups) {
+            if let Some(group) = group {
+                group.shrink_to(self.pool.peak(class));
+            }
         }
         self.pool.trim();
         self.pipes.trim();

@@ -124,9 +124,11 @@ impl Group {
         self.target = self.target.saturating_mul(2).min(self.entries);
     }
 
-    /// Quiet times: what was grown is not needed.
-    pub(super) fn shrink(&mut self) {
-        self.target = self.start;
+    /// Forgets growth that is not needed when at most `peak` buffers were in use at once.
+    pub(super) fn shrink_to(&mut self, peak: u32) {
+        if peak < u32::from(self.start) {
+            self.target = self.start;
+        }
     }
 
     /// Lends buffers of the pool up to the target. Costs nothing when the group is full.
@@ -243,7 +245,9 @@ mod tests {
             g.refill(&pool);
         }
         assert_eq!(g.lent(), PROVIDED_MAX);
-        g.shrink();
+        g.shrink_to(64);
+        assert_eq!(g.target, PROVIDED_MAX);
+        g.shrink_to(63);
         for place in 0..usize::from(PROVIDED_MAX) {
             let buf = g.taken(entry(&g, place).2, &pool);
             pool.free(buf);

@@ -58,6 +58,10 @@ impl Request {
     }
 }
 
+/// Connections of a listening socket that are to be handed out first.
+#[derive(Debug, Default)]
+pub(super) struct Held(pub(super) VecDeque<OwnedFd>);
+
 /// A socket of the engine.
 #[derive(Debug)]
 pub(super) struct Socket {
@@ -74,8 +78,9 @@ pub(super) struct Socket {
     pub(super) ended: bool,
     /// Rests in a row of a listening socket.
     pub(super) rests: u32,
-    /// Connections that the kernel had accepted when the table was full already.
-    pub(super) held: VecDeque<OwnedFd>,
+    /// Connections that the kernel had accepted when the table was full already. Most sockets
+    /// listen to nothing and are small.
+    pub(super) held: Option<Box<Held>>,
     /// Closed by the worker with operations in flight.
     pub(super) closing: bool,
 }
@@ -92,7 +97,7 @@ impl Socket {
             nonempty: true,
             ended: false,
             rests: 0,
-            held: VecDeque::new(),
+            held: None,
             closing: false,
         }
     }

@@ -19,7 +19,7 @@ impl Lane {
         let free: BTreeSet<u16> = self.free.iter().map(|n| n.0).collect();
         assert_eq!(free.len(), self.free.len(), "a number is free twice");
         let (mut taken, mut grown) = (0, 0);
-        for (n, slot) in (1..).map(StreamNo).zip(&self.slots) {
+        for (n, slot) in (1..).map(StreamNo).zip(self.slots.iter()) {
             self.check_slot(n, slot);
             assert_eq!(
                 slot.in_queue,

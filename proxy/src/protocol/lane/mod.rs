@@ -56,6 +56,7 @@ use std::collections::{BinaryHeap, VecDeque};
 
 use super::command::Role;
 use super::stream::{Action, Input, State, Visits, step};
+use crate::blocks::Blocks;
 use crate::error::CloseReason;
 use crate::ids::StreamNo;
 use crate::limits::LANE_STREAMS_MAX;
@@ -86,7 +87,7 @@ pub struct Lane {
     role: Role,
     phase: Phase,
     /// Stream `n` is at index `n − 1`.
-    slots: Vec<Slot>,
+    slots: Blocks<Slot>,
     /// Inlet: numbers within `slots` that are free.
     free: BinaryHeap<Reverse<u16>>,
     /// Slots that are not free.
@@ -106,13 +107,17 @@ pub struct Lane {
 }
 
 impl Lane {
+    /// Bytes of memory that a number in use costs.
+    #[cfg(test)]
+    pub(crate) const STREAM: usize = size_of::<Slot>() + Waits::LINK;
+
     /// A lane whose handshake is done. The outlet's READY is queued.
     pub fn new(role: Role, shared: &LaneShared) -> Lane {
         let ready = (role == Role::Outlet).then_some(Reaction::Ready);
         Lane {
             role,
             phase: Phase::Starting,
-            slots: Vec::new(),
+            slots: Blocks::default(),
             free: BinaryHeap::new(),
             live: 0,
             queue: VecDeque::new(),

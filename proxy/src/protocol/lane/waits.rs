@@ -23,6 +23,12 @@ pub(super) struct Waits {
     links: Vec<Link>,
 }
 
+#[cfg(test)]
+impl Waits {
+    /// Bytes of one stream's place.
+    pub(super) const LINK: usize = size_of::<Link>();
+}
+
 impl Default for Waits {
     fn default() -> Self {
         Waits {

@@ -131,6 +131,12 @@ pub struct Pairing {
     news: VecDeque<(SessionId, AddressHash)>,
 }
 
+#[cfg(test)]
+impl Pairing {
+    /// Bytes of memory that a leg costs, when the tree's nodes are half full.
+    pub(crate) const LEG: usize = 2 * size_of::<(LegHandle, Leg)>();
+}
+
 fn busy(retry: Duration) -> Verdict {
     let retry_ms = u32::try_from(retry.as_millis()).unwrap_or(u32::MAX);
     Verdict::Refuse(Answer::Busy { retry_ms })

@@ -87,15 +87,15 @@ fn bulk_goes_through_a_pipe_each_way_and_arrives_unchanged() {
         };
         let mut pair = Pair::up(seed, faults);
         let says = [noise(BULK, seed), noise(BULK / 2, seed + 1000)];
-        for end in 0..2 {
-            pair.app(end).say(&says[end]);
+        for (end, says) in says.iter().enumerate() {
+            pair.app(end).say(says);
             pair.app(end).fin = true;
         }
         let over = |pair: &mut Pair| (0..2).all(|end| pair.app(end).is_over());
         assert!(pair.until(over), "seed {seed}: it hangs");
-        for end in 0..2 {
+        for (end, says) in says.iter().enumerate() {
             assert!(pair.app(end).is_finished(), "seed {seed}: not a clean end");
-            assert!(pair.got(end) == says[1 - end], "seed {seed}: other bytes");
+            assert!(pair.got(1 - end) == says, "seed {seed}: other bytes");
         }
         let all = (BULK + BULK / 2) as u64;
         assert_eq!(pair.count("bytes_relayed"), all, "seed {seed}");

@@ -4,29 +4,28 @@
 //! node without outlets, once it was welcomed). At about an hour's age a second one is made, and
 //! takes over when it is usable: make before break. The old one is closed a little later.
 
+mod hear;
+mod session;
+
 use std::net::SocketAddr;
 
-use crypto::UnixTime;
-use crypto::check::{
-    Denial, Evidence, Grant, PassQuestion, SessionPart, TrustedAuthority, verify_pass,
-};
-use crypto::leg::LegKey;
-use crypto::names::{HostPort, RelayAddress};
+use crypto::check::Evidence;
+use crypto::names::RelayAddress;
 use crypto::statics::StaticPublic;
 
+use self::session::{Relays, Session, serial};
 use super::legs::LegGrant;
-use crate::error::{CloseReason, Code, Problem};
-use crate::ids::{AddressHash, LinkId, SessionId};
-use crate::limits::{RELAY_SESSION_LIFE, RELAY_SESSION_LINGER};
+use crate::error::CloseReason;
+use crate::ids::{AddressHash, LinkId};
+use crate::limits::RELAY_SESSION_LIFE;
 use crate::protocol::command::address_hash;
-use crate::protocol::core::io::{Level, LogRecord, Now, ResolveNo};
+use crate::protocol::core::io::{Now, ResolveNo};
 use crate::protocol::core::link_event::LinkEvent;
-use crate::protocol::core::membership::Pinned;
-use crate::protocol::core::node::{NoRevocations, Node};
+use crate::protocol::core::node::Node;
 use crate::protocol::core::status::Reach;
-use crate::protocol::core::uplink::{Target, Uplink, UplinkNews};
+use crate::protocol::core::uplink::UplinkNews;
 use crate::protocol::pool::jitter;
-use crate::protocol::session::{Kind, Message, RequestNo, SessionError};
+use crate::protocol::session::Message;
 use crate::time::Instant;
 
 /// What changed, for the portals.
@@ -45,56 +44,6 @@ pub enum RelayNews {
     NowServed,
     /// Park more legs at an address.
     ParkLow(AddressHash, u16),
-}
-
-/// One session, being made or usable.
-struct Session {
-    uplink: Uplink,
-    welcome: Option<Welcome>,
-    /// The relay's answer to `Serve`; a node without outlets needs none.
-    served: Option<Vec<RelayAddress>>,
-    /// Serial of the pass that the relay was shown in the handshake.
-    shown: Option<u64>,
-    /// The relay has said that it goes away: legs would come too late.
-    leaving: bool,
-}
-
-struct Welcome {
-    session: SessionId,
-    key: LegKey,
-    to: SocketAddr,
-    next_counter: u64,
-}
-
-impl Session {
-    fn new(now: Instant) -> Session {
-        Session {
-            uplink: Uplink::new(Kind::Relay, now),
-            welcome: None,
-            served: None,
-            shown: None,
-            leaving: false,
-        }
-    }
-
-    /// One that takes over from another that still works.
-    fn replacement(now: Instant) -> Session {
-        Session {
-            uplink: Uplink::replacement(Kind::Relay, now),
-            ..Session::new(now)
-        }
-    }
-
-    fn usable(&self) -> bool {
-        let welcome = self.welcome.is_some() && self.served.is_some() && !self.leaving;
-        welcome && self.uplink.open_at().is_some()
-    }
-
-    fn forget(&mut self) {
-        self.welcome = None;
-        self.served = None;
-        self.leaving = false;
-    }
 }
 
 /// See the module.
@@ -287,111 +236,6 @@ impl RelayLink {
         }
     }
 
-    #[expect(
-        clippy::wildcard_enum_match_arm,
-        reason = "whatever else comes is out of turn"
-    )]
-    fn on_message(
-        &mut self,
-        node: &mut Node,
-        now: Now,
-        coming: bool,
-        request: RequestNo,
-        message: Message,
-    ) -> RelayNews {
-        let no_outlets = self.addresses.is_empty();
-        let session = match &mut self.coming {
-            Some(session) if coming => session,
-            _ => &mut self.active,
-        };
-        match message {
-            Message::Welcome {
-                session: id,
-                secret,
-                leg_address,
-            } if session.welcome.is_none() => {
-                let Some(at) = session.uplink.open_at() else {
-                    return RelayNews::None;
-                };
-                session.welcome = Some(Welcome {
-                    session: id,
-                    key: LegKey::from_secret(&secret),
-                    to: leg_address.unwrap_or(at),
-                    next_counter: 0,
-                });
-                if no_outlets {
-                    session.served = Some(Vec::new());
-                    return self.on_usable(node, now, coming);
-                }
-                let addresses = self.addresses.clone();
-                session.uplink.ask(node, now, Message::Serve { addresses });
-                RelayNews::None
-            }
-            Message::Served { accepted, refused } if session.welcome.is_some() => {
-                let first = session.served.is_none();
-                session.served = Some(accepted);
-                self.log_refused(node, &refused);
-                if first {
-                    self.on_usable(node, now, coming)
-                } else {
-                    RelayNews::Served
-                }
-            }
-            Message::ParkLow { address, want } if !coming => RelayNews::ParkLow(address, want),
-            Message::NowServed { .. } => RelayNews::NowServed,
-            Message::ParkLow { .. } => RelayNews::None,
-            Message::GoingAway => {
-                let what = "the relay is going away";
-                node.out.log(LogRecord::new(Level::Info, what));
-                session.leaving = true;
-                RelayNews::GoingAway
-            }
-            Message::Refused(refusal) if request == RequestNo::UNASKED => {
-                let problem = Problem::RelayDenied;
-                let why = format!("{problem} (code {})", Code(refusal.code));
-                session.uplink.refused(node, now, problem.code(), why);
-                if serial(node) != session.shown {
-                    // What was refused is not what this node would show now.
-                    session.uplink.wake();
-                }
-                self.on_down(node, coming)
-            }
-            _ => {
-                session
-                    .uplink
-                    .break_off(node, now, &SessionError::Violation);
-                self.on_down(node, coming)
-            }
-        }
-    }
-
-    fn on_usable(&mut self, node: &mut Node, now: Now, coming: bool) -> RelayNews {
-        if coming && let Some(session) = self.coming.take() {
-            let mut old = std::mem::replace(&mut self.active, session);
-            if let Some(link) = old.uplink.release() {
-                self.old.push((link, now.mono + RELAY_SESSION_LINGER));
-            }
-        }
-        self.remake = now.mono + jitter(RELAY_SESSION_LIFE, node.out.random());
-        node.out.status_changed();
-        RelayNews::Ready
-    }
-
-    /// Says once which addresses this node may not serve.
-    fn log_refused(&mut self, node: &mut Node, refused: &[RelayAddress]) {
-        for address in refused {
-            if !self.refused_logged.contains(address) && self.addresses.contains(address) {
-                let problem = Problem::MayNotServe;
-                let record = LogRecord::new(Level::Error, problem.to_string())
-                    .code(problem.code())
-                    .with("address", address)
-                    .with("mend", problem.mend());
-                node.deny(record);
-            }
-        }
-        self.refused_logged = refused.to_vec();
-    }
-
     /// Dials, pings, remakes and closes what is due. `wanted`: there are portals, and the node is
     /// a member.
     pub fn on_timer(&mut self, node: &mut Node, now: Now, wanted: bool) -> RelayNews {
@@ -461,52 +305,5 @@ impl RelayLink {
         }
         self.active.uplink.close(node, CloseReason::Stopping, true);
         self.active.forget();
-    }
-}
-
-/// Serial of this node's pass.
-fn serial(node: &Node) -> Option<u64> {
-    let membership = node.membership.as_ref()?;
-    Some(membership.pass.body().serial)
-}
-
-/// Where the project's relays are, what they are shown, and how they are judged.
-struct Relays {
-    project: crypto::Id,
-    addresses: Vec<HostPort>,
-    grant: Grant,
-    authority: TrustedAuthority,
-    pinned: Pinned,
-}
-
-impl Relays {
-    fn of(node: &Node) -> Option<Relays> {
-        node.membership.as_ref().map(|membership| Relays {
-            project: membership.project(),
-            addresses: membership.note.body().relays.clone(),
-            grant: Grant::Pass(Box::new(membership.pass.clone())),
-            authority: membership.authority.clone(),
-            pinned: membership.pinned.clone(),
-        })
-    }
-
-    fn target(&self) -> Target {
-        Target {
-            project: self.project,
-            grant: self.grant.clone(),
-        }
-    }
-
-    /// Steps (a) to (e) on a relay's pass, which must have the role `relay` and no other.
-    fn check(&self, now: UnixTime, shown: &Evidence, key: &StaticPublic) -> Result<(), Denial> {
-        let question = PassQuestion {
-            authority: &self.authority,
-            histories: &self.pinned,
-            remote_static: key,
-            now,
-            part: SessionPart::Relay,
-            revocation: &NoRevocations,
-        };
-        verify_pass(shown, &question).map(drop)
     }
 }

@@ -10,15 +10,18 @@
 //! One log record per change of state: reached, and not reached any more (with the reason of the
 //! first failure); the failures between are counted, not logged.
 
+mod failing;
+mod talk;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use crypto::Id;
-use crypto::check::{Denial, Evidence, Grant, Reason};
+use crypto::check::{Denial, Evidence, Grant};
 use crypto::names::HostPort;
 use crypto::statics::StaticPublic;
 
-use super::io::{Level, LogRecord, Now, ResolveNo};
+use super::io::{Now, ResolveNo};
 use super::link_event::LinkEvent;
 use super::node::Node;
 use super::status::Reach;
@@ -26,12 +29,11 @@ use super::text::clean;
 use crate::error::{CloseReason, Code, Problem};
 use crate::ids::LinkId;
 use crate::limits::{
-    DIAL_ADDRESSES_MAX, DIAL_TIMEOUT, SESSION_DEAD, SESSION_PING, SESSION_REQUESTS_MAX,
-    SHAKE_TIMEOUT, TUNNEL_DIAL,
+    DIAL_ADDRESSES_MAX, DIAL_TIMEOUT, SESSION_DEAD, SESSION_PING, SHAKE_TIMEOUT, TUNNEL_DIAL,
 };
 use crate::protocol::command::{Command, Expect};
 use crate::protocol::pool::{Backoff, Failure};
-use crate::protocol::session::{Dialing, Kind, Message, RequestNo, Sealed, SessionError};
+use crate::protocol::session::{Dialing, Kind, Message, RequestNo, Sealed};
 use crate::time::Instant;
 
 /// Whom an uplink means and what it shows there.
@@ -86,8 +88,10 @@ pub struct Uplink {
     quiet: bool,
     state: State,
     backoff: Backoff,
-    /// Which of the addresses is next.
+    /// Which of the addresses is next, and how many are left of this round: they are tried at once,
+    /// one after the other, and waited for only when all have failed.
     cursor: usize,
+    left: usize,
     /// When the present attempt began.
     attempt: Option<Instant>,
     /// Since when the present state of affairs (reached, not reached) lasts.
@@ -107,6 +111,7 @@ impl Uplink {
             state: State::Waiting,
             backoff: Backoff::default(),
             cursor: 0,
+            left: 0,
             attempt: None,
             since: now,
             failures: 0,
@@ -180,6 +185,10 @@ impl Uplink {
         let Some(address) = addresses.get(self.cursor % addresses.len().max(1)) else {
             return;
         };
+        if self.left == 0 {
+            self.left = addresses.len();
+        }
+        self.left -= 1;
         self.attempt = Some(now.mono);
         self.state = State::Resolving(node.out.resolve(address.clone()));
     }
@@ -332,106 +341,6 @@ impl Uplink {
         }));
     }
 
-    /// The server talks to this node: only now it is reached. A session that is refused as soon
-    /// as it is open must not look like one that was lost, over and over.
-    fn accepted(&mut self, node: &mut Node, now: Now) {
-        let State::Open(open) = &mut self.state else {
-            return;
-        };
-        if std::mem::replace(&mut open.accepted, true) {
-            return;
-        }
-        let at = open.at;
-        let level = if self.quiet {
-            Level::Debug
-        } else {
-            Level::Info
-        };
-        let record = LogRecord::new(level, format!("{} reached", self.who()));
-        node.out.log(record.with("address", at));
-        node.out.status_changed();
-        self.quiet = false;
-        self.since = now.mono;
-        self.failures = 0;
-        self.why = None;
-        self.logged = false;
-    }
-
-    fn on_message(
-        &mut self,
-        node: &mut Node,
-        now: Now,
-        link: LinkId,
-        request: RequestNo,
-        message: Message,
-    ) -> UplinkNews {
-        let State::Open(open) = &mut self.state else {
-            return UplinkNews::None;
-        };
-        let expected = request == RequestNo::UNASKED || open.asked.remove(&request).is_some();
-        if !expected {
-            return self.break_off(node, now, &SessionError::Violation);
-        }
-        node.out.expect_frame(link);
-        node.out
-            .deadline(link, now.mono, SESSION_DEAD, CloseReason::SessionDead);
-        let denied = request == RequestNo::UNASKED && matches!(message, Message::Refused(_));
-        if !denied {
-            self.accepted(node, now);
-        }
-        if matches!(message, Message::Pong) {
-            UplinkNews::None
-        } else {
-            UplinkNews::Message(request, message)
-        }
-    }
-
-    /// Sends a request; its number comes back with the answer. `None` without a session, or when
-    /// too many answers are owed: the owner asks again when the session is up next.
-    pub fn ask(&mut self, node: &mut Node, now: Now, message: Message) -> Option<RequestNo> {
-        let State::Open(open) = &mut self.state else {
-            return None;
-        };
-        if open.asked.len() >= SESSION_REQUESTS_MAX {
-            return None;
-        }
-        let request = RequestNo(open.next_request);
-        match open.sealed.seal(request, message) {
-            Ok(frame) => {
-                open.next_request += 1;
-                open.asked.insert(request, now.mono);
-                node.out.send_frame(open.link, frame);
-                Some(request)
-            }
-            Err(error) => {
-                self.break_off(node, now, &error);
-                None
-            }
-        }
-    }
-
-    /// The peer broke the protocol, or a request was not answered: give the session up.
-    pub fn break_off(&mut self, node: &mut Node, now: Now, error: &SessionError) -> UplinkNews {
-        self.close(node, error.close_reason(), false);
-        self.fail_session(node, now, error);
-        UplinkNews::Down
-    }
-
-    /// The server said no to this node as such: give the session up and come back later.
-    pub fn refused(&mut self, node: &mut Node, now: Now, code: Code, why: String) {
-        self.close(node, CloseReason::NotAuthorized, true);
-        self.fail(node, now, code, why, Failure::Refused);
-    }
-
-    /// Ends without trying again until [`begin`](Self::begin).
-    pub fn close(&mut self, node: &mut Node, why: CloseReason, flush: bool) {
-        match std::mem::replace(&mut self.state, State::Waiting) {
-            State::Waiting | State::Resolving(_) => {}
-            State::Dialing { link, .. } => node.out.close(link, false, why),
-            State::Open(open) => node.out.close(open.link, flush, why),
-        }
-    }
-
     /// Takes the open session's link out, for a session that is being replaced: the owner closes
     /// it later.
     pub fn release(&mut self) -> Option<LinkId> {
@@ -442,105 +351,6 @@ impl Uplink {
                 None
             }
         }
-    }
-
-    fn fail_session(&mut self, node: &mut Node, now: Now, error: &SessionError) {
-        let Some(problem) = self.problem(error) else {
-            return self.fail(node, now, error.code(), error.to_string(), Failure::Lost);
-        };
-        let why = format!("{problem}: {error}");
-        // A message that was altered once says nothing about the server; twice, it will be again.
-        let denied = matches!(error, SessionError::Denied(_));
-        let known = self.why.as_ref().map(|(code, _)| *code) == Some(problem.code());
-        let failure = if denied || known {
-            Failure::Refused
-        } else {
-            Failure::Lost
-        };
-        self.fail(node, now, problem.code(), why, failure);
-    }
-
-    /// What is behind a failed handshake, where that is known and trying again at once is no use.
-    #[expect(
-        clippy::wildcard_enum_match_arm,
-        reason = "only what has to do with clocks is special"
-    )]
-    fn problem(&self, error: &SessionError) -> Option<Problem> {
-        let other_end = match self.kind {
-            Kind::Authority => Problem::WrongProject,
-            Kind::Relay => Problem::NotARelay,
-        };
-        match error {
-            SessionError::Denied(denial) => Some(match denial.reason() {
-                Reason::AttestationEarly(_)
-                | Reason::AttestationExpired(_)
-                | Reason::CredentialEarly(_) => Problem::ClockSkew,
-                _ => other_end,
-            }),
-            SessionError::Noise(_) | SessionError::Evidence(_) => Some(other_end),
-            SessionError::Malformed
-            | SessionError::Suite
-            | SessionError::Version(..)
-            | SessionError::BadTag
-            | SessionError::Violation
-            | SessionError::Limit => None,
-        }
-    }
-
-    fn fail(&mut self, node: &mut Node, now: Now, code: Code, why: String, failure: Failure) {
-        self.state = State::Waiting;
-        self.cursor = self.cursor.wrapping_add(1);
-        // What an attempt took is part of the wait for the next one. A session that was lost is
-        // waited for anew: a thousand others have lost theirs at the same instant.
-        let attempt = self.attempt.take().filter(|_| failure == Failure::Lost);
-        let since = attempt.unwrap_or(now.mono);
-        self.backoff.failed(since, failure, node.out.random());
-        if self.failures == 0 {
-            self.since = now.mono;
-        }
-        self.failures = self.failures.saturating_add(1);
-        let changed = self.why.as_ref().is_none_or(|(before, _)| *before != code);
-        if !self.logged || (changed && failure == Failure::Refused) {
-            let who = self.who();
-            let level = if self.quiet {
-                Level::Debug
-            } else {
-                Level::Warn
-            };
-            let record = LogRecord::new(level, format!("{who} can't be reached")).code(code);
-            node.out.log(record.with("why", &why));
-            self.logged = true;
-        }
-        if changed {
-            node.out.status_changed();
-        }
-        self.why = Some((code, why));
-    }
-
-    fn who(&self) -> &'static str {
-        match self.kind {
-            Kind::Authority => "the authority",
-            Kind::Relay => "the relay",
-        }
-    }
-
-    /// Pings, and gives a session up that owes an answer for too long.
-    pub fn on_timer(&mut self, node: &mut Node, now: Now) -> UplinkNews {
-        let State::Open(open) = &mut self.state else {
-            return UplinkNews::None;
-        };
-        let overdue = |asked: &Instant| now.mono.since(*asked) >= SESSION_DEAD;
-        if open.asked.values().any(overdue) {
-            let why = CloseReason::SessionDead;
-            self.close(node, why, false);
-            self.fail(node, now, why.code(), why.to_string(), Failure::Lost);
-            return UplinkNews::Down;
-        }
-        if now.mono >= open.next_ping {
-            open.next_ping = now.mono + SESSION_PING;
-            self.ask(node, now, Message::Ping);
-        }
-        UplinkNews::None
     }
 
     /// When `begin` or `on_timer` has something to do. `wanted` says whether it should dial.

@@ -1,0 +1,120 @@
+//! One session with the relay, being made or usable, and how the relay is judged.
+
+use std::net::SocketAddr;
+
+use crypto::UnixTime;
+use crypto::check::{
+    Denial, Evidence, Grant, PassQuestion, SessionPart, TrustedAuthority, verify_pass,
+};
+use crypto::leg::LegKey;
+use crypto::names::{HostPort, RelayAddress};
+use crypto::statics::StaticPublic;
+
+use crate::ids::SessionId;
+use crate::protocol::core::membership::Pinned;
+use crate::protocol::core::node::{NoRevocations, Node};
+use crate::protocol::core::uplink::{Target, Uplink};
+use crate::protocol::session::Kind;
+use crate::time::Instant;
+
+/// One session, being made or usable.
+pub(super) struct Session {
+    pub uplink: Uplink,
+    pub welcome: Option<Welcome>,
+    /// The relay's answer to `Serve`; a node without outlets needs none.
+    pub served: Option<Vec<RelayAddress>>,
+    /// Serial of the pass that the relay was shown in the handshake.
+    pub shown: Option<u64>,
+    /// The relay has said that it goes away: legs would come too late.
+    pub leaving: bool,
+}
+
+pub(super) struct Welcome {
+    pub session: SessionId,
+    pub key: LegKey,
+    pub to: SocketAddr,
+    pub next_counter: u64,
+}
+
+impl Session {
+    /// Not begun.
+    pub fn new(now: Instant) -> Session {
+        Session {
+            uplink: Uplink::new(Kind::Relay, now),
+            welcome: None,
+            served: None,
+            shown: None,
+            leaving: false,
+        }
+    }
+
+    /// One that takes over from another that still works.
+    pub fn replacement(now: Instant) -> Session {
+        Session {
+            uplink: Uplink::replacement(Kind::Relay, now),
+            ..Session::new(now)
+        }
+    }
+
+    /// Whether legs can be made by it.
+    pub fn usable(&self) -> bool {
+        let welcome = self.welcome.is_some() && self.served.is_some() && !self.leaving;
+        welcome && self.uplink.open_at().is_some()
+    }
+
+    /// It is no more.
+    pub fn forget(&mut self) {
+        self.welcome = None;
+        self.served = None;
+        self.leaving = false;
+    }
+}
+
+/// Serial of this node's pass.
+pub(super) fn serial(node: &Node) -> Option<u64> {
+    let membership = node.membership.as_ref()?;
+    Some(membership.pass.body().serial)
+}
+
+/// Where the project's relays are, what they are shown, and how they are judged.
+pub(super) struct Relays {
+    project: crypto::Id,
+    pub addresses: Vec<HostPort>,
+    grant: Grant,
+    authority: TrustedAuthority,
+    pinned: Pinned,
+}
+
+impl Relays {
+    /// Of the node's membership; `None` without one.
+    pub fn of(node: &Node) -> Option<Relays> {
+        node.membership.as_ref().map(|membership| Relays {
+            project: membership.project(),
+            addresses: membership.note.body().relays.clone(),
+            grant: Grant::Pass(Box::new(membership.pass.clone())),
+            authority: membership.authority.clone(),
+            pinned: membership.pinned.clone(),
+        })
+    }
+
+    /// Whom an uplink means, and what it shows there.
+    pub fn target(&self) -> Target {
+        Target {
+            project: self.project,
+            grant: self.grant.clone(),
+        }
+    }
+
+    /// Steps (a) to (e) on a relay's pass, which must have the role `relay` and no other.
+    pub fn check(&self, now: UnixTime, shown: &Evidence, key: &StaticPublic) -> Result<(), Denial> {
+        let question = PassQuestion {
+            authority: &self.authority,
+            histories: &self.pinned,
+            remote_static: key,
+            now,
+            part: SessionPart::Relay,
+            revocation: &NoRevocations,
+        };
+        verify_pass(shown, &question).map(drop)
+    }
+}
