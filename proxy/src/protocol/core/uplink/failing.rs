@@ -101,7 +101,8 @@ impl Uplink {
         }
         self.failures = self.failures.saturating_add(1);
         let changed = self.why.as_ref().is_none_or(|(before, _)| *before != code);
-        if !self.logged || (changed && failure == Failure::Refused) {
+        let refused = failure == Failure::Refused && self.logged != Some(code);
+        if self.logged.is_none() || refused {
             let who = self.who();
             let level = if self.quiet {
                 Level::Debug
@@ -110,7 +111,7 @@ impl Uplink {
             };
             let record = LogRecord::new(level, format!("{who} can't be reached")).code(code);
             node.out.log(record.with("why", &why));
-            self.logged = true;
+            self.logged = Some(code);
         }
         if changed {
             node.out.status_changed();

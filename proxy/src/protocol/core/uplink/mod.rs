@@ -98,8 +98,9 @@ pub struct Uplink {
     since: Instant,
     failures: u32,
     why: Option<(Code, String)>,
-    /// Whether the present trouble was logged.
-    logged: bool,
+    /// The code by which the present trouble was logged. A refusal with another one is news, also
+    /// where its first occurrence was passed over as an accident.
+    logged: Option<Code>,
 }
 
 impl Uplink {
@@ -116,7 +117,7 @@ impl Uplink {
             since: now,
             failures: 0,
             why: None,
-            logged: false,
+            logged: None,
         }
     }
 

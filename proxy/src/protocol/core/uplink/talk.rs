@@ -33,7 +33,7 @@ impl Uplink {
         self.since = now.mono;
         self.failures = 0;
         self.why = None;
-        self.logged = false;
+        self.logged = None;
     }
 
     pub(super) fn on_message(
