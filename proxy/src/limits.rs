@@ -58,6 +58,8 @@ pub const LANE_STREAMS_MAX: usize = 32 * 1024;
 pub const CREDENTIALS_BURST: u32 = 4;
 /// … and how soon one more: a credential lives for minutes.
 pub const CREDENTIAL_INTERVAL: Duration = Duration::from_secs(1);
+/// Longest payload of a record of a circuit's own: SWITCH, END, CONTINUE.
+pub const CIRCUIT_CONTROL_MAX: usize = 16;
 /// Longest CREDENTIAL; every evidence fits.
 pub const LANE_CREDENTIAL_MAX: usize = LANE_PAYLOAD_MAX;
 const _: () = assert!(crypto::limits::EVIDENCE_MAX <= LANE_CREDENTIAL_MAX);
@@ -226,6 +228,9 @@ pub const RELAY_SESSION_LINGER: Duration = Duration::from_secs(5);
 pub const BACKOFF_FIRST: Duration = Duration::from_millis(50);
 /// … and the longest (promise 6: back within two seconds of the last missing piece).
 pub const BACKOFF_MAX: Duration = Duration::from_millis(1500);
+/// A relay next to its authority asks for its pass again within this when the store failed: nobody
+/// is reached before it has one.
+pub const RELAY_PASS_RETRY: Duration = Duration::from_millis(250);
 /// Longest wait after a refusal.
 pub const BACKOFF_REFUSED: Duration = Duration::from_secs(10);
 /// An app waits for a lane while an outlet may be restarting; it is reset at once when the relay has

@@ -24,18 +24,15 @@ use super::slab::SlotKey;
 use super::stream::Phase;
 use crate::engine::{Buf, Class, Engine};
 use crate::error::CloseReason;
-use crate::limits::{CIRCUIT_RECORD_MAX, RECORD_HEADER, RECORD_INNER};
+use crate::limits::{CIRCUIT_CONTROL_MAX, CIRCUIT_RECORD_MAX, RECORD_HEADER, RECORD_INNER};
 use crate::protocol::lane::{Took, Violation};
 use crate::protocol::record::{Header, Kind};
-
-/// Longest payload of a record that can wait: SWITCH.
-const WAITING_MAX: usize = 16;
 
 /// A record that waits until the bytes before it are written.
 #[derive(Debug)]
 struct After {
     header: Header,
-    payload: [u8; WAITING_MAX],
+    payload: [u8; CIRCUIT_CONTROL_MAX],
     len: usize,
 }
 
@@ -207,7 +204,7 @@ impl<E: Engine> Worker<E> {
         if waits_for_run && found.key.is_some() {
             let mut after = After {
                 header,
-                payload: [0; WAITING_MAX],
+                payload: [0; CIRCUIT_CONTROL_MAX],
                 len,
             };
             let room = after.payload.get_mut(..len).ok_or(CloseReason::Malformed)?;

@@ -28,8 +28,8 @@ use crate::engine::{Buf, Class, Engine};
 use crate::error::CloseReason;
 use crate::ids::{CircuitNo, StreamNo};
 use crate::limits::{
-    BULK_SCARCE, CIRCUIT_PAYLOAD_MAX, CIRCUIT_QUIET, KEY_AGE_MAX, RECORD_HEADER, RECORD_INNER,
-    RECORD_OVERHEAD, RECORD_TAG,
+    BULK_SCARCE, CIRCUIT_CONTROL_MAX, CIRCUIT_PAYLOAD_MAX, CIRCUIT_QUIET, KEY_AGE_MAX,
+    RECORD_HEADER, RECORD_INNER, RECORD_OVERHEAD, RECORD_TAG,
 };
 use crate::protocol::lane::Lane;
 use crate::protocol::record::{Body, Header, Kind};
@@ -37,8 +37,6 @@ use crate::time::Instant;
 
 /// Room before the payload.
 pub(super) const ROOM: usize = RECORD_HEADER + RECORD_INNER;
-/// Longest payload of a record of the circuit's own.
-const CONTROL_MAX: usize = 16;
 
 /// The sending direction of a circuit.
 #[derive(Debug)]
@@ -124,9 +122,9 @@ impl CircuitTx {
     ) -> Result<(), Stop> {
         self.put_head(engine)?;
         while lane.has_circuit_control(no) {
-            let batch = self.reserve(engine, RECORD_OVERHEAD + CONTROL_MAX)?;
+            let batch = self.reserve(engine, RECORD_OVERHEAD + CIRCUIT_CONTROL_MAX)?;
             let at = batch.len + ROOM;
-            let payload = &mut batch.buf[at..at + CONTROL_MAX];
+            let payload = &mut batch.buf[at..at + CIRCUIT_CONTROL_MAX];
             let next = lane.next_circuit_control(no, payload);
             let (header, len) = next.ok_or(Stop::KeyUsedUp)?;
             self.seal_last(header, len)?;

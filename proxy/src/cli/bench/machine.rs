@@ -71,7 +71,10 @@ pub(super) fn cpu_time(process: &Counted) -> Option<Duration> {
     let mut total = Duration::ZERO;
     for task in tasks {
         // `schedstat`: nanoseconds on a processor, nanoseconds waiting for one, time slices.
-        let stat = read(task.ok()?.path().join("schedstat"))?;
+        let Some(stat) = read(task.ok()?.path().join("schedstat")) else {
+            // It has ended since the folder was read.
+            continue;
+        };
         let nanos = stat.split(' ').next()?.parse().ok()?;
         total += Duration::from_nanos(nanos);
     }

@@ -7,7 +7,7 @@ use crypto::project::ProjectNote;
 use super::records::{announce_time, log_membership, read_grant, refusal_record, with_mend};
 use super::{Enrollment, EnrollmentNews, State};
 use crate::error::{CloseReason, Code, Problem};
-use crate::limits::{CLOCK_SKEW_WARN, NOTE_REFRESH, TIME_REFRESH};
+use crate::limits::{CLOCK_SKEW_WARN, CLOCK_STEP, NOTE_REFRESH, TIME_REFRESH};
 use crate::protocol::core::io::{LogRecord, Now, Output};
 use crate::protocol::core::membership::{Membership, Pinned};
 use crate::protocol::core::node::Node;
@@ -29,8 +29,14 @@ impl Enrollment {
     ) -> EnrollmentNews {
         match message {
             Message::TimeIs { nonce, unix_millis } if self.time.answered(request) => {
+                let before = node.clock.millis(now);
                 self.on_time(node, now, nonce, unix_millis);
-                EnrollmentNews::None
+                let moved = node.clock.millis(now).abs_diff(before);
+                if u128::from(moved) > CLOCK_STEP.as_millis() {
+                    EnrollmentNews::TimeChanged
+                } else {
+                    EnrollmentNews::None
+                }
             }
             Message::Enrolled {
                 credential,

@@ -46,6 +46,8 @@ pub enum EnrollmentNews {
     Renewed,
     /// The project note says something else now.
     NoteChanged,
+    /// It is another time than this node believed: what it refused may be good.
+    TimeChanged,
     /// It is not going to be a member with what it has.
     Refused,
 }

@@ -225,6 +225,12 @@ impl MemberCore {
                 }
             }
             EnrollmentNews::NoteChanged => self.relay.wake(),
+            EnrollmentNews::TimeChanged => {
+                self.relay.wake();
+                for inlet in &mut self.inlets {
+                    inlet.wake();
+                }
+            }
             EnrollmentNews::Refused => self.set_gates_if_hopeless(),
         }
     }

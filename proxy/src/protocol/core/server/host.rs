@@ -5,7 +5,7 @@ use crypto::credential::{Connect, Pass, Roles};
 use crypto::names::{Attributes, Name};
 
 use crate::error::Problem;
-use crate::limits::CREDENTIAL_LIFE;
+use crate::limits::{CREDENTIAL_LIFE, RELAY_PASS_RETRY};
 use crate::protocol::core::authority::AuthorityCore;
 use crate::protocol::core::clock::AuthorityClock;
 use crate::protocol::core::config::RelayConfig;
@@ -15,7 +15,7 @@ use crate::protocol::core::node::Node;
 use crate::protocol::core::outbox::{Outbox, SharedRandom};
 use crate::protocol::core::relay::{RelayCore, RelayGrant};
 use crate::protocol::keyring::Keyring;
-use crate::protocol::pool::{Backoff, Failure, jitter};
+use crate::protocol::pool::jitter;
 use crate::protocol::store::{Admit, Grants, Issue, StoreError, StoreReply, StoreRequest};
 use crate::time::Instant;
 
@@ -33,7 +33,8 @@ pub struct LocalRelay {
     name: Name,
     asked: Option<StoreNo>,
     due: Instant,
-    backoff: Backoff,
+    /// That the store fails was logged.
+    failing: bool,
 }
 
 /// See the module.
@@ -50,7 +51,7 @@ impl LocalRelay {
     fn next_timer(&self) -> Instant {
         match self.asked {
             Some(_) => Instant::FAR_FUTURE,
-            None => self.due.max(self.backoff.not_before()),
+            None => self.due,
         }
     }
 
@@ -105,7 +106,7 @@ impl RelayHost {
                 name,
                 asked: None,
                 due: now.mono,
-                backoff: Backoff::default(),
+                failing: false,
             }))
         } else {
             let mut node = Box::new(Node::new(identity, membership, Box::new(random)));
@@ -172,6 +173,7 @@ impl RelayHost {
             Ok(pass) => {
                 let later = CREDENTIAL_LIFE / 2 + jitter(CREDENTIAL_LIFE / 6, out.random());
                 local.due = now.mono + later;
+                local.failing = false;
                 let identity = authority.identity().identity().clone();
                 let authority = TrustedAuthority::new(identity, crypto::UnixTime(0));
                 if self.grant.is_none() {
@@ -182,8 +184,8 @@ impl RelayHost {
                 self.grant = Some(RelayGrant { authority, pass });
             }
             Err(why) => {
-                local.backoff.failed(now.mono, Failure::Lost, out.random());
-                if local.backoff.failures() == 1 {
+                local.due = now.mono + jitter(RELAY_PASS_RETRY, out.random());
+                if !std::mem::replace(&mut local.failing, true) {
                     let what = "the relay's own pass could not be issued";
                     let code = Problem::StoreUnavailable.code();
                     out.log(

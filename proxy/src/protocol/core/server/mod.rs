@@ -61,7 +61,7 @@ impl Parts {
             EnrollmentNews::Joined | EnrollmentNews::Renewed | EnrollmentNews::NoteChanged => {
                 relay.take_membership();
             }
-            EnrollmentNews::None | EnrollmentNews::Refused => {}
+            EnrollmentNews::None | EnrollmentNews::TimeChanged | EnrollmentNews::Refused => {}
         }
     }
 }
