@@ -84,20 +84,30 @@ pub(super) fn cpu_time(process: &Counted) -> Option<Duration> {
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
+    use std::process::Command;
+
     use super::*;
 
     #[test]
     fn the_time_of_a_process_grows_with_its_work() {
-        let this = Counted {
-            role: "this",
-            id: std::process::id(),
+        // A process of one thread that ends only when killed: the sum over this one's threads
+        // shrinks whenever another test ends.
+        let mut child = Command::new("sh")
+            .args(["-c", "while :; do :; done"])
+            .spawn()
+            .unwrap();
+        let busy = Counted {
+            role: "busy",
+            id: child.id(),
         };
-        let before = cpu_time(&this).unwrap();
-        let mut sum = 0_u64;
-        while cpu_time(&this).unwrap() == before {
-            sum = std::hint::black_box(sum + 1);
+        let before = cpu_time(&busy).unwrap();
+        while cpu_time(&busy).unwrap() == before {
+            thread::yield_now();
         }
-        assert!(cpu_time(&this).unwrap() > before);
+        let after = cpu_time(&busy).unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(after > before);
         let nobody = Counted {
             role: "nobody",
             id: u32::MAX,
