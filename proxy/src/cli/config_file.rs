@@ -29,12 +29,13 @@ use super::settings;
 use super::values::near_match;
 use crate::control::failure::{Exit, Failure, codes};
 use crate::control::node::{Inlet, Outlet};
-use crate::limits::{CONFIG_FILE_MAX, PORTALS_MAX};
+use crate::limits::{CONFIG_FILE_MAX, PORTALS_MAX, WORKERS_MAX};
 
 const TOP: &[&str] = &[
     "home",
     "project",
     "engine",
+    "workers",
     "log-format",
     "log-level",
     "json",
@@ -113,6 +114,7 @@ impl ConfigFile {
                 home: top.text("home")?.map(PathBuf::from),
                 project: top.parsed("project")?,
                 engine: top.choice::<EngineArg>("engine")?,
+                workers: top.workers("workers")?,
                 log_format: top.choice::<LogFormat>("log-format")?,
                 log_level: top.choice::<LogLevel>("log-level")?,
                 json: top.flag("json")?,
@@ -187,6 +189,16 @@ impl<'a> Section<'a> {
             Some(Value::Boolean(flag)) => Ok(*flag),
             Some(_) => Err(self.bad(key, &"expected true or false")),
         }
+    }
+
+    fn workers(&self, key: &str) -> Result<Option<u8>, Failure> {
+        let Some(value) = self.table.get(key) else {
+            return Ok(None);
+        };
+        let number = value.as_integer().and_then(|n| u8::try_from(n).ok());
+        let number = number.filter(|n| (1..=WORKERS_MAX).contains(n));
+        let expected = || self.bad(key, &format!("expected a number from 1 to {WORKERS_MAX}"));
+        number.ok_or_else(expected).map(Some)
     }
 
     /// One text, or a list of texts.

@@ -12,6 +12,9 @@ use crate::control::ticket_file::TicketSource;
 use crate::engine::Choice;
 use crate::protocol::policy::Policy;
 
+/// Workers of a process where nothing was said.
+const DEFAULT_WORKERS: u8 = 1;
+
 /// What holds for every command.
 #[derive(Clone, Debug)]
 pub(super) struct Settings {
@@ -19,6 +22,8 @@ pub(super) struct Settings {
     /// The project, if it was named.
     pub(super) project: Option<Name>,
     pub(super) engine: Choice,
+    /// Workers of a process, at least 1.
+    pub(super) workers: u8,
     pub(super) log_format: LogFormat,
     pub(super) log_level: LogLevel,
     pub(super) json: bool,
@@ -34,6 +39,7 @@ impl Settings {
             home: Home::at(home(args.home.as_deref())?),
             project: args.project.clone(),
             engine: choice(args.engine.unwrap_or(EngineArg::Auto)),
+            workers: args.workers.unwrap_or(DEFAULT_WORKERS),
             log_format: args.log_format.unwrap_or(LogFormat::Text),
             log_level: args.log_level.unwrap_or(LogLevel::Info),
             json: args.json,

@@ -24,7 +24,9 @@ use crypto::names::RelayAddress;
 use crypto::record::{Opener, Sealer};
 
 use crate::error::CloseReason;
-use crate::ids::{AddressHash, BundleId, CircuitNo, LinkId, PortalNo, SessionId};
+use crate::ids::{
+    AddressHash, BundleId, CircuitNo, LinkId, PortalNo, SessionId, WorkerId, WorkerSet,
+};
 use crate::time::{Duration, Instant};
 
 /// What a link's next piece looks like.
@@ -88,6 +90,15 @@ pub enum Command {
     /// The handshake is done: the link becomes a lane, or a circuit of one. Bytes that came behind the last frame are
     /// its first records.
     Adopt(Box<Adopt>),
+    /// The handshake is done, and what the link becomes lives on another worker: that of the name
+    /// that the link has in `adopt`. It is handed there and adopted; what fails on the way is that
+    /// name's `Closed`.
+    HandOver {
+        /// The link, by its name here; forgotten.
+        link: LinkId,
+        /// What happens to it there.
+        adopt: Box<Adopt>,
+    },
     /// A command for a lane.
     Lane {
         /// The link that became the lane.
@@ -131,6 +142,14 @@ pub enum Command {
         /// What happens.
         gate: Gate,
     },
+    /// Inlet: the workers that have a lane which takes streams. One that has none, or many more apps
+    /// than another, hands a fresh one over. Replaces.
+    Hosts {
+        /// The portal.
+        portal: PortalNo,
+        /// Which workers.
+        workers: WorkerSet,
+    },
     /// The authority's time, for OPEN: it was `unix_millis` at `at`.
     AuthorityTime {
         /// Milliseconds since 1970.
@@ -148,6 +167,86 @@ pub enum Command {
     },
     /// Close everything at once and end the worker.
     Stop,
+}
+
+impl Command {
+    /// The worker that it is for; `None`: all of them.
+    pub fn worker(&self) -> Option<WorkerId> {
+        match self {
+            Command::Dial { link, .. }
+            | Command::Send { link, .. }
+            | Command::Deadline { link, .. }
+            | Command::Close { link, .. }
+            | Command::HandOver { link, .. }
+            | Command::Lane { link, .. }
+            | Command::Circuit { link, .. } => Some(link.worker()),
+            Command::Adopt(adopt) => Some(adopt.link.worker()),
+            Command::LegKey(_)
+            | Command::LegKeyGone { .. }
+            | Command::MemberDenied { .. }
+            | Command::Targets { .. }
+            | Command::Gate { .. }
+            | Command::Hosts { .. }
+            | Command::AuthorityTime { .. }
+            | Command::Drain { .. }
+            | Command::Stop => None,
+        }
+    }
+
+    /// The same once more, of a command that is for all workers; those for one hold keys, which
+    /// are in one place.
+    fn again(&self) -> Option<Command> {
+        Some(match self {
+            Command::LegKey(entry) => Command::LegKey(entry.clone()),
+            Command::LegKeyGone { session } => Command::LegKeyGone { session: *session },
+            Command::MemberDenied { address, member } => Command::MemberDenied {
+                address: *address,
+                member: *member,
+            },
+            Command::Targets { portal, targets } => Command::Targets {
+                portal: *portal,
+                targets: targets.clone(),
+            },
+            Command::Gate { portal, gate } => Command::Gate {
+                portal: *portal,
+                gate: *gate,
+            },
+            Command::Hosts { portal, workers } => Command::Hosts {
+                portal: *portal,
+                workers: *workers,
+            },
+            Command::AuthorityTime { unix_millis, at } => Command::AuthorityTime {
+                unix_millis: *unix_millis,
+                at: *at,
+            },
+            Command::Drain { idle, deadline } => Command::Drain {
+                idle: *idle,
+                deadline: *deadline,
+            },
+            Command::Stop => Command::Stop,
+            Command::Dial { .. }
+            | Command::Send { .. }
+            | Command::Deadline { .. }
+            | Command::Close { .. }
+            | Command::Adopt(_)
+            | Command::HandOver { .. }
+            | Command::Lane { .. }
+            | Command::Circuit { .. } => return None,
+        })
+    }
+
+    /// Gives it to those of `workers` workers that it is for.
+    pub fn deliver(self, workers: u8, mut to: impl FnMut(WorkerId, Command)) {
+        if let Some(worker) = self.worker() {
+            return to(worker, self);
+        }
+        for worker in WorkerId::all(workers).skip(1) {
+            if let Some(again) = self.again() {
+                to(worker, again);
+            }
+        }
+        to(WorkerId::FIRST, self);
+    }
 }
 
 /// What happens to an app at an inlet that has no lane.

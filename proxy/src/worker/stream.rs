@@ -42,6 +42,8 @@ use crate::time::Instant;
 pub(super) enum Phase {
     /// Inlet: no lane yet.
     Waiting,
+    /// Inlet: no lane here, and on its way to a worker that has one.
+    Moving,
     /// Inlet: has a lane; its OPEN leaves in the next turn, with the first bytes if they came.
     Fresh,
     /// Outlet: the target is being dialed.
@@ -211,6 +213,9 @@ impl<E: Engine> Worker<E> {
 
     /// A completion of an app's or target's socket.
     pub(super) fn stream_done(&mut self, key: SlotKey, code: u8, what: Outcome) {
+        if self.stream(key).is_some_and(|s| matches!(s.phase, Phase::Moving)) {
+            return self.app_moving(key, what);
+        }
         match (code, what) {
             (code::RECV, Outcome::Received { buf, at, len, .. }) => {
                 let now = self.now;
@@ -329,7 +334,7 @@ impl<E: Engine> Worker<E> {
         }
         match stream.phase {
             Phase::Fresh | Phase::Up => {}
-            Phase::Waiting | Phase::Connecting(_) | Phase::Over { .. } => return,
+            Phase::Waiting | Phase::Moving | Phase::Connecting(_) | Phase::Over { .. } => return,
         }
         let class = rx.class;
         if let Some((ix, n)) = stream.place() {

@@ -227,8 +227,7 @@ fn a_replayed_leg_preface_is_refused_here_and_after_a_restart() {
                 .see(Who::Server)
                 .counters()
                 .unwrap()
-                .pairs_total
-                .get()
+                .get("pairs_total")
         };
         let before = pairs(&portal);
         let thief = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 66));
