@@ -95,7 +95,13 @@ impl WorkerThread {
         let team: Vec<Arc<Counters>> = counters.collect();
         let mut threads = Vec::new();
         for worker in WorkerId::all(workers) {
-            threads.push(Starting::spawn(worker, engine.kind, share, &team, wake_control)?);
+            threads.push(Starting::spawn(
+                worker,
+                engine.kind,
+                share,
+                &team,
+                wake_control,
+            )?);
         }
         let (mut wakers, mut opened) = (Vec::new(), Vec::new());
         for starting in threads {

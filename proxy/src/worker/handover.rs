@@ -53,7 +53,10 @@ impl<E: Engine> Worker<E> {
             Ok(()) => self.counters.apps_handed.add(1),
             Err(Handed::App { socket, .. }) => self.app_taken(portal, peer, socket),
             Err(
-                Handed::Link { .. } | Handed::Leg { .. } | Handed::Pair { .. } | Handed::Note { .. },
+                Handed::Link { .. }
+                | Handed::Leg { .. }
+                | Handed::Pair { .. }
+                | Handed::Note { .. },
             ) => {}
         }
     }

@@ -356,7 +356,10 @@ impl<E: Engine> Worker<E> {
 
     /// A completion of a link.
     pub(super) fn link_done(&mut self, key: SlotKey, code: u8, what: Outcome) {
-        if self.link_mut(key).is_some_and(|link| link.leaving.is_some()) {
+        if self
+            .link_mut(key)
+            .is_some_and(|link| link.leaving.is_some())
+        {
             return self.link_leaving(key, code, what);
         }
         match (code, what) {

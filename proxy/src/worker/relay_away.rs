@@ -232,11 +232,7 @@ impl<E: Engine> Worker<E> {
     // ---- a pair, at its carrier -------------------------------------------------------------------
 
     /// A pair of another worker's books.
-    pub(super) fn pair_taken(
-        &mut self,
-        home: WorkerId,
-        legs: [HandedLeg<E::Carry>; 2],
-    ) {
+    pub(super) fn pair_taken(&mut self, home: WorkerId, legs: [HandedLeg<E::Carry>; 2]) {
         let handles = [legs[0].handle, legs[1].handle];
         let mut keys = Vec::with_capacity(2);
         for packed in legs {
@@ -269,7 +265,10 @@ impl<E: Engine> Worker<E> {
 
     /// The first thing came from an outlet's leg that was paired.
     pub(super) fn leg_signs(&mut self, key: SlotKey) {
-        match self.leg_mut(key).and_then(|leg| leg.home.as_deref().copied()) {
+        match self
+            .leg_mut(key)
+            .and_then(|leg| leg.home.as_deref().copied())
+        {
             Some((home, handle)) => self.note(home, handle, LegNote::Sign),
             None => self.relay.pairing.on_sign(handle_of(key)),
         }

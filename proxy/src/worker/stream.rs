@@ -213,7 +213,10 @@ impl<E: Engine> Worker<E> {
 
     /// A completion of an app's or target's socket.
     pub(super) fn stream_done(&mut self, key: SlotKey, code: u8, what: Outcome) {
-        if self.stream(key).is_some_and(|s| matches!(s.phase, Phase::Moving)) {
+        if self
+            .stream(key)
+            .is_some_and(|s| matches!(s.phase, Phase::Moving))
+        {
             return self.app_moving(key, what);
         }
         match (code, what) {

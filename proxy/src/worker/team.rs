@@ -54,7 +54,9 @@ impl Team {
     pub fn arrivals(&self) -> u64 {
         let others = self.counters.iter().enumerate();
         let others = others.filter(|(place, _)| *place != self.me.index());
-        others.map(|(_, counters)| counters.streams_total.get()).sum()
+        others
+            .map(|(_, counters)| counters.streams_total.get())
+            .sum()
     }
 
     fn open(&self, worker: WorkerId) -> u64 {
@@ -122,7 +124,11 @@ impl<E: Engine> Worker<E> {
     pub(super) fn say_notes(&mut self) {
         let from = self.team.me;
         while let Some((to, leg, what)) = self.team.notes.front().copied() {
-            if self.mailbox.hand(to, Handed::Note { from, leg, what }).is_err() {
+            if self
+                .mailbox
+                .hand(to, Handed::Note { from, leg, what })
+                .is_err()
+            {
                 self.team.again_at = self.now + HAND_RETRY;
                 return;
             }

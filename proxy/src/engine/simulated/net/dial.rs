@@ -52,7 +52,8 @@ impl Net {
 
     /// One more carry of it is about.
     pub(in super::super) fn keep_listening(&mut self, id: SockId) {
-        if let Some(Kind::Listener { shares, .. }) = self.sockets.get_mut(&id).map(|s| &mut s.kind) {
+        if let Some(Kind::Listener { shares, .. }) = self.sockets.get_mut(&id).map(|s| &mut s.kind)
+        {
             *shares += 1;
         }
     }

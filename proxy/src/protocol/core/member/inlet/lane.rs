@@ -62,7 +62,10 @@ impl Inlet {
             Ok(checked) => {
                 let lane = Lane::new(&checked.shaken.peer, bundle);
                 self.terms.adopt(node, now, link, checked);
-                self.build(link, Building::Waiting(link, lane, now.mono + SHAKE_TIMEOUT));
+                self.build(
+                    link,
+                    Building::Waiting(link, lane, now.mono + SHAKE_TIMEOUT),
+                );
             }
             Err(trouble) => self.on_not_shaken(node, now, link, &trouble),
         }
@@ -169,8 +172,11 @@ impl Inlet {
                         .with("bundle", format_args!("{:?}", lane.bundle));
                     node.out.log(record);
                 }
-                let circuits =
-                    Circuits::new((link.worker(), lane.bundle), lane.peer, &place.circuits_before);
+                let circuits = Circuits::new(
+                    (link.worker(), lane.bundle),
+                    lane.peer,
+                    &place.circuits_before,
+                );
                 place.bundles.insert(link, Bundle { lane, circuits });
                 place.pool.on_ready(now.mono, node.out.random());
                 self.trouble = None;
