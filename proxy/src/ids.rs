@@ -138,3 +138,24 @@ impl fmt::Debug for BundleId {
         fmt::Display::fmt(self, f)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_links_name_says_its_worker() {
+        for (worker, n) in [(0, 2), (1, 1), (15, 1 << 40)] {
+            assert_eq!(LinkId::at(WorkerId(worker), n).worker(), WorkerId(worker));
+        }
+        assert_ne!(LinkId::at(WorkerId(0), 2), LinkId::at(WorkerId(1), 2));
+    }
+
+    #[test]
+    fn a_set_of_workers_has_those_that_were_put_in() {
+        let set: WorkerSet = [WorkerId(3), WorkerId(0)].into_iter().collect();
+        assert_eq!(set.iter().collect::<Vec<_>>(), [WorkerId(0), WorkerId(3)]);
+        assert!(set.has(WorkerId(3)) && !set.has(WorkerId(1)) && !set.has(WorkerId(200)));
+        assert_eq!(set.with(WorkerId(200)), set, "there are no such workers");
+    }
+}

@@ -288,6 +288,31 @@ mod tests {
     }
 
     #[test]
+    fn a_worker_reaches_the_others_and_is_given_back_what_finds_no_room() {
+        let bells = vec![Bell::default(), Bell::default()];
+        let ring: Arc<dyn Fn() + Send + Sync> = Arc::new(|| {});
+        let boxes: Vec<(ControlEnd<(), Bell>, WorkerEnd<()>)> = mailboxes(bells.clone(), &ring);
+        let note = || Handed::Note {
+            from: WorkerId(0),
+            leg: crate::protocol::pairing::LegHandle(1),
+            what: LegNote::Gone,
+        };
+        let [(_, first), (_, second)] = &boxes[..] else {
+            unreachable!("two workers");
+        };
+        for _ in 0..MAILBOX_MAX {
+            first.hand(WorkerId(1), note()).unwrap();
+        }
+        assert_eq!((bells[0].0.load(SeqCst), bells[1].0.load(SeqCst)), (0, 1));
+        assert!(first.hand(WorkerId(1), note()).is_err(), "it is full");
+        assert!(first.hand(WorkerId(2), note()).is_err(), "there is none");
+        let mut out = Vec::new();
+        second.receive(&mut out, 1);
+        assert!(matches!(out[..], [ToWorker::Handed(Handed::Note { .. })]));
+        first.hand(WorkerId(1), note()).unwrap();
+    }
+
+    #[test]
     fn a_refused_pusher_is_woken_when_there_is_room() {
         let (control, worker, bell, _) = pair();
         for _ in 0..MAILBOX_MAX {

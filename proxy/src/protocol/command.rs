@@ -538,3 +538,24 @@ pub struct StreamReport {
 pub fn address_hash(project: &Id, address: &RelayAddress) -> AddressHash {
     AddressHash(crypto::address_hash(project, address))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_reaches_the_worker_of_its_link_or_all() {
+        let reached = |command: Command| {
+            let mut reached = Vec::new();
+            command.deliver(3, |worker, _| reached.push(worker.0));
+            reached.sort_unstable();
+            reached
+        };
+        let link = LinkId::at(WorkerId(2), 4);
+        let (flush, why) = (false, CloseReason::Stopping);
+        assert_eq!(reached(Command::Close { link, flush, why }), [2]);
+        assert_eq!(reached(Command::Stop), [0, 1, 2]);
+        let session = SessionId([1; 16]);
+        assert_eq!(reached(Command::LegKeyGone { session }), [0, 1, 2]);
+    }
+}
