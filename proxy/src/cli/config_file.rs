@@ -26,10 +26,10 @@ use toml::{Table, Value};
 
 use super::args::{EngineArg, GlobalArgs, LogFormat, LogLevel, NodeArgs};
 use super::settings;
-use super::values::near_match;
+use super::values::{Workers, near_match};
 use crate::control::failure::{Exit, Failure, codes};
 use crate::control::node::{Inlet, Outlet};
-use crate::limits::{CONFIG_FILE_MAX, PORTALS_MAX, WORKERS_MAX};
+use crate::limits::{CONFIG_FILE_MAX, PORTALS_MAX};
 
 const TOP: &[&str] = &[
     "home",
@@ -191,14 +191,15 @@ impl<'a> Section<'a> {
         }
     }
 
-    fn workers(&self, key: &str) -> Result<Option<u8>, Failure> {
-        let Some(value) = self.table.get(key) else {
-            return Ok(None);
-        };
-        let number = value.as_integer().and_then(|n| u8::try_from(n).ok());
-        let number = number.filter(|n| (1..=WORKERS_MAX).contains(n));
-        let expected = || self.bad(key, &format!("expected a number from 1 to {WORKERS_MAX}"));
-        number.ok_or_else(expected).map(Some)
+    /// A number, or a text.
+    fn workers(&self, key: &str) -> Result<Option<Workers>, Failure> {
+        match self.table.get(key) {
+            Some(Value::Integer(number)) => {
+                let workers = number.to_string().parse();
+                workers.map(Some).map_err(|error| self.bad(key, &error))
+            }
+            Some(_) | None => self.parsed(key),
+        }
     }
 
     /// One text, or a list of texts.
@@ -284,10 +285,21 @@ mod tests {
     }
 
     #[test]
+    fn workers_are_a_number_or_auto() {
+        let config = ConfigFile::parse("workers = \"auto\"", "adit.toml").unwrap();
+        assert_eq!(config.global.workers, Some(Workers::Auto));
+        for wrong in ["0", "99", "-1", "2.5", "true", "\"many\""] {
+            let failure = failure(&format!("workers = {wrong}"));
+            assert_eq!(failure.code, codes::CONFIG_VALUE, "{wrong}");
+        }
+    }
+
+    #[test]
     fn a_whole_file_is_read() {
         let text = r#"
             project = "acme"
             engine = "epoll"
+            workers = 2
             ticket = "/run/ticket"
             exit-if-not-enrolled = true
             [[inlet]]
@@ -301,6 +313,7 @@ mod tests {
         "#;
         let config = ConfigFile::parse(text, "adit.toml").unwrap();
         assert_eq!(config.global.engine, Some(EngineArg::Epoll));
+        assert_eq!(config.global.workers, Some(Workers::Count(2)));
         assert_eq!(config.global.project.unwrap().as_str(), "acme");
         assert!(config.node.exit_if_not_enrolled);
         assert_eq!(config.inlets[0].allow.rules().len(), 2);

@@ -15,6 +15,8 @@
 //!                     → Adopt{last = message 3} → Lane(Ready)
 //! ```
 
+mod deliver;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -24,9 +26,7 @@ use crypto::names::RelayAddress;
 use crypto::record::{Opener, Sealer};
 
 use crate::error::CloseReason;
-use crate::ids::{
-    AddressHash, BundleId, CircuitNo, LinkId, PortalNo, SessionId, WorkerId, WorkerSet,
-};
+use crate::ids::{AddressHash, BundleId, CircuitNo, LinkId, PortalNo, SessionId, WorkerSet};
 use crate::time::{Duration, Instant};
 
 /// What a link's next piece looks like.
@@ -167,86 +167,6 @@ pub enum Command {
     },
     /// Close everything at once and end the worker.
     Stop,
-}
-
-impl Command {
-    /// The worker that it is for; `None`: all of them.
-    pub fn worker(&self) -> Option<WorkerId> {
-        match self {
-            Command::Dial { link, .. }
-            | Command::Send { link, .. }
-            | Command::Deadline { link, .. }
-            | Command::Close { link, .. }
-            | Command::HandOver { link, .. }
-            | Command::Lane { link, .. }
-            | Command::Circuit { link, .. } => Some(link.worker()),
-            Command::Adopt(adopt) => Some(adopt.link.worker()),
-            Command::LegKey(_)
-            | Command::LegKeyGone { .. }
-            | Command::MemberDenied { .. }
-            | Command::Targets { .. }
-            | Command::Gate { .. }
-            | Command::Hosts { .. }
-            | Command::AuthorityTime { .. }
-            | Command::Drain { .. }
-            | Command::Stop => None,
-        }
-    }
-
-    /// The same once more, of a command that is for all workers; those for one hold keys, which
-    /// are in one place.
-    fn again(&self) -> Option<Command> {
-        Some(match self {
-            Command::LegKey(entry) => Command::LegKey(entry.clone()),
-            Command::LegKeyGone { session } => Command::LegKeyGone { session: *session },
-            Command::MemberDenied { address, member } => Command::MemberDenied {
-                address: *address,
-                member: *member,
-            },
-            Command::Targets { portal, targets } => Command::Targets {
-                portal: *portal,
-                targets: targets.clone(),
-            },
-            Command::Gate { portal, gate } => Command::Gate {
-                portal: *portal,
-                gate: *gate,
-            },
-            Command::Hosts { portal, workers } => Command::Hosts {
-                portal: *portal,
-                workers: *workers,
-            },
-            Command::AuthorityTime { unix_millis, at } => Command::AuthorityTime {
-                unix_millis: *unix_millis,
-                at: *at,
-            },
-            Command::Drain { idle, deadline } => Command::Drain {
-                idle: *idle,
-                deadline: *deadline,
-            },
-            Command::Stop => Command::Stop,
-            Command::Dial { .. }
-            | Command::Send { .. }
-            | Command::Deadline { .. }
-            | Command::Close { .. }
-            | Command::Adopt(_)
-            | Command::HandOver { .. }
-            | Command::Lane { .. }
-            | Command::Circuit { .. } => return None,
-        })
-    }
-
-    /// Gives it to those of `workers` workers that it is for.
-    pub fn deliver(self, workers: u8, mut to: impl FnMut(WorkerId, Command)) {
-        if let Some(worker) = self.worker() {
-            return to(worker, self);
-        }
-        for worker in WorkerId::all(workers).skip(1) {
-            if let Some(again) = self.again() {
-                to(worker, again);
-            }
-        }
-        to(WorkerId::FIRST, self);
-    }
 }
 
 /// What happens to an app at an inlet that has no lane.
@@ -537,25 +457,4 @@ pub struct StreamReport {
 /// The hash by which legs name an address.
 pub fn address_hash(project: &Id, address: &RelayAddress) -> AddressHash {
     AddressHash(crypto::address_hash(project, address))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_command_reaches_the_worker_of_its_link_or_all() {
-        let reached = |command: Command| {
-            let mut reached = Vec::new();
-            command.deliver(3, |worker, _| reached.push(worker.0));
-            reached.sort_unstable();
-            reached
-        };
-        let link = LinkId::at(WorkerId(2), 4);
-        let (flush, why) = (false, CloseReason::Stopping);
-        assert_eq!(reached(Command::Close { link, flush, why }), [2]);
-        assert_eq!(reached(Command::Stop), [0, 1, 2]);
-        let session = SessionId([1; 16]);
-        assert_eq!(reached(Command::LegKeyGone { session }), [0, 1, 2]);
-    }
 }

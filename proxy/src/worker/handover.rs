@@ -99,10 +99,16 @@ impl<E: Engine> Worker<E> {
         }
     }
 
-    /// A completion of an app that moves: a hang-up is noticed where it goes.
-    pub(super) fn app_moving(&mut self, key: SlotKey, what: Outcome) {
-        self.net.reclaim(what);
-        self.app_move(key);
+    /// Something landed on an app's socket: whether the app moves, and is on with it. A hang-up is
+    /// noticed where it goes.
+    pub(super) fn app_moves(&mut self, key: SlotKey) -> bool {
+        let moves = self
+            .stream(key)
+            .is_some_and(|s| matches!(s.phase, Phase::Moving));
+        if moves {
+            self.app_move(key);
+        }
+        moves
     }
 
     /// Hands a waiting app over once nothing is in flight.

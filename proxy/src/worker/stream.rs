@@ -213,12 +213,6 @@ impl<E: Engine> Worker<E> {
 
     /// A completion of an app's or target's socket.
     pub(super) fn stream_done(&mut self, key: SlotKey, code: u8, what: Outcome) {
-        if self
-            .stream(key)
-            .is_some_and(|s| matches!(s.phase, Phase::Moving))
-        {
-            return self.app_moving(key, what);
-        }
         match (code, what) {
             (code::RECV, Outcome::Received { buf, at, len, .. }) => {
                 let now = self.now;
@@ -259,12 +253,18 @@ impl<E: Engine> Worker<E> {
                 self.net.free(buf);
                 self.stream_sent(key);
             }
-            (code::READY, Outcome::Ready(_)) => self.stream_hung_up(key),
+            (code::READY, Outcome::Ready(_)) => {
+                if !self.app_moves(key) {
+                    self.stream_hung_up(key);
+                }
+            }
             (code::CONNECT, Outcome::Connected) => self.target_connected(key),
             (code::CONNECT, Outcome::Failed { errno, .. }) => self.target_failed(key, errno),
             (_, what) => {
                 self.net.reclaim(what);
-                self.stream_app_reset(key);
+                if !self.app_moves(key) {
+                    self.stream_app_reset(key);
+                }
             }
         }
     }

@@ -7,21 +7,20 @@
 
 mod circuits;
 mod lane;
+mod place;
 mod terms;
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use crypto::names::RelayAddress;
 use crypto::suite::SuiteMask;
 
-use self::circuits::Circuits;
+use self::place::{Building, Bundle, Place};
 use self::terms::Terms;
 use super::legs::{Leg, LegAsk};
-use super::peer::Lane;
 use super::relay_link::RelayLink;
 use crate::error::{CloseReason, Code};
-use crate::ids::{BundleId, LinkId, PortalNo, WorkerId, WorkerSet};
+use crate::ids::{LinkId, PortalNo, WorkerId, WorkerSet};
 use crate::limits::PAIRING_TIMEOUT;
 use crate::protocol::command::{Command, Gate, LaneCommand, LaneEvent, Role, address_hash};
 use crate::protocol::core::config::InletConfig;
@@ -29,89 +28,8 @@ use crate::protocol::core::io::{Level, LogRecord, Now};
 use crate::protocol::core::link_event::LinkEvent;
 use crate::protocol::core::node::Node;
 use crate::protocol::core::status::{CircuitsStatus, PortalStatus};
-use crate::protocol::pool::{CircuitPool, Failure, LanePool};
-use crate::protocol::shake::InletShake;
+use crate::protocol::pool::Failure;
 use crate::time::Instant;
-
-/// The lane that is being built.
-enum Building {
-    Leg(LinkId, Leg),
-    Shaking(LinkId, Box<InletShake>, BundleId),
-    /// Adopted; the outlet's READY or DENIED is due.
-    Waiting(LinkId, Lane, Instant),
-}
-
-impl Building {
-    fn link(&self) -> LinkId {
-        match self {
-            Building::Leg(link, _) | Building::Shaking(link, ..) | Building::Waiting(link, ..) => {
-                *link
-            }
-        }
-    }
-}
-
-/// A lane that was ready, by its link, and its circuits.
-struct Bundle {
-    lane: Lane,
-    circuits: Circuits,
-}
-
-/// What the portal has at one worker.
-struct Place {
-    worker: WorkerId,
-    pool: LanePool,
-    building: Option<Building>,
-    bundles: BTreeMap<LinkId, Bundle>,
-    /// The pool of the bundle that was lost last.
-    circuits_before: CircuitPool,
-}
-
-impl Place {
-    fn new(worker: WorkerId) -> Place {
-        Place {
-            worker,
-            pool: LanePool::default(),
-            building: None,
-            bundles: BTreeMap::new(),
-            circuits_before: CircuitPool::default(),
-        }
-    }
-
-    fn is_building(&self, link: LinkId) -> bool {
-        let building = self.building.as_ref();
-        building.is_some_and(|building| building.link() == link)
-    }
-
-    /// Whether one of its lanes takes streams.
-    fn is_ready(&self) -> bool {
-        self.bundles.values().any(|bundle| !bundle.lane.retiring)
-    }
-
-    /// The circuits of lanes that take streams.
-    fn wanted_circuits(&mut self) -> impl Iterator<Item = &mut Circuits> {
-        let live = self.bundles.values_mut().filter(|b| !b.lane.retiring);
-        live.map(|bundle| &mut bundle.circuits)
-    }
-
-    fn next_timer(&self, usable: bool) -> Instant {
-        let lane = match &self.building {
-            Some(Building::Waiting(_, _, until)) => *until,
-            Some(Building::Leg(..) | Building::Shaking(..)) => Instant::FAR_FUTURE,
-            None if usable => self.pool.next_timer(),
-            None => Instant::FAR_FUTURE,
-        };
-        let circuits = self.bundles.values().map(|bundle| {
-            let dial = if usable && !bundle.lane.retiring {
-                bundle.circuits.pool().next_due()
-            } else {
-                Instant::FAR_FUTURE
-            };
-            bundle.circuits.next_timer().min(dial)
-        });
-        circuits.fold(lane, Instant::min)
-    }
-}
 
 /// See the module.
 pub struct Inlet {
@@ -126,16 +44,6 @@ pub struct Inlet {
     unserved_since: Option<Instant>,
     /// Why apps are reset, as it was logged.
     resets_logged: Option<CloseReason>,
-}
-
-impl Bundle {
-    /// Its lane takes no more streams. Returns the pool for the bundle that takes over.
-    fn retire(&mut self, node: &mut Node) -> CircuitPool {
-        self.lane.retiring = true;
-        let why = CloseReason::Replaced;
-        self.circuits.give_up_building(node, why);
-        self.circuits.pool().heir()
-    }
 }
 
 impl Inlet {
