@@ -101,6 +101,10 @@ fn eight_connections_do_not_all_land_on_one_worker(engine: Engine) {
     }
     let legs = each(&mut portal, Part::Serve, "legs_paired");
     assert!(legs.iter().all(|&n| n > 0), "relay: {legs:?}");
+    // All pairs of an address are made on one worker: the other's were handed to it.
+    let status = portal.project.serve.status().unwrap();
+    let handed = status["counters"]["pairs_handed"].as_u64().unwrap();
+    assert!(handed > 0, "no pair was handed over");
 }
 
 fn a_killed_process_comes_back_with_all_its_workers(engine: Engine) {
