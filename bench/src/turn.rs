@@ -53,10 +53,7 @@ impl Node {
         let id = engine.id();
         let (control, end) = mailbox(engine.waker(), Arc::new(|| {}));
         let counters = Arc::new(Counters::default());
-        let config = WorkerConfig {
-            place: 0,
-            slots: 4096,
-        };
+        let config = WorkerConfig::alone(4096);
         let worker = Worker::new(engine, end, &config, Arc::clone(&counters));
         Node {
             engine: id,

@@ -49,6 +49,7 @@ fn core(now: Now) -> MemberCore {
     };
     let allow = || Policy::parse(&["postgres-outlet=true".to_owned()]);
     let config = MemberConfig {
+        workers: 1,
         identity: project.member,
         membership: Some(membership),
         ticket: None,

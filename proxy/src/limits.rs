@@ -178,6 +178,11 @@ pub const SLOTS_RESERVED: usize = 64;
 pub const SLOTS_MIN: u32 = 2 * SLOTS_RESERVED as u32;
 /// Allocation that an app's spill keeps when it is empty.
 pub const SPILL_KEPT_MAX: usize = 256;
+/// An app's connection is handed to the worker with the fewest when this one has so many more, and an
+/// eighth: below that, moving it costs more than it evens out.
+pub const APPS_APART: u64 = 2;
+/// How often a worker tries again to tell another one what did not fit into its mailbox.
+pub const HAND_RETRY: Duration = Duration::from_millis(1);
 /// Stale timer entries that are not worth a clean-up.
 pub const TIMERS_STALE_MAX: usize = 64;
 /// So many receives in a row that filled their buffers, or brought as much as a Medium one holds,
@@ -424,14 +429,20 @@ pub const DRAIN_DEADLINE: Duration = Duration::from_secs(25);
 pub const STREAM_LOG_INTERVAL: Duration = Duration::from_secs(1);
 /// A ticket's file is looked at this often while the node is not enrolled.
 pub const TICKET_FILE_INTERVAL: Duration = Duration::from_secs(1);
+/// Most workers of one process.
+pub const WORKERS_MAX: u8 = 16;
+// Each makes a lane, and its replacement beside it.
+const _: () = assert!(2 * WORKERS_MAX as usize <= OUTLET_LANES_PER_MEMBER_MAX);
 /// Most sockets of one worker.
 pub const WORKER_SLOTS_MAX: u32 = 64 * 1024;
 /// Descriptors that are not a worker's: files, pipes, rings, the administrator's callers.
 pub const NOFILE_RESERVED: u64 = 64;
-/// Buffers of one worker's engine, Small, Medium, Large, Bulk: 64 + 16 + 64 + 64 MiB of address
-/// space, touched on demand. Bulk: two for each direction of `CIRCUITS_READY_MAX`
+/// Buffers of a process's engines together, Small, Medium, Large, Bulk: 64 + 16 + 64 + 64 MiB of
+/// address space, touched on demand. Bulk: two for each direction of `CIRCUITS_READY_MAX`
 /// circuits.
 pub const ENGINE_BUFFERS: [u32; 4] = [16 * 1024, 1024, 1024, 256];
+/// The least of them that one of many workers has.
+pub const ENGINE_BUFFERS_MIN: [u32; 4] = [2048, 256, 128, 64];
 /// Shortest life of a ticket that can be asked for.
 pub const TICKET_LIFE_MIN: Duration = Duration::from_secs(1);
 /// Longest path of a Unix socket (`sun_path`, without its terminating zero).

@@ -1,20 +1,25 @@
-//! The only place where control and a worker meet: two bounded queues and a way to wake each side.
+//! The only place where control and a worker meet, or two workers: two bounded queues and a way to
+//! wake each side.
 //!
 //! Control pushes [`ToWorker`] and wakes the worker's engine; the worker pushes [`Event`]s and
-//! wakes control. Neither side ever waits for the other: a full queue is an answer, and the
-//! caller keeps what it wanted to say until it is woken because there is room again. Locks are
-//! held for a push or a swap only and never on the path of a byte: an idle mailbox costs a worker
+//! wakes control. Another worker of the process pushes what it hands over ([`Handed`]). None ever
+//! waits for another: a full queue is an answer, and the caller keeps what it wanted to say; control
+//! and the worker are woken when there is room again, other workers try again later. Locks are held for a push or a swap only and never on the path of a byte: an idle mailbox costs a worker
 //! one relaxed load a turn.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::ids::PortalNo;
+use crate::ids::{PortalNo, WorkerId};
 use crate::limits::MAILBOX_MAX;
 use crate::protocol::command::{Command, Event};
 
-/// From control to a worker: a command, or a socket to take over.
+mod handed;
+
+pub use handed::{Handed, HandedLeg, LegNote};
+
+/// From control to a worker: a command, or a socket to take over; or from another worker.
 #[derive(Debug)]
 pub enum ToWorker<C> {
     /// A decision.
@@ -27,6 +32,8 @@ pub enum ToWorker<C> {
         /// The socket.
         socket: C,
     },
+    /// Another worker hands it over.
+    Handed(Handed<C>),
 }
 
 /// A bounded queue of one direction.
@@ -63,11 +70,14 @@ impl<T> Queue<T> {
         self.items.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// True when the queue was empty: the drainer may sleep.
-    fn push(&self, item: T) -> Result<bool, T> {
+    /// True when the queue was empty: the drainer may sleep. A pusher that does not `wait` for
+    /// room is not woken.
+    fn push(&self, item: T, wait: bool) -> Result<bool, T> {
         let mut items = self.lock();
         if items.len() >= MAILBOX_MAX {
-            self.refused.store(true, Ordering::Release);
+            if wait {
+                self.refused.store(true, Ordering::Release);
+            }
             return Err(item);
         }
         items.push_back(item);
@@ -102,11 +112,22 @@ pub struct ControlEnd<C, W> {
     wake: W,
 }
 
+/// Wakes somebody.
+type Bell = Arc<dyn Fn() + Send + Sync>;
+
 /// The worker's end of its mailbox. `wake` wakes control.
 pub struct WorkerEnd<C> {
     to_worker: Arc<Queue<ToWorker<C>>>,
     to_control: Arc<Queue<Event>>,
-    wake: Arc<dyn Fn() + Send + Sync>,
+    wake: Bell,
+    /// Every worker's queue, and what wakes it, by their ids; empty where there is one.
+    team: Arc<[Seat<C>]>,
+}
+
+/// Where a worker is found by the others.
+struct Seat<C> {
+    to_worker: Arc<Queue<ToWorker<C>>>,
+    wake: Bell,
 }
 
 /// Makes a mailbox from the two wake-ups.
@@ -127,8 +148,35 @@ pub fn mailbox<C, W: crate::engine::Wake>(
             to_worker,
             to_control,
             wake: wake_control,
+            team: Arc::new([]),
         },
     )
+}
+
+/// The mailboxes of a process's workers, in the order of their ids: of each, control's end and its
+/// own, by which it reaches the others too.
+pub fn mailboxes<C: Send + 'static, W: crate::engine::Wake>(
+    wake_workers: Vec<W>,
+    wake_control: &Bell,
+) -> Vec<(ControlEnd<C, W>, WorkerEnd<C>)> {
+    let boxes = wake_workers.into_iter();
+    let mut boxes: Vec<_> = boxes
+        .map(|waker| mailbox(waker, Arc::clone(wake_control)))
+        .collect();
+    if boxes.len() > 1 {
+        let seats = boxes.iter().map(|(control, worker)| {
+            let waker = control.wake.clone();
+            Seat {
+                to_worker: Arc::clone(&worker.to_worker),
+                wake: Arc::new(move || waker.wake()),
+            }
+        });
+        let team: Arc<[Seat<C>]> = seats.collect();
+        for (_, worker) in &mut boxes {
+            worker.team = Arc::clone(&team);
+        }
+    }
+    boxes
 }
 
 impl<C, W: crate::engine::Wake> ControlEnd<C, W> {
@@ -137,7 +185,7 @@ impl<C, W: crate::engine::Wake> ControlEnd<C, W> {
     /// # Errors
     /// Gives the message back when the queue is full; control is woken when there is room.
     pub fn send(&self, message: ToWorker<C>) -> Result<(), ToWorker<C>> {
-        if self.to_worker.push(message)? {
+        if self.to_worker.push(message, true)? {
             self.wake.wake();
         }
         Ok(())
@@ -160,8 +208,26 @@ impl<C> WorkerEnd<C> {
     /// # Errors
     /// Gives the event back when the queue is full; the worker is woken when there is room.
     pub fn send(&self, event: Event) -> Result<(), Event> {
-        if self.to_control.push(event)? {
+        if self.to_control.push(event, true)? {
             (self.wake)();
+        }
+        Ok(())
+    }
+
+    /// Queues something for another worker and wakes it.
+    ///
+    /// # Errors
+    /// Gives it back when that one's queue is full, or there is no such worker. Nobody is woken
+    /// when there is room.
+    pub fn hand(&self, to: WorkerId, handed: Handed<C>) -> Result<(), Handed<C>> {
+        let Some(seat) = self.team.get(to.index()) else {
+            return Err(handed);
+        };
+        match seat.to_worker.push(ToWorker::Handed(handed), false) {
+            Ok(true) => (seat.wake)(),
+            Ok(false) => {}
+            Err(ToWorker::Handed(handed)) => return Err(handed),
+            Err(ToWorker::Command(_) | ToWorker::Listen { .. }) => {}
         }
         Ok(())
     }
@@ -219,6 +285,31 @@ mod tests {
         assert!(worker.receive(&mut out, 2), "one is left");
         assert!(!worker.receive(&mut out, 2));
         assert_eq!(out.len(), 3);
+    }
+
+    #[test]
+    fn a_worker_reaches_the_others_and_is_given_back_what_finds_no_room() {
+        let bells = vec![Bell::default(), Bell::default()];
+        let ring: Arc<dyn Fn() + Send + Sync> = Arc::new(|| {});
+        let boxes: Vec<(ControlEnd<(), Bell>, WorkerEnd<()>)> = mailboxes(bells.clone(), &ring);
+        let note = || Handed::Note {
+            from: WorkerId(0),
+            leg: crate::protocol::pairing::LegHandle(1),
+            what: LegNote::Gone,
+        };
+        let [(_, first), (_, second)] = &boxes[..] else {
+            unreachable!("two workers");
+        };
+        for _ in 0..MAILBOX_MAX {
+            first.hand(WorkerId(1), note()).unwrap();
+        }
+        assert_eq!((bells[0].0.load(SeqCst), bells[1].0.load(SeqCst)), (0, 1));
+        assert!(first.hand(WorkerId(1), note()).is_err(), "it is full");
+        assert!(first.hand(WorkerId(2), note()).is_err(), "there is none");
+        let mut out = Vec::new();
+        second.receive(&mut out, 1);
+        assert!(matches!(out[..], [ToWorker::Handed(Handed::Note { .. })]));
+        first.hand(WorkerId(1), note()).unwrap();
     }
 
     #[test]

@@ -64,10 +64,7 @@ impl Relay {
             });
             let (control, end) = mailbox(engine.waker(), Arc::new(|| {}));
             ours.send(control).unwrap();
-            let config = WorkerConfig {
-                place: 0,
-                slots: SOCKETS,
-            };
+            let config = WorkerConfig::alone(SOCKETS);
             Worker::new(engine, end, &config, of_worker).run();
             let spent = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
             Duration::new(

@@ -77,7 +77,16 @@ pub struct Portal {
 impl Portal {
     /// Starts everything and waits until the inlet says that it can carry a connection.
     pub fn start(engine: Engine, target: SocketAddr) -> Outcome<Portal> {
-        let project = Project::start(engine)?;
+        Portal::of(Project::start(engine)?, target)
+    }
+
+    /// The same with so many workers in each process.
+    pub fn with_workers(engine: Engine, workers: u8, target: SocketAddr) -> Outcome<Portal> {
+        let (workers, public) = (Some(workers.to_string()), tcp::own_address()?);
+        Portal::of(Project::start_with(engine, workers, public)?, target)
+    }
+
+    fn of(project: Project, target: SocketAddr) -> Outcome<Portal> {
         let entry = tcp::own_address()?;
         let (serving, using) = (
             project.outlet_ticket("outlet")?,

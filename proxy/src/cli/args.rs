@@ -13,7 +13,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum, value_parser};
 use crypto::Id;
 use crypto::names::{HostPort, Name, RelayAddress};
 
-use super::values::{Attribute, Life, Seconds};
+use super::values::{Attribute, Life, Seconds, Workers};
 use crate::limits::{BENCH_RATE_MAX, BENCH_ROUNDS_MAX, BENCH_SIZE_MAX, BENCH_STREAMS_MAX};
 
 /// An end-to-end encrypted, mutually authorized portal for TCP.
@@ -49,6 +49,9 @@ pub struct GlobalArgs {
     /// How bytes are moved [default: auto]
     #[arg(long, global = true, env = "ADIT_ENGINE", value_enum)]
     pub engine: Option<EngineArg>,
+    /// Threads that move bytes, or auto: one for each core [default: 1]
+    #[arg(long, global = true, env = "ADIT_WORKERS", value_name = "N|auto")]
+    pub workers: Option<Workers>,
     /// How the log on stderr looks [default: text]
     #[arg(long, global = true, env = "ADIT_LOG_FORMAT", value_enum)]
     pub log_format: Option<LogFormat>,

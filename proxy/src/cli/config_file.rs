@@ -26,7 +26,7 @@ use toml::{Table, Value};
 
 use super::args::{EngineArg, GlobalArgs, LogFormat, LogLevel, NodeArgs};
 use super::settings;
-use super::values::near_match;
+use super::values::{Workers, near_match};
 use crate::control::failure::{Exit, Failure, codes};
 use crate::control::node::{Inlet, Outlet};
 use crate::limits::{CONFIG_FILE_MAX, PORTALS_MAX};
@@ -35,6 +35,7 @@ const TOP: &[&str] = &[
     "home",
     "project",
     "engine",
+    "workers",
     "log-format",
     "log-level",
     "json",
@@ -113,6 +114,7 @@ impl ConfigFile {
                 home: top.text("home")?.map(PathBuf::from),
                 project: top.parsed("project")?,
                 engine: top.choice::<EngineArg>("engine")?,
+                workers: top.workers("workers")?,
                 log_format: top.choice::<LogFormat>("log-format")?,
                 log_level: top.choice::<LogLevel>("log-level")?,
                 json: top.flag("json")?,
@@ -186,6 +188,17 @@ impl<'a> Section<'a> {
             None => Ok(false),
             Some(Value::Boolean(flag)) => Ok(*flag),
             Some(_) => Err(self.bad(key, &"expected true or false")),
+        }
+    }
+
+    /// A number, or a text.
+    fn workers(&self, key: &str) -> Result<Option<Workers>, Failure> {
+        match self.table.get(key) {
+            Some(Value::Integer(number)) => {
+                let workers = number.to_string().parse();
+                workers.map(Some).map_err(|error| self.bad(key, &error))
+            }
+            Some(_) | None => self.parsed(key),
         }
     }
 
@@ -272,10 +285,21 @@ mod tests {
     }
 
     #[test]
+    fn workers_are_a_number_or_auto() {
+        let config = ConfigFile::parse("workers = \"auto\"", "adit.toml").unwrap();
+        assert_eq!(config.global.workers, Some(Workers::Auto));
+        for wrong in ["0", "99", "-1", "2.5", "true", "\"many\""] {
+            let failure = failure(&format!("workers = {wrong}"));
+            assert_eq!(failure.code, codes::CONFIG_VALUE, "{wrong}");
+        }
+    }
+
+    #[test]
     fn a_whole_file_is_read() {
         let text = r#"
             project = "acme"
             engine = "epoll"
+            workers = 2
             ticket = "/run/ticket"
             exit-if-not-enrolled = true
             [[inlet]]
@@ -289,6 +313,7 @@ mod tests {
         "#;
         let config = ConfigFile::parse(text, "adit.toml").unwrap();
         assert_eq!(config.global.engine, Some(EngineArg::Epoll));
+        assert_eq!(config.global.workers, Some(Workers::Count(2)));
         assert_eq!(config.global.project.unwrap().as_str(), "acme");
         assert!(config.node.exit_if_not_enrolled);
         assert_eq!(config.inlets[0].allow.rules().len(), 2);

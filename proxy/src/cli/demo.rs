@@ -41,7 +41,7 @@ pub(super) fn run(settings: &Settings) -> Result<u8, Failure> {
     let scratch = Scratch::new("demo")?;
     let home = Home::at(scratch.path());
     let began = Instant::now();
-    let engine = EngineDecision::make(settings.engine)?;
+    let engine = EngineDecision::make(settings.engine, settings.workers)?;
     let runtime = Runtime::for_control(engine.kind)?;
     let mut story = Story(settings.json.then(Vec::new));
     runtime.block_on(async {

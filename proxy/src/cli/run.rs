@@ -56,6 +56,7 @@ fn over(typed: &GlobalArgs, file: &GlobalArgs) -> GlobalArgs {
         home: typed.home.clone().or_else(|| file.home.clone()),
         project: typed.project.clone().or_else(|| file.project.clone()),
         engine: typed.engine.or(file.engine),
+        workers: typed.workers.or(file.workers),
         log_format: typed.log_format.or(file.log_format),
         log_level: typed.log_level.or(file.log_level),
         json: typed.json || file.json,
@@ -70,7 +71,7 @@ pub(super) fn run_node(
 ) -> Result<u8, Failure> {
     log::start(settings);
     let node = Node::open(plan)?;
-    let engine = EngineDecision::make(settings.engine)?;
+    let engine = EngineDecision::make(settings.engine, settings.workers)?;
     let runtime = Runtime::for_control(engine.kind)?;
     runtime.block_on(async {
         let signals = StopSignals::new()?;

@@ -6,11 +6,16 @@ use crypto::names::Name;
 use zeroize::Zeroizing;
 
 use super::args::{EngineArg, GlobalArgs, LogFormat, LogLevel, NodeArgs};
+use super::values::Workers;
 use crate::control::failure::{Exit, Failure, codes};
 use crate::control::files::Home;
 use crate::control::ticket_file::TicketSource;
 use crate::engine::Choice;
 use crate::protocol::policy::Policy;
+
+/// Workers where nothing was said. One for each core would carry more where cores are idle, and costs
+/// each of a few busy connections a quarter more of the processor (BENCHMARKING.md): a sidecar has few.
+const DEFAULT_WORKERS: Workers = Workers::Count(1);
 
 /// What holds for every command.
 #[derive(Clone, Debug)]
@@ -19,6 +24,8 @@ pub(super) struct Settings {
     /// The project, if it was named.
     pub(super) project: Option<Name>,
     pub(super) engine: Choice,
+    /// Workers of a process, at least 1.
+    pub(super) workers: u8,
     pub(super) log_format: LogFormat,
     pub(super) log_level: LogLevel,
     pub(super) json: bool,
@@ -34,6 +41,7 @@ impl Settings {
             home: Home::at(home(args.home.as_deref())?),
             project: args.project.clone(),
             engine: choice(args.engine.unwrap_or(EngineArg::Auto)),
+            workers: args.workers.unwrap_or(DEFAULT_WORKERS).count(),
             log_format: args.log_format.unwrap_or(LogFormat::Text),
             log_level: args.log_level.unwrap_or(LogLevel::Info),
             json: args.json,

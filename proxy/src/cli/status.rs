@@ -109,6 +109,9 @@ fn engine(value: &Value) -> String {
     if !features.is_empty() {
         line.push_str(&format!(" ({features})"));
     }
+    if let Some(workers @ 2..) = value["workers"].as_u64() {
+        line.push_str(&format!(", {workers} workers"));
+    }
     if let Some(why) = value["why_not_uring"].as_str() {
         line.push_str(&format!("; no io_uring: {why}"));
     }
@@ -257,7 +260,7 @@ mod tests {
                             "serial": 3, "expires_in_s": 3540 },
             "authority": { "state": "not-needed" },
             "relay": { "state": "trying", "for_s": 61, "failures": 2, "why": "refused" },
-            "engine": { "kind": "epoll", "features": [], "why_not_uring": "denied" },
+            "engine": { "kind": "epoll", "features": [], "workers": 2, "why_not_uring": "denied" },
             "clock_ahead_ms": -2000,
             "portals": [{ "role": "inlet", "address": "postgres", "ready": false, "lanes": 0,
                           "parked": 0, "peers": [], "pinned": true, "why": "no relay" },
@@ -272,7 +275,7 @@ node n: not ready (adit inlet 0.1.0, process 7)
   project     acme Idef
   member      a  x=1  (credential 3 ends in 59m)
   relay       not reached for 1m 1s, 2 failures: refused
-  engine      epoll; no io_uring: denied
+  engine      epoll, 2 workers; no io_uring: denied
   clock       2s behind the authority's
   inlet       postgres  not ready: no relay, 0 lanes; peer's id pinned
   inlet       files  ready, 1 lane with bank Ixyz…, 4 circuits ready, 1 being made, \

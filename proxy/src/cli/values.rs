@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use crypto::names::{AttributeValue, Name};
 
-use crate::limits::{BENCH_TIME_MAX, BENCH_TIME_MIN, TICKET_LIFE_MAX, TICKET_LIFE_MIN};
+use crate::limits::{
+    BENCH_TIME_MAX, BENCH_TIME_MIN, TICKET_LIFE_MAX, TICKET_LIFE_MIN, WORKERS_MAX,
+};
 
 /// `NAME=VALUE`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +35,43 @@ impl FromStr for Attribute {
                 .parse()
                 .map_err(|error: crypto::names::NameError| error.to_string())?,
         })
+    }
+}
+
+/// How many workers a process has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Workers {
+    /// As many as it may use cores.
+    Auto,
+    /// So many: 1 to `limits::WORKERS_MAX`.
+    Count(u8),
+}
+
+impl Workers {
+    /// The number.
+    pub fn count(self) -> u8 {
+        match self {
+            Workers::Count(count) => count,
+            // Heeds affinity and the quota of a cgroup.
+            Workers::Auto => std::thread::available_parallelism()
+                .map_or(1, |cores| u8::try_from(cores.get()).unwrap_or(u8::MAX))
+                .min(WORKERS_MAX),
+        }
+    }
+}
+
+impl FromStr for Workers {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Workers, String> {
+        if text == "auto" {
+            return Ok(Workers::Auto);
+        }
+        let count = text.parse().ok();
+        count
+            .filter(|count| (1..=WORKERS_MAX).contains(count))
+            .map(Workers::Count)
+            .ok_or_else(|| format!("expected auto or a number from 1 to {WORKERS_MAX}"))
     }
 }
 
@@ -145,6 +184,16 @@ fn distance(a: &str, b: &str) -> usize {
 #[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
+
+    #[test]
+    fn workers_are_a_number_or_the_cores_within_bounds() {
+        assert_eq!("3".parse(), Ok(Workers::Count(3)));
+        assert_eq!("auto".parse(), Ok(Workers::Auto));
+        assert!((1..=WORKERS_MAX).contains(&Workers::Auto.count()));
+        for text in ["0", "-1", "17", "many", "", "2.0"] {
+            assert!(text.parse::<Workers>().is_err(), "{text:?}");
+        }
+    }
 
     #[test]
     fn lives_have_a_unit_and_bounds() {

@@ -12,7 +12,6 @@
 //! Nothing here decides anything about the protocol.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -55,8 +54,8 @@ pub enum Stop {
 
 /// What a driver needs besides its core.
 pub struct Parts {
-    /// The worker, its listeners already handed over.
-    pub worker: WorkerThread,
+    /// The workers by their ids, their listeners already handed over.
+    pub workers: Vec<WorkerThread>,
     /// Where threads leave what they have for this driver.
     pub inbox: Arc<Inbox>,
     /// Looks names up.
@@ -93,8 +92,11 @@ pub struct Driver<C: Core> {
     core: C,
     parts: Parts,
     progress: watch::Sender<Progress>,
-    /// What did not fit into the worker's mailbox.
-    unsent: VecDeque<ToWorker<OwnedFd>>,
+    /// What did not fit into each worker's mailbox.
+    unsent: Vec<VecDeque<Command>>,
+    /// Workers that have closed their doors, and those that have drained.
+    doors_closed: usize,
+    drained: usize,
     /// Who waits for the core's answer.
     asked: BTreeMap<AdminNo, oneshot::Sender<Result<Value, Failure>>>,
     next_admin: u64,
@@ -125,20 +127,22 @@ impl<C: Core> Driver<C> {
         });
         let driver = Driver {
             core,
-            parts,
             progress,
-            unsent: VecDeque::new(),
+            unsent: parts.workers.iter().map(|_| VecDeque::new()).collect(),
+            doors_closed: 0,
+            drained: 0,
             asked: BTreeMap::new(),
             next_admin: 0,
             stopping: Stopping::No,
             failed: None,
             events: Vec::new(),
             ticket_due: clock::mono() + TICKET_FILE_INTERVAL,
+            parts,
         };
         (driver, watched)
     }
 
-    /// Runs until it was asked to stop and the worker has ended.
+    /// Runs until it was asked to stop and the workers have ended.
     ///
     /// # Errors
     /// What made it end by itself.
@@ -147,7 +151,13 @@ impl<C: Core> Driver<C> {
         loop {
             self.take_in();
             self.carry_out().await;
-            if self.parts.worker.has_ended() {
+            let mut workers = self.parts.workers.iter();
+            // Any of them that ends by itself ends the process; a stop ends all.
+            let over = match self.stopping {
+                Stopping::Closing => workers.all(WorkerThread::has_ended),
+                Stopping::No | Stopping::Draining => workers.any(WorkerThread::has_ended),
+            };
+            if over {
                 return self.ended();
             }
             tokio::select! {
@@ -167,7 +177,7 @@ impl<C: Core> Driver<C> {
                 Err(Failure::new(
                     codes::THREAD,
                     Exit::Runtime,
-                    "the worker ended by itself",
+                    "a worker ended by itself",
                     why,
                 ))
             }
@@ -183,16 +193,18 @@ impl<C: Core> Driver<C> {
     fn take_in(&mut self) {
         self.send_unsent();
         let mut events = std::mem::take(&mut self.events);
-        self.parts
-            .worker
-            .mailbox()
-            .receive(&mut events, EVENTS_PER_LOOK);
-        let more = events.len() == EVENTS_PER_LOOK;
+        let mut more = false;
+        for worker in &self.parts.workers {
+            more |= worker.mailbox().receive(&mut events, EVENTS_PER_LOOK);
+        }
         for event in events.drain(..) {
             if matches!(event, Event::DoorsClosed) {
-                self.handle(Input::Stop);
+                self.on_doors_closed();
             } else if matches!(event, Event::Drained) {
-                self.close();
+                self.drained += 1;
+                if self.drained == self.parts.workers.len() {
+                    self.close();
+                }
             } else {
                 self.handle(Input::Event(event));
             }
@@ -220,7 +232,7 @@ impl<C: Core> Driver<C> {
     async fn carry_out(&mut self) {
         while let Some(output) = self.core.poll_output() {
             match output {
-                Output::Command(command) => self.send(ToWorker::Command(command)),
+                Output::Command(command) => self.send(command),
                 Output::Resolve { no, name } => self.resolve(no, name.host(), name.port()),
                 Output::Store { no, request } => {
                     let asked = match &self.parts.store {
@@ -258,27 +270,43 @@ impl<C: Core> Driver<C> {
         // Tokio's clock does not count suspend and ours does: a deadline that passed meanwhile is
         // noticed at the latest then.
         let wait = next.since(clock::mono()).min(SLEEP_MAX);
-        if self.unsent.is_empty() {
+        if self.unsent.iter().all(VecDeque::is_empty) {
             wait
         } else {
             wait.min(MAILBOX_RETRY)
         }
     }
 
-    fn send(&mut self, message: ToWorker<OwnedFd>) {
-        if !self.unsent.is_empty() {
-            self.unsent.push_back(message);
-        } else if let Err(message) = self.parts.worker.mailbox().send(message) {
-            self.unsent.push_back(message);
-        }
+    fn send(&mut self, command: Command) {
+        let workers = u8::try_from(self.parts.workers.len()).unwrap_or(u8::MAX);
+        command.deliver(workers, |worker, command| {
+            let at = worker.index();
+            let (Some(worker), Some(unsent)) =
+                (self.parts.workers.get(at), self.unsent.get_mut(at))
+            else {
+                return;
+            };
+            unsent.push_back(command);
+            send_all(worker, unsent);
+        });
     }
 
     fn send_unsent(&mut self) {
-        while let Some(message) = self.unsent.pop_front() {
-            if let Err(message) = self.parts.worker.mailbox().send(message) {
-                self.unsent.push_front(message);
-                return;
-            }
+        for (worker, unsent) in self.parts.workers.iter().zip(&mut self.unsent) {
+            send_all(worker, unsent);
+        }
+    }
+
+    /// A worker found that nothing new came to any of them for a while: the others need not wait
+    /// any longer. Once all their doors are closed, the core goes off the air.
+    fn on_doors_closed(&mut self) {
+        self.doors_closed += 1;
+        if self.doors_closed == 1 && self.parts.workers.len() > 1 {
+            let (idle, deadline) = (Duration::ZERO, clock::mono() + DRAIN_DEADLINE);
+            self.send(Command::Drain { idle, deadline });
+        }
+        if self.doors_closed == self.parts.workers.len() {
+            self.handle(Input::Stop);
         }
     }
 
@@ -369,8 +397,9 @@ impl<C: Core> Driver<C> {
 
     fn status(&self) -> Value {
         let status = self.core.status(clock::now());
-        let counters = self.parts.worker.counters().all();
-        report::status(&self.parts.facts, &status, counters, self.is_stopping())
+        let counters = self.parts.workers.iter();
+        let counters: Vec<_> = counters.map(|worker| worker.counters().all()).collect();
+        report::status(&self.parts.facts, &status, &counters, self.is_stopping())
     }
 
     fn health(&self) -> Value {
@@ -398,7 +427,7 @@ impl<C: Core> Driver<C> {
         ));
         // The core goes on until the worker has closed its doors.
         let deadline = clock::mono() + DRAIN_DEADLINE;
-        self.send(ToWorker::Command(Command::Drain { idle, deadline }));
+        self.send(Command::Drain { idle, deadline });
         self.report_progress();
     }
 
@@ -407,7 +436,18 @@ impl<C: Core> Driver<C> {
             self.stopping = Stopping::Closing;
             // It may not have heard yet, and must not take closing links for lost ones.
             self.handle(Input::Stop);
-            self.send(ToWorker::Command(Command::Stop));
+            self.send(Command::Stop);
+        }
+    }
+}
+
+/// What fits into its mailbox.
+fn send_all(worker: &WorkerThread, unsent: &mut VecDeque<Command>) {
+    while let Some(command) = unsent.pop_front() {
+        match worker.mailbox().send(ToWorker::Command(command)) {
+            Ok(()) => {}
+            Err(ToWorker::Command(command)) => return unsent.push_front(command),
+            Err(ToWorker::Listen { .. } | ToWorker::Handed(_)) => {}
         }
     }
 }

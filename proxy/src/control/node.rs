@@ -181,6 +181,7 @@ impl Node {
             suites: local_mask(),
             inlets,
             outlets,
+            workers: engine.workers,
         };
         let core = MemberCore::new(config, Box::new(SystemRandom::new()), clock::now());
         let launch = Launch {

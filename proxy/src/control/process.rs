@@ -17,7 +17,7 @@ use super::log;
 use super::resolver::Resolver;
 use super::store::StoreThread;
 use super::ticket_file::TicketFile;
-use super::worker_thread::{EngineDecision, Listener, WorkerThread};
+use super::worker_thread::{EngineDecision, Listener, WakeControl, WorkerThread};
 use crate::engine::Kind;
 use crate::limits::STOP_QUEUE_MAX;
 use crate::protocol::core::{Core, Level, LogRecord};
@@ -75,14 +75,20 @@ impl Running {
         // Only a server's worker relays.
         let serves = listeners.iter().any(|listener| listener.portal.is_none());
         let splices = serves && engine.splice;
-        let worker = WorkerThread::start(engine.kind, splices, Arc::new(move || wake.wake()))?;
-        log_engine(&worker, &engine);
-        let facts = facts(what, &worker, &engine, &listeners);
+        let wake: WakeControl = Arc::new(move || wake.wake());
+        let workers = WorkerThread::start_all(&engine, splices, &wake)?;
+        log_engine(&workers, &engine);
+        let facts = facts(what, &workers, &engine, &listeners);
         let listening = listeners.iter().map(|listener| listener.address).collect();
-        for listener in listeners {
-            let room = worker.mailbox().send(listener.into_message());
-            debug_assert!(room.is_ok(), "a new mailbox has room for every listener");
+        // Each worker accepts on the same sockets.
+        for worker in &workers {
+            for listener in &listeners {
+                let message = listener.message().map_err(|error| thread(&error))?;
+                let room = worker.mailbox().send(message);
+                debug_assert!(room.is_ok(), "a new mailbox has room for every listener");
+            }
         }
+        drop(listeners);
         let resolver = start_resolver(&inbox)?;
         let store = store.map(|store| start_store(store, &inbox)).transpose()?;
         let socket = AdminSocket::bind(state.path())?;
@@ -92,7 +98,7 @@ impl Running {
         let (driver, progress) = Driver::new(
             core,
             Parts {
-                worker,
+                workers,
                 inbox,
                 resolver,
                 store,
@@ -197,20 +203,29 @@ pub const fn engine_word(kind: Kind) -> &'static str {
     }
 }
 
-fn log_engine(worker: &WorkerThread, engine: &EngineDecision) {
+fn log_engine(workers: &[WorkerThread], engine: &EngineDecision) {
+    let Some(worker) = workers.first() else {
+        return;
+    };
     let mut record = LogRecord::new(Level::Info, "engine open")
         .with("engine", engine_word(worker.caps().kind))
         .with("features", worker.caps().features.join(","))
-        .with("sockets", worker.slots());
+        .with("workers", workers.len())
+        .with("sockets", sockets(workers));
     if let Some(why) = &engine.why_not_uring {
         record = record.with("why_not_uring", why);
     }
     log::emit(&record);
 }
 
+/// Most sockets that they hold at once, together.
+fn sockets(workers: &[WorkerThread]) -> u32 {
+    workers.iter().map(WorkerThread::slots).sum()
+}
+
 fn facts(
     what: &str,
-    worker: &WorkerThread,
+    workers: &[WorkerThread],
     engine: &EngineDecision,
     listeners: &[Listener],
 ) -> Value {
@@ -228,10 +243,11 @@ fn facts(
         "version": env!("CARGO_PKG_VERSION"),
         "pid": std::process::id(),
         "engine": {
-            "kind": engine_word(worker.caps().kind),
-            "features": worker.caps().features,
+            "kind": engine_word(engine.kind),
+            "features": workers.first().map(|worker| &worker.caps().features),
             "why_not_uring": engine.why_not_uring,
-            "sockets_max": worker.slots(),
+            "workers": workers.len(),
+            "sockets_max": sockets(workers),
         },
         "listening": listening,
     })

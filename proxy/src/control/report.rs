@@ -1,5 +1,7 @@
 //! What a process says of itself: `status` and `health`.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
 use super::admin::show;
@@ -18,21 +20,43 @@ pub fn health(status: &Status, stopping: bool) -> Value {
     json!({ "alive": true, "ready": ready, "why": why })
 }
 
+/// What is shown of each worker, besides the sums of them all: how even their load is.
+const EACH: [&str; 10] = [
+    "streams_open",
+    "streams_total",
+    "apps_handed",
+    "lanes_open",
+    "circuits_open",
+    "links_handed",
+    "legs_paired",
+    "pairs_total",
+    "bytes_relayed",
+    "turns",
+];
+
 /// The answer to `status`: what does not change (`facts`), what the core says, what is counted.
 pub fn status(
     facts: &Value,
     status: &Status,
-    counters: Vec<(&'static str, u64)>,
+    workers: &[Vec<(&'static str, u64)>],
     stopping: bool,
 ) -> Value {
-    let counters: serde_json::Map<String, Value> = counters
-        .into_iter()
-        .map(|(name, value)| (name.to_string(), value.into()))
-        .collect();
+    let mut sums: BTreeMap<&str, u64> = BTreeMap::new();
+    for (name, value) in workers.iter().flatten() {
+        let sum = sums.entry(name).or_default();
+        *sum = sum.saturating_add(*value);
+    }
+    let each = workers.iter().map(|counters| {
+        let shown = counters.iter().filter(|(name, _)| EACH.contains(name));
+        let shown = shown.map(|(name, value)| ((*name).to_string(), (*value).into()));
+        Value::Object(shown.collect())
+    });
+    let each: Vec<Value> = each.collect();
     let own = json!({
         "ready": status.ready() && !stopping,
         "stopping": stopping,
-        "counters": counters,
+        "counters": sums,
+        "workers": each,
     });
     show::merged(show::merged(facts.clone(), show::status(status)), own)
 }

@@ -1,4 +1,4 @@
-//! A worker on its thread, and control's end of its mailbox.
+//! Workers on their threads, and control's ends of their mailboxes.
 //!
 //! The engine is opened on the worker's own thread (a ring belongs to the thread that made it).
 //! A worker that panics ends the process: half a proxy is worse than a restart.
@@ -13,11 +13,12 @@ use std::thread;
 
 use super::failure::{Exit, Failure, codes};
 use crate::engine::{self, Caps, Engine, EngineConfig, EventWaker, Kind, OpenError};
-use crate::ids::PortalNo;
+use crate::ids::{PortalNo, WorkerId};
 use crate::limits::{
-    ENGINE_BUFFERS, NOFILE_RESERVED, PIPES_MAX, PIPES_PER_NOFILE, SLOTS_MIN, WORKER_SLOTS_MAX,
+    ENGINE_BUFFERS, ENGINE_BUFFERS_MIN, NOFILE_RESERVED, PIPES_MAX, PIPES_PER_NOFILE, SLOTS_MIN,
+    WORKER_SLOTS_MAX,
 };
-use crate::mailbox::{ControlEnd, ToWorker, WorkerEnd, mailbox};
+use crate::mailbox::{ControlEnd, ToWorker, WorkerEnd, mailboxes};
 use crate::worker::{Worker, WorkerConfig, counters::Counters};
 
 /// Called from a worker's thread when there is something for control.
@@ -32,6 +33,8 @@ pub struct EngineDecision {
     pub why_not_uring: Option<String>,
     /// A relay sends bulk through pipes.
     pub splice: bool,
+    /// How many workers open one.
+    pub workers: u8,
 }
 
 impl EngineDecision {
@@ -39,13 +42,14 @@ impl EngineDecision {
     ///
     /// # Errors
     /// The engine that was asked for can't be had, or a limit is used up.
-    pub fn make(choice: engine::Choice) -> Result<EngineDecision, Failure> {
+    pub fn make(choice: engine::Choice, workers: u8) -> Result<EngineDecision, Failure> {
         let (kind, why_not_uring) =
             engine::decide(choice).map_err(|error| engine_failure(&error))?;
         Ok(EngineDecision {
             kind,
             why_not_uring,
             splice: true,
+            workers,
         })
     }
 }
@@ -71,59 +75,58 @@ pub struct WorkerThread {
 }
 
 impl WorkerThread {
-    /// Starts a worker and returns when its engine is open. One that splices has descriptors set
-    /// aside for pipes.
+    /// Starts the workers of a process and returns when their engines are open. What the process
+    /// may have is shared among them. Those that splice have descriptors set aside for pipes.
     ///
     /// # Errors
-    /// The process may have too few descriptors, or the engine or the thread can't be had.
-    pub fn start(
-        kind: Kind,
+    /// The process may have too few descriptors, or an engine or a thread can't be had.
+    pub fn start_all(
+        engine: &EngineDecision,
         splices: bool,
-        wake_control: WakeControl,
-    ) -> Result<WorkerThread, Failure> {
+        wake_control: &WakeControl,
+    ) -> Result<Vec<WorkerThread>, Failure> {
         let limit = raise_descriptor_limit();
-        let Descriptors { slots, pipes } = Descriptors::share(limit, splices);
-        if slots < SLOTS_MIN {
-            return Err(too_few_descriptors(limit));
+        let workers = engine.workers.max(1);
+        let share = Descriptors::share(limit, splices, workers);
+        if share.slots < SLOTS_MIN {
+            return Err(too_few_descriptors(limit, workers));
         }
-        let counters = Arc::new(Counters::default());
-        let (opened_tx, opened) = sync_channel(1);
-        let (mailbox_tx, mailbox_rx) = sync_channel(1);
-        let worker_counters = Arc::clone(&counters);
-        let ended = Arc::new(AtomicBool::new(false));
-        let guard = EndGuard(Arc::clone(&wake_control), Arc::clone(&ended));
-        thread::Builder::new()
-            .name("adit-worker".into())
-            .spawn(move || {
-                let _guard = guard;
-                let setup = Setup {
-                    opened: opened_tx,
-                    mailbox: mailbox_rx,
-                    slots,
-                    pipes,
-                    counters: worker_counters,
-                };
-                match kind {
-                    Kind::Uring => setup.run(engine::Uring::open),
-                    Kind::Epoll | Kind::Simulated => setup.run(engine::Epoll::open),
-                }
-            })
-            .map_err(|error| thread_failure(&error))?;
-        let (waker, caps) = match opened.recv() {
-            Ok(Ok(opened)) => opened,
-            Ok(Err(error)) => return Err(engine_failure(&error)),
-            Err(_) => return Err(thread_failure(&"it ended while it was starting")),
-        };
-        let (control_end, worker_end) = mailbox(waker, wake_control);
-        // The thread waits for exactly this; if it is gone, its mailbox says so soon enough.
-        let _ = mailbox_tx.send(worker_end);
-        Ok(WorkerThread {
-            mailbox: control_end,
-            caps,
-            counters,
-            slots,
-            ended,
-        })
+        let counters = WorkerId::all(workers).map(|_| Arc::new(Counters::default()));
+        let team: Vec<Arc<Counters>> = counters.collect();
+        let mut threads = Vec::new();
+        for worker in WorkerId::all(workers) {
+            threads.push(Starting::spawn(
+                worker,
+                engine.kind,
+                share,
+                &team,
+                wake_control,
+            )?);
+        }
+        let (mut wakers, mut opened) = (Vec::new(), Vec::new());
+        for starting in threads {
+            let (waker, caps) = match starting.opened.recv() {
+                Ok(Ok(opened)) => opened,
+                Ok(Err(error)) => return Err(engine_failure(&error)),
+                Err(_) => return Err(thread_failure(&"it ended while it was starting")),
+            };
+            wakers.push(waker);
+            opened.push((caps, starting.mailbox, starting.ended));
+        }
+        let boxes = mailboxes(wakers, wake_control).into_iter();
+        let threads = boxes.zip(opened).zip(team);
+        let started = threads.map(|(((mailbox, end), (caps, give, ended)), counters)| {
+            // The thread waits for exactly this; if it is gone, its mailbox says so soon enough.
+            let _ = give.send(end);
+            WorkerThread {
+                mailbox,
+                caps,
+                counters,
+                slots: share.slots,
+                ended,
+            }
+        });
+        Ok(started.collect())
     }
 
     /// Control's end of its mailbox.
@@ -165,12 +168,76 @@ impl Drop for EndGuard {
     }
 }
 
+/// A thread that opens its engine.
+struct Starting {
+    opened: Receiver<Result<(EventWaker, Caps), OpenError>>,
+    mailbox: SyncSender<WorkerEnd<OwnedFd>>,
+    ended: Arc<AtomicBool>,
+}
+
+impl Starting {
+    fn spawn(
+        worker: WorkerId,
+        kind: Kind,
+        share: Descriptors,
+        team: &[Arc<Counters>],
+        wake_control: &WakeControl,
+    ) -> Result<Starting, Failure> {
+        let (opened_tx, opened) = sync_channel(1);
+        let (mailbox, mailbox_rx) = sync_channel(1);
+        let ended = Arc::new(AtomicBool::new(false));
+        let guard = EndGuard(Arc::clone(wake_control), Arc::clone(&ended));
+        let counters = team.get(worker.index()).map(Arc::clone).unwrap_or_default();
+        let team = if team.len() > 1 {
+            team.to_vec()
+        } else {
+            Vec::new()
+        };
+        let setup = Setup {
+            opened: opened_tx,
+            mailbox: mailbox_rx,
+            pipes: share.pipes,
+            config: WorkerConfig {
+                place: worker,
+                slots: share.slots,
+                team,
+            },
+            counters,
+        };
+        thread::Builder::new()
+            .name(format!("adit-worker-{}", worker.0))
+            .spawn(move || {
+                let _guard = guard;
+                match kind {
+                    Kind::Uring => setup.run(engine::Uring::open),
+                    Kind::Epoll | Kind::Simulated => setup.run(engine::Epoll::open),
+                }
+            })
+            .map_err(|error| thread_failure(&error))?;
+        Ok(Starting {
+            opened,
+            mailbox,
+            ended,
+        })
+    }
+}
+
 struct Setup {
     opened: SyncSender<Result<(EventWaker, Caps), OpenError>>,
     mailbox: Receiver<WorkerEnd<OwnedFd>>,
-    slots: u32,
     pipes: u32,
+    config: WorkerConfig,
     counters: Arc<Counters>,
+}
+
+/// One worker's share of the process's buffers.
+fn buffers(workers: usize) -> [u32; 4] {
+    let share = |class: usize| {
+        let all = ENGINE_BUFFERS[class];
+        let share = all / u32::try_from(workers.max(1)).unwrap_or(u32::MAX);
+        share.max(ENGINE_BUFFERS_MIN[class])
+    };
+    std::array::from_fn(share)
 }
 
 impl Setup {
@@ -179,8 +246,8 @@ impl Setup {
         open: impl FnOnce(&EngineConfig) -> Result<E, OpenError>,
     ) {
         let config = EngineConfig {
-            sockets: self.slots,
-            buffers: ENGINE_BUFFERS,
+            sockets: self.config.slots,
+            buffers: buffers(self.config.team.len()),
             pipes: self.pipes,
         };
         let engine = match open(&config) {
@@ -200,16 +267,12 @@ impl Setup {
         let Ok(mailbox) = self.mailbox.recv() else {
             return;
         };
-        let config = WorkerConfig {
-            place: 0,
-            slots: self.slots,
-        };
-        Worker::new(engine, mailbox, &config, self.counters).run();
+        Worker::new(engine, mailbox, &self.config, self.counters).run();
     }
 }
 
-fn too_few_descriptors(limit: u64) -> Failure {
-    let least = NOFILE_RESERVED + u64::from(SLOTS_MIN);
+fn too_few_descriptors(limit: u64, workers: u8) -> Failure {
+    let least = NOFILE_RESERVED + u64::from(SLOTS_MIN) * u64::from(workers);
     Failure::new(
         codes::DESCRIPTORS,
         Exit::Runtime,
@@ -241,7 +304,8 @@ pub fn raise_descriptor_limit() -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
-/// What a worker may have of the process's descriptors: reserve + slots + 2 · pipes ≤ limit.
+/// What a worker may have of the process's descriptors:
+/// reserve + workers · (slots + 2 · pipes) ≤ limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Descriptors {
     slots: u32,
@@ -249,7 +313,8 @@ struct Descriptors {
 }
 
 impl Descriptors {
-    fn share(limit: u64, splices: bool) -> Descriptors {
+    fn share(limit: u64, splices: bool, workers: u8) -> Descriptors {
+        let workers = u64::from(workers.max(1));
         let pipes = if splices {
             (limit / PIPES_PER_NOFILE).min(u64::from(PIPES_MAX))
         } else {
@@ -258,7 +323,9 @@ impl Descriptors {
         let slots = limit
             .saturating_sub(NOFILE_RESERVED)
             .saturating_sub(2 * pipes)
+            .div_euclid(workers)
             .min(u64::from(WORKER_SLOTS_MAX));
+        let pipes = pipes / workers;
         Descriptors {
             slots: u32::try_from(slots).unwrap_or(WORKER_SLOTS_MAX),
             pipes: u32::try_from(pipes).unwrap_or(PIPES_MAX),
@@ -307,12 +374,15 @@ impl Listener {
         }
     }
 
-    /// What hands it to a worker.
-    pub fn into_message(self) -> ToWorker<OwnedFd> {
-        ToWorker::Listen {
+    /// What gives a worker its share of it.
+    ///
+    /// # Errors
+    /// No descriptor is left.
+    pub fn message(&self) -> io::Result<ToWorker<OwnedFd>> {
+        Ok(ToWorker::Listen {
             portal: self.portal,
-            socket: self.socket,
-        }
+            socket: self.socket.try_clone()?,
+        })
     }
 }
 
@@ -338,14 +408,16 @@ mod tests {
 
     #[test]
     fn sockets_and_pipes_share_the_descriptors() {
-        let without = Descriptors::share(20_000, false);
+        let without = Descriptors::share(20_000, false, 1);
         assert_eq!((without.slots, without.pipes), (20_000 - 64, 0));
-        let with = Descriptors::share(20_000, true);
+        let with = Descriptors::share(20_000, true, 1);
         assert_eq!((with.slots, with.pipes), (20_000 - 64 - 512, 256));
-        let few = Descriptors::share(1024, true);
+        let few = Descriptors::share(1024, true, 1);
         assert_eq!((few.slots, few.pipes), (1024 - 64 - 128, 64));
-        let unlimited = Descriptors::share(u64::MAX, true);
+        let two = Descriptors::share(20_000, true, 2);
+        assert_eq!((two.slots, two.pipes), ((20_000 - 64 - 512) / 2, 128));
+        let unlimited = Descriptors::share(u64::MAX, true, 1);
         assert_eq!((unlimited.slots, unlimited.pipes), (WORKER_SLOTS_MAX, 256));
-        assert_eq!(Descriptors::share(0, true).slots, 0);
+        assert_eq!(Descriptors::share(0, true, 1).slots, 0);
     }
 }

@@ -15,6 +15,8 @@
 //!                     → Adopt{last = message 3} → Lane(Ready)
 //! ```
 
+mod deliver;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -24,7 +26,7 @@ use crypto::names::RelayAddress;
 use crypto::record::{Opener, Sealer};
 
 use crate::error::CloseReason;
-use crate::ids::{AddressHash, BundleId, CircuitNo, LinkId, PortalNo, SessionId};
+use crate::ids::{AddressHash, BundleId, CircuitNo, LinkId, PortalNo, SessionId, WorkerSet};
 use crate::time::{Duration, Instant};
 
 /// What a link's next piece looks like.
@@ -88,6 +90,15 @@ pub enum Command {
     /// The handshake is done: the link becomes a lane, or a circuit of one. Bytes that came behind the last frame are
     /// its first records.
     Adopt(Box<Adopt>),
+    /// The handshake is done, and what the link becomes lives on another worker: that of the name
+    /// that the link has in `adopt`. It is handed there and adopted; what fails on the way is that
+    /// name's `Closed`.
+    HandOver {
+        /// The link, by its name here; forgotten.
+        link: LinkId,
+        /// What happens to it there.
+        adopt: Box<Adopt>,
+    },
     /// A command for a lane.
     Lane {
         /// The link that became the lane.
@@ -130,6 +141,14 @@ pub enum Command {
         portal: PortalNo,
         /// What happens.
         gate: Gate,
+    },
+    /// Inlet: the workers that have a lane which takes streams. One that has none, or many more apps
+    /// than another, hands a fresh one over. Replaces.
+    Hosts {
+        /// The portal.
+        portal: PortalNo,
+        /// Which workers.
+        workers: WorkerSet,
     },
     /// The authority's time, for OPEN: it was `unix_millis` at `at`.
     AuthorityTime {

@@ -189,11 +189,13 @@ impl<E: Engine> Worker<E> {
         let Some(stranger) = self.stranger_leaves(key) else {
             return;
         };
-        let Stranger { peer, mut got } = stranger;
-        let first = got.split_off(LEG_PREFACE);
+        let Stranger { peer, got } = stranger;
         self.net.set_deadline(key, crate::time::Instant::FAR_FUTURE);
         self.net.tune_tunnel(key);
-        self.leg_arrived(key, peer, &got, first);
+        match self.leg_home(&got) {
+            Some(home) => self.leg_go_home(key, home, peer, got),
+            None => self.leg_arrived(key, peer, got),
+        }
     }
 
     /// The stranger is one no longer; the slot keeps a placeholder until the caller fills it.

@@ -332,7 +332,7 @@ impl<E: Engine> Worker<E> {
                 }
                 false
             }
-            Some((Phase::Waiting | Phase::Connecting(_), _)) => return,
+            Some((Phase::Waiting | Phase::Moving | Phase::Connecting(_), _)) => return,
             Some((Phase::Over { .. }, _)) | None => true,
         };
         if over {

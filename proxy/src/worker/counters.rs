@@ -63,6 +63,8 @@ counters! {
     streams_total,
     /// Gauge: apps that wait for a lane.
     apps_waiting,
+    /// Apps handed to another worker.
+    apps_handed,
     /// Bytes from apps and targets, sealed into lanes.
     bytes_sent,
     /// Bytes opened from lanes, for apps and targets.
@@ -109,6 +111,8 @@ counters! {
     key_updates,
     /// Gauge: links (sessions, handshakes, parked outlet legs of our own).
     links_open,
+    /// Links handed to another worker.
+    links_handed,
     /// Gauge: connections that have not said yet what they are.
     strangers_open,
     /// Connections closed because strangers are at a limit.
@@ -121,6 +125,10 @@ counters! {
     legs_paired,
     /// Relay: circuits paired.
     pairs_total,
+    /// Relay: legs handed to the worker that keeps the books of their address.
+    legs_handed,
+    /// Relay: pairs handed to the worker that carries the fewest.
+    pairs_handed,
     /// Relay: legs refused.
     legs_refused,
     /// Relay: bytes forwarded.

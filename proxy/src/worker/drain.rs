@@ -2,7 +2,8 @@
 //!
 //! 1. `Drain`: everything goes on, new arrivals too, until none came for `idle` (in a pod the app
 //!    gets SIGTERM at the same moment and still has queries to make). Only what belongs to a stream
-//!    is an arrival: whoever knocks at a relay can't keep it from ending.
+//!    is an arrival: whoever knocks at a relay can't keep it from ending. What comes to another worker
+//!    counts too; the first that finds nothing ends the waiting of all, by way of control.
 //! 2. Then the listeners close and lanes retire: live streams go on. `Event::DoorsClosed` makes
 //!    control end its sessions, and a relay's nodes retire their lanes through it.
 //! 3. When the last stream, pair and link has ended, or at `deadline`, which cuts the rest:
@@ -27,6 +28,8 @@ pub(super) enum Drain {
     Idling {
         idle: Duration,
         last_arrival: Instant,
+        /// What had come to the other workers when this one looked last.
+        elsewhere: u64,
         deadline: Instant,
     },
     /// Closed to new ones; waiting for streams to end.
@@ -38,6 +41,11 @@ pub(super) enum Drain {
 }
 
 impl Drain {
+    /// Whether it was not asked for.
+    pub fn is_no(&self) -> bool {
+        *self == Drain::No
+    }
+
     /// Whether new connections are taken.
     pub fn is_accepting(&self) -> bool {
         matches!(self, Drain::No | Drain::Idling { .. })
@@ -55,6 +63,7 @@ impl Drain {
                 idle,
                 last_arrival,
                 deadline,
+                elsewhere: _,
             } => deadline.min(last_arrival + idle),
             Drain::Emptying { deadline } => deadline,
         }
@@ -64,12 +73,19 @@ impl Drain {
 impl<E: Engine> Worker<E> {
     /// `Command::Drain`.
     pub(super) fn begin_drain(&mut self, idle: Duration, deadline: Instant) {
-        if self.drain == Drain::No {
-            self.drain = Drain::Idling {
-                idle,
-                last_arrival: self.now,
-                deadline,
-            };
+        let elsewhere = self.team.arrivals();
+        match &mut self.drain {
+            Drain::No => {
+                self.drain = Drain::Idling {
+                    idle,
+                    last_arrival: self.now,
+                    elsewhere,
+                    deadline,
+                };
+            }
+            // Another worker has found that nothing comes any more.
+            Drain::Idling { idle: before, .. } => *before = idle.min(*before),
+            Drain::Emptying { .. } | Drain::Drained | Drain::Stopping => {}
         }
     }
 
@@ -82,6 +98,25 @@ impl<E: Engine> Worker<E> {
 
     pub(super) fn drain_due(&mut self) {
         let now = self.now;
+        let arrivals = if self.drain.is_no() {
+            return;
+        } else {
+            self.team.arrivals()
+        };
+        if let Drain::Idling {
+            idle,
+            last_arrival,
+            elsewhere,
+            ..
+        } = &mut self.drain
+            && *elsewhere != arrivals
+            && *idle > Duration::ZERO
+            && now >= *last_arrival + *idle
+        {
+            // Something came to another worker meanwhile.
+            *elsewhere = arrivals;
+            *last_arrival = now;
+        }
         match self.drain {
             Drain::Idling { deadline, .. } if now >= self.drain.next_deadline() => {
                 self.drain = Drain::Emptying { deadline };

@@ -19,7 +19,7 @@ use super::slab::SlotKey;
 use super::stream::{Phase, Stream};
 use crate::engine::{Close, Engine, Sock};
 use crate::error::CloseReason;
-use crate::ids::PortalNo;
+use crate::ids::{PortalNo, WorkerSet};
 use crate::limits::{APPS_WAITING_MAX, LANE_WAIT};
 use crate::protocol::command::{Event, Gate, Role};
 use crate::protocol::lane::StreamKey;
@@ -34,6 +34,25 @@ pub(super) struct Inlet {
     gate: Gate,
     /// Lanes that take streams, the newest last.
     lanes: Vec<LaneIx>,
+    /// The workers that have such a lane, as control knows it.
+    pub hosts: WorkerSet,
+}
+
+impl Inlet {
+    /// Whether a lane takes streams here.
+    pub fn has_lane(&self) -> bool {
+        !self.lanes.is_empty()
+    }
+
+    /// An app goes on waiting.
+    pub fn waits_on(&mut self, key: SlotKey) {
+        self.waiting.push_back(key);
+    }
+
+    /// Takes the apps that wait.
+    pub fn take_waiting(&mut self) -> VecDeque<SlotKey> {
+        std::mem::take(&mut self.waiting)
+    }
 }
 
 impl Default for Inlet {
@@ -42,6 +61,7 @@ impl Default for Inlet {
             waiting: VecDeque::new(),
             gate: Gate::Wait,
             lanes: Vec::new(),
+            hosts: WorkerSet::NONE,
         }
     }
 }
@@ -58,8 +78,8 @@ impl<E: Engine> Worker<E> {
         }
     }
 
-    /// An app connected.
-    pub(super) fn app_accepted(&mut self, portal: PortalNo, sock: Sock, peer: SocketAddr) {
+    /// An app is here to stay.
+    pub(super) fn app_arrived(&mut self, portal: PortalNo, sock: Sock, peer: SocketAddr) {
         self.note_arrival();
         let now = self.now;
         let inlet = self.inlets.entry(portal).or_default();
@@ -215,7 +235,7 @@ impl<E: Engine> Worker<E> {
         };
         match stream.phase {
             Phase::Waiting | Phase::Fresh => {}
-            Phase::Connecting(_) | Phase::Up | Phase::Over { .. } => return,
+            Phase::Moving | Phase::Connecting(_) | Phase::Up | Phase::Over { .. } => return,
         }
         let (portal, app) = (stream.portal, stream.peer);
         self.stream_refuse(key, why);
@@ -236,7 +256,7 @@ impl<E: Engine> Worker<E> {
                 self.app_give_up(key, CloseReason::NoLane);
             }
             Phase::Connecting(_) => self.target_due(key),
-            Phase::Fresh | Phase::Up | Phase::Over { .. } => {}
+            Phase::Moving | Phase::Fresh | Phase::Up | Phase::Over { .. } => {}
         }
     }
 

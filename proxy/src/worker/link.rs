@@ -6,7 +6,8 @@
 //!    the link was accepted and starts at 2.
 //! 2. *Open*: the hello leaves, then pieces come and go. After one piece reached control nothing
 //!    is read until control says what to expect next, so a link has at most one piece on its way.
-//! 3. It ends by itself (`Event::Closed`), by `Close`, or it becomes a lane (`Adopt`).
+//! 3. It ends by itself (`Event::Closed`), by `Close`, or it becomes a lane or a circuit (`Adopt`), on
+//!    another worker perhaps (`HandOver`).
 //!
 //! # Bounds
 //! Received and not cut: one piece and one receive. To be sent: `limits::LINK_TX_MAX`.
@@ -22,7 +23,7 @@ use crate::engine::{Class, Close, Engine, Outcome, SockOpt};
 use crate::error::CloseReason;
 use crate::ids::LinkId;
 use crate::limits::{DIAL_ADDRESSES_MAX, LINK_LINGER, LINK_TX_MAX};
-use crate::protocol::command::{Event, Expect};
+use crate::protocol::command::{Adopt, Event, Expect};
 use crate::protocol::frame::{self, Piece};
 use crate::time::Instant;
 
@@ -63,6 +64,8 @@ pub(super) struct Link {
     pub tx: Vec<u8>,
     end: End,
     fin_sent: bool,
+    /// It is handed to another worker, where it becomes this.
+    pub leaving: Option<Box<Adopt>>,
     /// Control's deadline and the reason when it passes.
     due: (Instant, CloseReason),
 }
@@ -78,6 +81,7 @@ impl Link {
             tx,
             end: End::No,
             fin_sent: false,
+            leaving: None,
             due,
         }
     }
@@ -110,7 +114,7 @@ impl Link {
 }
 
 impl<E: Engine> Worker<E> {
-    fn link_mut(&mut self, key: SlotKey) -> Option<&mut Link> {
+    pub(super) fn link_mut(&mut self, key: SlotKey) -> Option<&mut Link> {
         match &mut self.net.slots.get_mut(key)?.conn {
             Conn::Link(link) => Some(link),
             Conn::Listener(_)
@@ -285,6 +289,9 @@ impl<E: Engine> Worker<E> {
         if matches!(link.end, End::Closing { .. }) || link.dial.is_some() {
             return;
         }
+        if link.leaving.is_some() {
+            return self.link_leave(key);
+        }
         if link.tx.is_empty() {
             if link.end == End::Flushing && !link.fin_sent {
                 link.fin_sent = true;
@@ -328,6 +335,9 @@ impl<E: Engine> Worker<E> {
             }
             End::No => {}
         }
+        if link.leaving.is_some() {
+            return;
+        }
         if congested {
             self.links_paused.push(key);
             return;
@@ -346,6 +356,12 @@ impl<E: Engine> Worker<E> {
 
     /// A completion of a link.
     pub(super) fn link_done(&mut self, key: SlotKey, code: u8, what: Outcome) {
+        if self
+            .link_mut(key)
+            .is_some_and(|link| link.leaving.is_some())
+        {
+            return self.link_leaving(key, code, what);
+        }
         match (code, what) {
             (code::CONNECT, Outcome::Connected) => {
                 let Some(link) = self.link_mut(key) else {

@@ -6,6 +6,7 @@
 //! | `slab`, `net`, `conn`, `timers` | slots with generations, what is in flight on them, what they are, their deadlines |
 //! | `accept`, `link` | listeners and strangers; framed connections carried for control |
 //! | `relay`, `relay_flow`, `relay_splice` | legs: waiting, paired, forwarded, forwarded in bulk |
+//! | `team`, `handover`, `relay_away` | the other workers of the process: who has less to do, apps and links that move there, pairs that they carry |
 //! | `lane`, `lane_send`, `lane_recv`, `batch` | links that became lanes, their two directions, what is sealed and not sent |
 //! | `circuit`, `circuit_send`, `circuit_recv`, `promote` | links that became circuits, their two directions, who goes there |
 //! | `inlet`, `outlet` | apps that want a stream, targets that streams want |
@@ -29,7 +30,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::engine::{DoneList, Engine, Wait};
-use crate::ids::{LinkId, PortalNo};
+use crate::ids::{LinkId, PortalNo, WorkerId};
 use crate::limits::{
     COMMANDS_PER_TURN, CREDIT_BUDGET, HINTS_MAX, SLOTS_RESERVED, STRANGERS_MAX,
     STRANGERS_PER_PREFIX, TRIM_EVERY,
@@ -51,6 +52,7 @@ pub mod counters;
 mod drain;
 #[cfg(test)]
 mod footprint;
+mod handover;
 mod inlet;
 mod lane;
 mod lane_recv;
@@ -60,11 +62,13 @@ mod net;
 mod outlet;
 mod promote;
 mod relay;
+mod relay_away;
 mod relay_flow;
 mod relay_splice;
 mod slab;
 mod stream;
 mod stream_out;
+mod team;
 mod timers;
 
 #[cfg(all(test, feature = "sim"))]
@@ -80,9 +84,23 @@ use slab::SlotKey;
 #[derive(Clone, Debug)]
 pub struct WorkerConfig {
     /// This worker's place among those of the process: names its links apart from theirs.
-    pub place: u8,
+    pub place: WorkerId,
     /// Most sockets at once: streams, legs, links and listeners together.
     pub slots: u32,
+    /// What all workers of the process count, by their ids: the same for each of them. Empty where
+    /// there is one.
+    pub team: Vec<Arc<Counters>>,
+}
+
+impl WorkerConfig {
+    /// The only one of its process.
+    pub const fn alone(slots: u32) -> WorkerConfig {
+        WorkerConfig {
+            place: WorkerId::FIRST,
+            slots,
+            team: Vec::new(),
+        }
+    }
 }
 
 /// What an outlet's target names mean.
@@ -92,6 +110,7 @@ type Targets = BTreeMap<Arc<str>, Arc<[SocketAddr]>>;
 pub struct Worker<E: Engine> {
     net: Net<E>,
     mailbox: WorkerEnd<E::Carry>,
+    team: team::Team,
     counters: Arc<Counters>,
     /// Read once a turn.
     now: Instant,
@@ -145,9 +164,13 @@ impl<E: Engine> Worker<E> {
         counters: Arc<Counters>,
     ) -> Self {
         let now = engine.now();
+        // What a process may have of these is shared among its workers.
+        let workers = config.team.len().max(1);
+        let strangers = STRANGERS_MAX / workers;
         Worker {
             net: Net::new(engine, config.slots),
             mailbox,
+            team: team::Team::new(config),
             counters,
             now,
             turn: 0,
@@ -155,11 +178,11 @@ impl<E: Engine> Worker<E> {
             trim_at: Instant::FAR_FUTURE,
             listeners: Vec::new(),
             accept_paused: false,
-            strangers: Strangers::new(STRANGERS_MAX, STRANGERS_PER_PREFIX),
+            strangers: Strangers::new(strangers, STRANGERS_PER_PREFIX.min(strangers)),
             links: BTreeMap::new(),
-            next_link: (u64::from(config.place) << 48) | 1,
+            next_link: LinkId::at(config.place, 1).0,
             links_paused: Vec::new(),
-            relay: relay::Relay::default(),
+            relay: relay::Relay::new(workers),
             lanes: Lanes::default(),
             circuits: circuit::CircuitTable::default(),
             circuits_touched: Vec::new(),
@@ -169,7 +192,7 @@ impl<E: Engine> Worker<E> {
             touched: Vec::new(),
             inlets: BTreeMap::new(),
             targets: BTreeMap::new(),
-            shared: LaneShared::new(CREDIT_BUDGET),
+            shared: LaneShared::new(CREDIT_BUDGET / workers),
             outbox: VecDeque::new(),
             hints: VecDeque::new(),
             drain: drain::Drain::default(),
@@ -228,6 +251,7 @@ impl<E: Engine> Worker<E> {
         self.relay
             .next_deadline()
             .min(self.drain.next_deadline())
+            .min(self.team.next_deadline())
             .min(self.trim_at)
     }
 
@@ -315,6 +339,7 @@ impl<E: Engine> Worker<E> {
             match message {
                 ToWorker::Listen { portal, socket } => self.listen(portal, &socket),
                 ToWorker::Command(command) => self.command(command),
+                ToWorker::Handed(handed) => self.take_over(handed),
             }
         }
         self.inbox = inbox;
@@ -346,6 +371,7 @@ impl<E: Engine> Worker<E> {
                 why: _,
             } => self.link_close(link, flush),
             Command::Adopt(adopt) => self.adopt(*adopt),
+            Command::HandOver { link, adopt } => self.link_hand_over(link, adopt),
             Command::Lane { link, what } => self.lane_command(link, what),
             Command::Circuit { link, what } => self.circuit_command(link, what),
             Command::LegKey(entry) => self.leg_key(*entry),
@@ -353,6 +379,7 @@ impl<E: Engine> Worker<E> {
             Command::MemberDenied { address, member } => self.leg_denied(address, member),
             Command::Targets { portal, targets } => self.set_targets(portal, targets),
             Command::Gate { portal, gate } => self.set_gate(portal, gate),
+            Command::Hosts { portal, workers } => self.set_hosts(portal, workers),
             Command::AuthorityTime { unix_millis, at } => {
                 self.shared.set_authority_time(unix_millis, at);
             }
@@ -370,6 +397,7 @@ impl<E: Engine> Worker<E> {
             }
         }
         self.empty_outbox();
+        self.say_notes();
         loop {
             self.settle();
             if self.dirty.is_empty() {

@@ -158,6 +158,40 @@ impl<E: Engine> Net<E> {
         }
     }
 
+    /// Takes the socket out of its slot, to be handed to another worker; `None` while anything is
+    /// in flight on it, or when it is being closed.
+    pub fn detach(&mut self, key: SlotKey) -> Option<E::Carry> {
+        let slot = self.slots.get_mut(key)?;
+        if slot.flight != 0 || slot.closing.is_some() {
+            return None;
+        }
+        match self.engine.detach(slot.sock.take()?) {
+            Ok(carry) => Some(carry),
+            Err(sock) => {
+                slot.sock = Some(sock);
+                None
+            }
+        }
+    }
+
+    /// Puts a socket back that nobody took; false when it is lost.
+    pub fn reattach(&mut self, key: SlotKey, carry: E::Carry) -> bool {
+        let Some(slot) = self.slots.get_mut(key).filter(|slot| slot.sock.is_none()) else {
+            return false;
+        };
+        slot.sock = self.engine.attach(carry).ok();
+        slot.sock.is_some()
+    }
+
+    /// Gives a socket that was handed over a slot.
+    ///
+    /// # Errors
+    /// The socket is closed when every slot is in use.
+    pub fn take_over(&mut self, carry: E::Carry, conn: Conn) -> Result<SlotKey, ()> {
+        let sock = self.engine.attach(carry).map_err(drop)?;
+        self.insert(Some(sock), conn).map_err(drop)
+    }
+
     /// Frees the slot of a closed socket.
     pub fn remove(&mut self, key: SlotKey) -> Option<Conn> {
         let slot = self.slots.remove(key)?;
@@ -345,6 +379,11 @@ impl<E: Engine> Net<E> {
             // A failure is the socket's, and will be seen by its next operation.
             let _ = self.engine.tune(sock.name(), &SockOpt::PATIENT);
         }
+    }
+
+    /// Whether anything is in flight on the slot.
+    pub fn is_busy(&self, key: SlotKey) -> bool {
+        self.slots.get(key).is_some_and(|slot| slot.flight != 0)
     }
 
     /// Whether one of these operations is in flight on the slot.

@@ -9,8 +9,8 @@
 //!    bytes, in bulk [`relay_splice`](super::relay_splice); or it is *refused*: the sealed answer,
 //!    then FIN.
 //!
-//! A leg never moves to another worker, and only its own worker pairs it: no lock, no double
-//! pairing.
+//! All legs of an address are paired on one worker: no lock, no double pairing. Where there are
+//! several, see [`relay_away`](super::relay_away).
 
 use std::net::SocketAddr;
 
@@ -19,12 +19,14 @@ use crypto::Id;
 use super::Worker;
 use super::conn::Conn;
 use super::net::code;
+use super::relay_away::Away;
 use super::relay_flow::Flow;
 use super::slab::SlotKey;
 use crate::engine::{Class, Close, Engine, Outcome};
 use crate::error::CloseReason;
-use crate::ids::{AddressHash, SessionId};
+use crate::ids::{AddressHash, SessionId, WorkerId};
 use crate::limits::{LEG_ANSWER, LEG_PREFACE, LINK_LINGER};
+use crate::mailbox::LegNote;
 use crate::protocol::command::{Event, LegEntry, Role};
 use crate::protocol::leg::{Answer, LegInfo, LegTable};
 use crate::protocol::pairing::{LegHandle, Over, Pairing, Verdict, Want};
@@ -37,6 +39,8 @@ pub(super) enum State {
     Waiting,
     /// Joined with the leg in that slot.
     Paired(SlotKey),
+    /// Joined with the leg in that slot, and on its way to that worker.
+    Leaving(SlotKey, WorkerId),
     /// Its refusal is on the way; FIN follows, then the peer's end is awaited.
     Refused,
     /// Being closed.
@@ -54,29 +58,47 @@ pub(super) struct Leg {
     /// What its preface said, until the leg is answered; `None` if that was refused.
     info: Option<Box<LegInfo>>,
     /// An outlet's leg that was paired and has shown no sign of life.
-    silent: bool,
+    pub silent: bool,
+    /// Another worker keeps its books, by this name.
+    pub home: Option<Box<(WorkerId, LegHandle)>>,
+}
+
+impl Leg {
+    /// A leg of which nothing is decided; `first` came behind its preface.
+    pub fn new(first: Vec<u8>) -> Leg {
+        Leg {
+            state: State::Closing,
+            flow: Flow::new(first),
+            answer: None,
+            info: None,
+            silent: false,
+            home: None,
+        }
+    }
 }
 
 /// The relay's tables.
 #[derive(Debug)]
 pub(super) struct Relay {
-    table: LegTable,
-    pairing: Pairing,
+    pub table: LegTable,
+    pub pairing: Pairing,
+    /// Pairs that others carry for this worker, and it for them.
+    pub away: Away,
     /// `table.next_deadline()`, which costs a walk, as of the table's last change.
     sweep_at: Instant,
 }
 
-impl Default for Relay {
-    fn default() -> Self {
+impl Relay {
+    /// Of one of so many workers.
+    pub fn new(workers: usize) -> Self {
         Relay {
             table: LegTable::default(),
             pairing: Pairing::default(),
+            away: Away::new(workers),
             sweep_at: Instant::FAR_FUTURE,
         }
     }
-}
 
-impl Relay {
     pub fn next_deadline(&self) -> Instant {
         self.sweep_at.min(self.pairing.next_deadline())
     }
@@ -87,11 +109,11 @@ fn is_sign(code: u8, what: &Outcome) -> bool {
     code == code::RECV && matches!(what, Outcome::Received { .. } | Outcome::Eof { .. })
 }
 
-fn handle_of(key: SlotKey) -> LegHandle {
+pub(super) fn handle_of(key: SlotKey) -> LegHandle {
     LegHandle(key.pack())
 }
 
-fn key_of(handle: LegHandle) -> SlotKey {
+pub(super) fn key_of(handle: LegHandle) -> SlotKey {
     SlotKey::unpack(handle.0)
 }
 
@@ -142,28 +164,21 @@ impl<E: Engine> Worker<E> {
 
     /// The pairing's books no longer hold that leg.
     fn leg_gone(&mut self, key: SlotKey) {
+        if let Some(home) = self.leg_mut(key).and_then(|leg| leg.home.take()) {
+            return self.leg_gone_abroad(*home);
+        }
         let Relay { table, pairing, .. } = &mut self.relay;
         pairing.on_gone(self.now, handle_of(key), table);
     }
 
-    /// A stranger sent a whole leg preface; `first` came behind it.
-    pub(super) fn leg_arrived(
-        &mut self,
-        key: SlotKey,
-        peer: SocketAddr,
-        preface: &[u8],
-        first: Vec<u8>,
-    ) {
+    /// A stranger sent a whole leg preface, and what came behind it.
+    pub(super) fn leg_arrived(&mut self, key: SlotKey, peer: SocketAddr, received: Vec<u8>) {
         let Some(slot) = self.net.slots.get_mut(key) else {
             return;
         };
-        slot.conn = Conn::Leg(Leg {
-            state: State::Closing,
-            flow: Flow::new(first),
-            answer: None,
-            info: None,
-            silent: false,
-        });
+        let mut preface = received;
+        let first = preface.split_off(preface.len().min(LEG_PREFACE));
+        slot.conn = Conn::Leg(Leg::new(first));
         let checked = match preface.first_chunk::<LEG_PREFACE>() {
             Some(preface) => self
                 .relay
@@ -220,9 +235,8 @@ impl<E: Engine> Worker<E> {
         let Some((of_one, of_two)) = masks else {
             return;
         };
-        for (key, to, suites) in [(one, two, of_two), (two, one, of_one)] {
+        for (key, suites) in [(one, of_two), (two, of_one)] {
             if let Some(leg) = self.leg_mut(key) {
-                leg.state = State::Paired(to);
                 let info = leg.info.as_ref();
                 leg.silent = info.is_some_and(|info| info.request.role == Role::Outlet);
             }
@@ -234,6 +248,21 @@ impl<E: Engine> Worker<E> {
             }
         }
         self.counters.legs_waiting.sub(2);
+        match self.relay.away.carrier(self.team.me) {
+            Some(to) => self.pair_leave(one, two, to),
+            None => self.pair_begin(one, two),
+        }
+    }
+
+    /// Bytes flow between two legs from now on, behind their answers.
+    pub(super) fn pair_begin(&mut self, one: SlotKey, two: SlotKey) {
+        for (key, to) in [(one, two), (two, one)] {
+            let Some(leg) = self.leg_mut(key) else { return };
+            leg.state = State::Paired(to);
+            if leg.home.is_none() {
+                self.relay.away.carries(self.team.me);
+            }
+        }
         self.counters.legs_paired.add(2);
         self.counters.pairs_total.add(1);
         for key in [one, two] {
@@ -294,12 +323,13 @@ impl<E: Engine> Worker<E> {
                 if std::mem::take(&mut leg.silent) {
                     leg.silent = !is_sign(code, &what);
                     if !leg.silent {
-                        self.relay.pairing.on_sign(handle_of(key));
+                        self.leg_signs(key);
                     }
                 }
                 self.flow_done(key, to, code, what);
             }
             State::Waiting => self.leg_waiting_done(key, code, what),
+            State::Leaving(..) => self.leg_leaving_done(key, code, what),
             State::Refused => self.leg_refused_done(key, code, what),
             State::Closing => self.net.reclaim(what),
         }
@@ -349,9 +379,16 @@ impl<E: Engine> Worker<E> {
         let held = leg.flow.take_held();
         let pipe = leg.flow.take_pipe();
         leg.answer = None;
+        let abroad = leg.home.is_some();
         match std::mem::replace(&mut leg.state, State::Closing) {
             State::Waiting => self.counters.legs_waiting.sub(1),
-            State::Paired(_) => self.counters.legs_paired.sub(1),
+            State::Paired(_) => {
+                self.counters.legs_paired.sub(1);
+                if !abroad {
+                    self.relay.away.carries_no_more(self.team.me);
+                }
+            }
+            State::Leaving(_, to) => self.relay.away.carries_no_more(to),
             State::Refused | State::Closing => {}
         }
         if let Some(buf) = held {
@@ -374,6 +411,7 @@ impl<E: Engine> Worker<E> {
     pub(super) fn leg_due(&mut self, key: SlotKey) {
         match self.leg_mut(key).map(|leg| leg.state) {
             Some(State::Paired(_)) => self.splice_quiet(key),
+            Some(State::Leaving(..)) => {}
             Some(_) | None => self.leg_stop(key, Close::Reset),
         }
     }
@@ -394,6 +432,7 @@ impl<E: Engine> Worker<E> {
                     self.net.recv_any(key, Class::Small);
                 }
             }
+            State::Leaving(..) => self.pair_depart(key),
             State::Closing => {}
         }
     }
@@ -406,7 +445,7 @@ impl<E: Engine> Worker<E> {
         if self.now >= self.relay.sweep_at {
             for member in self.relay.table.sweep(self.now) {
                 for handle in self.relay.pairing.legs_of(&member) {
-                    self.leg_cut(key_of(handle));
+                    self.leg_cut(handle);
                 }
             }
             self.relay.sweep_at = self.relay.table.next_deadline();
@@ -415,16 +454,20 @@ impl<E: Engine> Worker<E> {
         for over in pairing.on_timer(self.now, table) {
             match over {
                 Over::Unanswered(leg) => self.leg_refuse(key_of(leg), Answer::NoOutlet),
-                Over::Dead(leg) => self.leg_cut(key_of(leg)),
+                Over::Dead(leg) => self.leg_cut(leg),
             }
         }
         self.legs_look();
     }
 
     /// Ends a leg, and with it the pair it is in.
-    fn leg_cut(&mut self, key: SlotKey) {
+    fn leg_cut(&mut self, handle: LegHandle) {
+        if let Some(carrier) = self.relay.away.of(handle) {
+            return self.note(carrier, handle, LegNote::Cut);
+        }
+        let key = key_of(handle);
         match self.leg_mut(key).map(|leg| leg.state) {
-            Some(State::Paired(_)) => self.pair_close(key, Close::Reset),
+            Some(State::Paired(_) | State::Leaving(..)) => self.pair_close(key, Close::Reset),
             Some(_) | None => self.leg_stop(key, Close::Reset),
         }
     }
@@ -440,7 +483,7 @@ impl<E: Engine> Worker<E> {
 
     /// Carries out what the pairing has decided besides: pairs of legs that were waiting, and
     /// which outlets are short of parked ones.
-    fn legs_look(&mut self) {
+    pub(super) fn legs_look(&mut self) {
         while let Some((inlet, outlet)) = self.relay.pairing.poll_pair() {
             self.leg_pair(key_of(inlet), key_of(outlet));
         }
@@ -472,6 +515,12 @@ impl<E: Engine> Worker<E> {
                 let back =
                     matches!(other, Some(Conn::Leg(other)) if other.state == State::Paired(key));
                 assert!(back, "paired legs name each other");
+            }
+            State::Leaving(to, _) => {
+                let other = self.net.slots.get(to).map(|slot| &slot.conn);
+                let back = matches!(other, Some(Conn::Leg(other))
+                    if matches!(other.state, State::Leaving(back, _) if back == key));
+                assert!(back, "a pair leaves together");
             }
             State::Refused | State::Closing => {}
         }

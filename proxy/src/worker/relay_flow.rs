@@ -100,6 +100,11 @@ impl Flow {
         self.first.extend_from_slice(bytes);
     }
 
+    /// Takes the early bytes.
+    pub fn take_first(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.first)
+    }
+
     /// It has proved to be bulk.
     fn is_bulk(&self) -> bool {
         self.full >= SPLICE_AFTER_FULL
@@ -277,7 +282,9 @@ impl<E: Engine> Worker<E> {
     /// Closes both legs of a pair.
     pub(super) fn pair_close(&mut self, key: SlotKey, how: Close) {
         let Some(leg) = self.leg_mut(key) else { return };
-        let State::Paired(to) = leg.state else { return };
+        let (State::Paired(to) | State::Leaving(to, _)) = leg.state else {
+            return;
+        };
         self.leg_stop(key, how);
         self.leg_stop(to, how);
     }

@@ -42,6 +42,8 @@ use crate::time::Instant;
 pub(super) enum Phase {
     /// Inlet: no lane yet.
     Waiting,
+    /// Inlet: no lane here, and on its way to a worker that has one.
+    Moving,
     /// Inlet: has a lane; its OPEN leaves in the next turn, with the first bytes if they came.
     Fresh,
     /// Outlet: the target is being dialed.
@@ -251,12 +253,18 @@ impl<E: Engine> Worker<E> {
                 self.net.free(buf);
                 self.stream_sent(key);
             }
-            (code::READY, Outcome::Ready(_)) => self.stream_hung_up(key),
+            (code::READY, Outcome::Ready(_)) => {
+                if !self.app_moves(key) {
+                    self.stream_hung_up(key);
+                }
+            }
             (code::CONNECT, Outcome::Connected) => self.target_connected(key),
             (code::CONNECT, Outcome::Failed { errno, .. }) => self.target_failed(key, errno),
             (_, what) => {
                 self.net.reclaim(what);
-                self.stream_app_reset(key);
+                if !self.app_moves(key) {
+                    self.stream_app_reset(key);
+                }
             }
         }
     }
@@ -329,7 +337,7 @@ impl<E: Engine> Worker<E> {
         }
         match stream.phase {
             Phase::Fresh | Phase::Up => {}
-            Phase::Waiting | Phase::Connecting(_) | Phase::Over { .. } => return,
+            Phase::Waiting | Phase::Moving | Phase::Connecting(_) | Phase::Over { .. } => return,
         }
         let class = rx.class;
         if let Some((ix, n)) = stream.place() {

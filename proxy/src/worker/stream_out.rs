@@ -115,7 +115,7 @@ impl<E: Engine> Worker<E> {
                     },
                 );
             }
-            Phase::Up | Phase::Fresh | Phase::Waiting | Phase::Connecting(_) => {
+            Phase::Up | Phase::Fresh | Phase::Waiting | Phase::Moving | Phase::Connecting(_) => {
                 stream.tx.push(&buf[range.clone()]);
                 self.counters.bytes_copied_out.add(range.len() as u64);
                 self.stream_pump(key);
@@ -185,7 +185,7 @@ impl<E: Engine> Worker<E> {
         };
         match stream.phase {
             Phase::Up | Phase::Fresh => {}
-            Phase::Waiting | Phase::Connecting(_) | Phase::Over { .. } => return,
+            Phase::Waiting | Phase::Moving | Phase::Connecting(_) | Phase::Over { .. } => return,
         }
         if stream.tx.has_spill() {
             return self.stream_send_spill(key);

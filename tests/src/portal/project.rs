@@ -1,4 +1,6 @@
 //! A project with its authority and relay, and what an administrator does there.
+//!
+//! `TEST_WORKERS=N` runs the processes of every test with so many workers.
 
 use std::ffi::OsString;
 use std::fs;
@@ -16,6 +18,7 @@ pub struct Project {
     /// Authority and relay.
     pub serve: Node,
     engine: Engine,
+    workers: Option<String>,
     public: SocketAddr,
     folder: TempDir,
 }
@@ -28,6 +31,15 @@ impl Project {
 
     /// The same at a given public address.
     pub fn start_at(engine: Engine, public: SocketAddr) -> Outcome<Project> {
+        Project::start_with(engine, std::env::var("TEST_WORKERS").ok(), public)
+    }
+
+    /// The same with so many workers in each process, if it says how many.
+    pub fn start_with(
+        engine: Engine,
+        workers: Option<String>,
+        public: SocketAddr,
+    ) -> Outcome<Project> {
         let folder = TempDir::with_prefix("adit-test-");
         let folder = folder.map_err(|error| Failure(format!("making a folder: {error}")))?;
         let home = new_home(&folder, "authority")?;
@@ -46,10 +58,13 @@ impl Project {
             "--engine",
             engine.name(),
         ];
-        let serve = Node::start("serve", &home, args.map(OsString::from).into())?;
+        let mut args = args.map(OsString::from).to_vec();
+        args.extend(workers_flag(workers.as_deref()));
+        let serve = Node::start("serve", &home, args)?;
         let mut project = Project {
             serve,
             engine,
+            workers,
             public,
             folder,
         };
@@ -118,6 +133,7 @@ impl Project {
     pub fn node(&self, name: &str, kind: &str, ticket: &Path, more: &[&str]) -> Outcome<Node> {
         let mut args: Vec<OsString> = vec![kind.into(), "--ticket".into(), ticket.into()];
         args.extend(["--engine", self.engine.name()].map(OsString::from));
+        args.extend(workers_flag(self.workers.as_deref()));
         args.extend(more.iter().map(OsString::from));
         Node::start(name, &self.home(name)?, args)
     }
@@ -131,6 +147,11 @@ impl Project {
     pub fn inlet_ticket(&self, name: &str) -> Outcome<PathBuf> {
         self.ticket(name, &["--attribute", INLET_RULE])
     }
+}
+
+fn workers_flag(workers: Option<&str>) -> Vec<OsString> {
+    let flag = workers.map(|workers| ["--workers", workers].map(OsString::from));
+    flag.map_or(Vec::new(), |flag| flag.to_vec())
 }
 
 fn new_home(folder: &TempDir, name: &str) -> Outcome<PathBuf> {

@@ -93,6 +93,8 @@ pub struct Shape {
     pub buffers: [u32; 4],
     /// How late a control thread may be.
     pub lag: Duration,
+    /// Who has more than one worker.
+    pub workers: Vec<(Who, u8)>,
     /// There are two inlets for each address.
     pub crowd: bool,
     /// The relay is a process of its own.
@@ -112,6 +114,7 @@ impl Default for Shape {
             routes: vec![POSTGRES],
             buffers: [512, 128, 128, 32],
             lag: Duration::ZERO,
+            workers: Vec::new(),
             crowd: false,
             apart: false,
             wrong_clock: None,
@@ -130,7 +133,7 @@ pub fn start(
 ) -> Vec<(Who, Process)> {
     let public = Some(SocketAddr::new(SERVER, PUBLIC.1));
     let mut server = Process::new("server", SERVER, public, project(random, shape.apart));
-    set(&mut server, shape);
+    set(&mut server, Who::Server, shape);
     server.start(world, rng.draw());
     let mut cast = Vec::new();
     let addresses: Vec<&str> = shape.routes.iter().map(|route| route.address).collect();
@@ -168,7 +171,7 @@ pub fn start(
     for (who, ip, spec, plans) in nodes {
         let ticket = ticket(&mut server, world.now(), spec);
         let mut process = Process::new(who.name(), ip, None, node(random, ticket, plans));
-        set(&mut process, shape);
+        set(&mut process, who, shape);
         if let Some((wrong, by)) = shape.wrong_clock
             && wrong == who
         {
@@ -189,7 +192,7 @@ pub fn start(
         };
         let public = Some(SocketAddr::new(RELAY, APART.1));
         let mut relay = Process::new("relay", RELAY, public, seat);
-        set(&mut relay, shape);
+        set(&mut relay, Who::Relay, shape);
         relay.start(world, rng.draw());
         cast.push((Who::Relay, relay));
     }
@@ -215,7 +218,9 @@ impl Who {
     }
 }
 
-fn set(process: &mut Process, shape: &Shape) {
+fn set(process: &mut Process, who: Who, shape: &Shape) {
+    let workers = shape.workers.iter().find(|(of, _)| *of == who);
+    process.workers = workers.map_or(1, |(_, workers)| *workers);
     process.buffers = shape.buffers;
     process.lag = shape.lag;
 }

@@ -204,7 +204,18 @@ fn a_forged_paired_is_followed_by_nothing() {
 
 #[test]
 fn a_replayed_leg_preface_is_refused_here_and_after_a_restart() {
-    let mut portal = Portal::new(8, &Shape::default());
+    for workers in [1, 2, 3] {
+        let shape = Shape {
+            workers: vec![(Who::Server, workers)],
+            ..Shape::default()
+        };
+        replay_prefaces(&shape);
+    }
+}
+
+/// Every preface that passed, sent again by somebody else.
+fn replay_prefaces(shape: &Shape) {
+    let mut portal = Portal::new(8, shape);
     let prefaces: Rc<RefCell<Vec<Vec<u8>>>> = Rc::default();
     let taken = Rc::clone(&prefaces);
     intercept(&portal.world, move |passing| {
@@ -227,8 +238,7 @@ fn a_replayed_leg_preface_is_refused_here_and_after_a_restart() {
                 .see(Who::Server)
                 .counters()
                 .unwrap()
-                .pairs_total
-                .get()
+                .get("pairs_total")
         };
         let before = pairs(&portal);
         let thief = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 66));

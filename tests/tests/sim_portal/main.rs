@@ -14,6 +14,7 @@
 //! | [`seeds`] | tests: thousands of seeds, one seed, and hours of renewals |
 //! | [`worlds`] | tests: a store that fails, wrong clocks, two inlets, a relay apart from its authority |
 //! | [`hostile`] | tests: each trick of a hostile relay |
+//! | [`workers`] | tests: several workers a process |
 //! | [`planted`] | tests: five planted bugs are found |
 //!
 //! A run is a function of its seed. There is one clock, and it moves only when nobody has
@@ -37,4 +38,5 @@ mod scenario;
 mod script;
 mod seeds;
 mod sweep;
+mod workers;
 mod worlds;

@@ -376,9 +376,9 @@ impl Portal {
     pub fn is_idle(&self) -> bool {
         self.processes.iter().all(|(_, process)| {
             process.counters().is_none_or(|c| {
-                [&c.streams_open, &c.apps_waiting, &c.strangers_open]
+                ["streams_open", "apps_waiting", "strangers_open"]
                     .iter()
-                    .all(|gauge| gauge.get() == 0)
+                    .all(|gauge| c.get(gauge) == 0)
             })
         })
     }

@@ -1,5 +1,5 @@
-//! A process of the world: a production core and a production worker that talk through the
-//! production mailbox. The driver between them does what control's does, on the simulated clock.
+//! A process of the world: a production core and production workers that talk through the
+//! production mailboxes. The driver between them does what control's does, on the simulated clock.
 //!
 //! What outlives a process is its [`Seat`]: keys, what it persisted, the authority's store. So one
 //! can be killed and started again.
@@ -16,9 +16,10 @@ use crypto::identity::IdentitySecret;
 use crypto::ticket::Ticket;
 use proxy::engine::simulated::{EngineId, Rng, SimCarry, SimEngine, SimWaker, World};
 use proxy::engine::{Engine, EngineConfig, tear_down};
-use proxy::ids::PortalNo;
+use proxy::error::CloseReason;
+use proxy::ids::{PortalNo, WorkerId};
 use proxy::limits::EVENTS_PER_LOOK;
-use proxy::mailbox::{ControlEnd, ToWorker, mailbox};
+use proxy::mailbox::{ControlEnd, ToWorker, mailboxes};
 use proxy::protocol::command::{Command, Event, LegEntry, StreamReport};
 use proxy::protocol::core::{
     AdminCall, AdminNo, AdminReply, AuthorityConfig, Core, InletConfig, Input, LogRecord,
@@ -103,14 +104,54 @@ pub enum Seat {
 /// Every leg key that a relay's control has published: what a hostile relay knows.
 pub type LegKeys = Rc<RefCell<Vec<LegEntry>>>;
 
+/// A worker of a process.
+struct Hand {
+    /// `None` once it has stopped.
+    worker: Option<Worker<SimEngine>>,
+    engine: EngineId,
+    control: ControlEnd<SimCarry, SimWaker>,
+    unsent: VecDeque<Command>,
+}
+
+/// What the workers of a process count, together.
+#[derive(Clone, Default)]
+pub struct Counted(Vec<Arc<Counters>>);
+
+impl Counted {
+    /// Each counter with its name.
+    pub fn all(&self) -> BTreeMap<&'static str, u64> {
+        let mut sums = BTreeMap::new();
+        for (name, value) in self.0.iter().flat_map(|counters| counters.all()) {
+            *sums.entry(name).or_default() += value;
+        }
+        sums
+    }
+
+    /// One of them.
+    pub fn get(&self, name: &str) -> u64 {
+        self.all().get(name).copied().unwrap_or(0)
+    }
+
+    /// The same of each worker.
+    pub fn each(&self, name: &str) -> Vec<u64> {
+        let all = self.0.iter().flat_map(|counters| counters.all());
+        let of = |(own, value): (&str, u64)| (own == name).then_some(value);
+        all.filter_map(of).collect()
+    }
+
+    /// Streams that ended for this reason.
+    pub fn ended(&self, why: CloseReason) -> u64 {
+        self.0.iter().map(|counters| counters.ended(why)).sum()
+    }
+}
+
 /// A process while it runs.
 struct Life {
     core: Box<dyn Core>,
-    worker: Worker<SimEngine>,
-    engine: EngineId,
-    control: ControlEnd<SimCarry, SimWaker>,
-    counters: Arc<Counters>,
-    unsent: VecDeque<ToWorker<SimCarry>>,
+    hands: Vec<Hand>,
+    counted: Counted,
+    doors_closed: usize,
+    drained: usize,
     inputs: VecDeque<Input>,
     events: Vec<Event>,
     rang: Arc<AtomicBool>,
@@ -140,8 +181,10 @@ pub struct Process {
     pub held_until: Instant,
     /// How long its control takes at most to notice something.
     pub lag: Duration,
-    /// Its engine's buffers.
+    /// Its engines' buffers, of each.
     pub buffers: [u32; 4],
+    /// Its workers.
+    pub workers: u8,
     /// By how much its wall clock is wrong.
     pub clock_error_s: i64,
     /// Its store answers everything with an error.
@@ -168,6 +211,7 @@ impl Process {
             held_until: Instant::ZERO,
             lag: Duration::ZERO,
             buffers: [512, 128, 128, 32],
+            workers: 1,
             clock_error_s: 0,
             store_fails: false,
             leg_keys: LegKeys::default(),
@@ -196,33 +240,56 @@ impl Process {
             buffers: self.buffers,
             pipes: 8,
         };
-        let engine = world.engine(self.ip, &config).unwrap();
-        let id = engine.id();
+        let ids = || WorkerId::all(self.workers);
+        let engines: Vec<SimEngine> = ids()
+            .map(|_| world.engine(self.ip, &config).unwrap())
+            .collect();
         let rang = Arc::new(AtomicBool::new(true));
         let bell = Arc::clone(&rang);
-        let (control, end) = mailbox(
-            engine.waker(),
-            Arc::new(move || bell.store(true, Ordering::Release)),
-        );
-        let counters = Arc::new(Counters::default());
-        let config = WorkerConfig {
-            place: 0,
-            slots: SOCKETS,
-        };
-        let worker = Worker::new(engine, end, &config, Arc::clone(&counters));
+        let ring: Arc<dyn Fn() + Send + Sync> =
+            Arc::new(move || bell.store(true, Ordering::Release));
+        let wakers = engines.iter().map(Engine::waker).collect();
+        let boxes = mailboxes(wakers, &ring);
+        let counted = Counted(ids().map(|_| Arc::default()).collect());
+        let mut hands = Vec::new();
+        for ((place, engine), (control, end)) in ids().zip(engines).zip(boxes) {
+            let id = engine.id();
+            let team = if self.workers > 1 {
+                counted.0.clone()
+            } else {
+                Vec::new()
+            };
+            let config = WorkerConfig {
+                place,
+                slots: SOCKETS,
+                team,
+            };
+            let counters = Arc::clone(&counted.0[place.index()]);
+            hands.push(Hand {
+                worker: Some(Worker::new(engine, end, &config, counters)),
+                engine: id,
+                control,
+                unsent: VecDeque::new(),
+            });
+        }
         let random = Box::new(SeededRandom::new(seed));
         let core = self.core(random, self.now(world.now()));
         for (portal, at) in self.doors() {
             let (socket, _) = world.listen(at).unwrap();
-            assert!(control.send(ToWorker::Listen { portal, socket }).is_ok());
+            for hand in hands.iter().skip(1) {
+                let socket = world.share(&socket);
+                let listen = ToWorker::Listen { portal, socket };
+                assert!(hand.control.send(listen).is_ok());
+            }
+            let listen = ToWorker::Listen { portal, socket };
+            assert!(hands[0].control.send(listen).is_ok());
         }
         self.life = Some(Life {
             core,
-            worker,
-            engine: id,
-            control,
-            counters,
-            unsent: VecDeque::new(),
+            hands,
+            counted,
+            doors_closed: 0,
+            drained: 0,
             inputs: VecDeque::new(),
             events: Vec::new(),
             rang,
@@ -292,6 +359,7 @@ impl Process {
                     suites: crypto::suite::SuiteMask(0b11),
                     inlets,
                     outlets,
+                    workers: self.workers,
                 };
                 Box::new(MemberCore::new(config, random, now))
             }
@@ -301,7 +369,9 @@ impl Process {
     /// Ends it as SIGKILL does: its kernel closes what it had open.
     pub fn kill(&mut self) {
         if let Some(life) = self.life.take() {
-            self.visits.add(life.worker.visited());
+            for worker in life.hands.iter().filter_map(|hand| hand.worker.as_ref()) {
+                self.visits.add(worker.visited());
+            }
             tear_down(|| drop(life));
         }
     }
@@ -316,15 +386,27 @@ impl Process {
     /// # Panics
     /// When an invariant of the worker does not hold.
     pub fn turn(&mut self, engine: EngineId) {
-        let Some(life) = self.life.as_mut().filter(|life| life.engine == engine) else {
+        let Some(life) = &mut self.life else { return };
+        let mut hands = life.hands.iter_mut();
+        let Some(hand) = hands.find(|hand| hand.engine == engine) else {
             return;
         };
-        let runs = life.worker.one_turn();
-        life.worker.check();
+        let Some(worker) = &mut hand.worker else {
+            return;
+        };
+        let runs = worker.one_turn();
+        worker.check();
         if !runs {
-            self.left = (life.worker.buffers_out(), life.worker.slots_in_use());
-            self.visits.add(life.worker.visited());
-            self.life = None;
+            let (buffers, slots) = self.left;
+            self.left = (
+                buffers + worker.buffers_out(),
+                slots + worker.slots_in_use(),
+            );
+            self.visits.add(worker.visited());
+            hand.worker = None;
+            if life.hands.iter().all(|hand| hand.worker.is_none()) {
+                self.life = None;
+            }
         }
     }
 
@@ -376,20 +458,31 @@ impl Process {
         let Some(life) = &mut self.life else {
             return false;
         };
-        while let Some(message) = life.unsent.pop_front() {
-            if let Err(message) = life.control.send(message) {
-                life.unsent.push_front(message);
-                break;
-            }
-        }
+        life.send();
         life.rang.store(false, Ordering::Release);
         let mut events = std::mem::take(&mut life.events);
-        life.control.receive(&mut events, EVENTS_PER_LOOK);
+        for hand in &life.hands {
+            hand.control.receive(&mut events, EVENTS_PER_LOOK);
+        }
         let mut moved = !events.is_empty();
         for event in events.drain(..) {
             match event {
-                Event::DoorsClosed => life.core.handle(at, Input::Stop),
-                Event::Drained => life.unsent.push_back(ToWorker::Command(Command::Stop)),
+                Event::DoorsClosed => {
+                    life.doors_closed += 1;
+                    if life.doors_closed == 1 && life.hands.len() > 1 {
+                        let (idle, deadline) = (Duration::ZERO, Instant::FAR_FUTURE);
+                        life.tell(Command::Drain { idle, deadline });
+                    }
+                    if life.doors_closed == life.hands.len() {
+                        life.core.handle(at, Input::Stop);
+                    }
+                }
+                Event::Drained => {
+                    life.drained += 1;
+                    if life.drained == life.hands.len() {
+                        life.tell(Command::Stop);
+                    }
+                }
                 Event::Stream(report) => {
                     self.reports.push((*report).clone());
                     life.core.handle(at, Input::Event(Event::Stream(report)));
@@ -406,7 +499,7 @@ impl Process {
             moved = true;
             life.core.handle(at, Input::Timer);
         }
-        moved | !life.unsent.is_empty()
+        moved | !life.all_sent()
     }
 
     fn carry_out(&mut self, now: Instant, names: &BTreeMap<String, Vec<SocketAddr>>) {
@@ -417,7 +510,7 @@ impl Process {
                     if let Command::LegKey(entry) = &command {
                         self.leg_keys.borrow_mut().push((**entry).clone());
                     }
-                    life.unsent.push_back(ToWorker::Command(command));
+                    life.tell(command);
                 }
                 Output::Resolve { no, name } => {
                     let answer = names.get(name.as_str()).cloned();
@@ -454,12 +547,7 @@ impl Process {
                 Output::StatusChanged => {}
             }
         }
-        while let Some(message) = life.unsent.pop_front() {
-            if let Err(message) = life.control.send(message) {
-                life.unsent.push_front(message);
-                break;
-            }
-        }
+        life.send();
     }
 
     /// Gives its core an input.
@@ -469,10 +557,10 @@ impl Process {
         }
     }
 
-    /// Gives its worker a command.
+    /// Gives its workers a command.
     pub fn command(&mut self, command: Command) {
         if let Some(life) = &mut self.life {
-            life.unsent.push_back(ToWorker::Command(command));
+            life.tell(command);
             life.rang.store(true, Ordering::Release);
         }
     }
@@ -497,17 +585,18 @@ impl Process {
         Some(life.core.status(self.now(mono)))
     }
 
-    /// Its engine, while it runs.
+    /// Its first worker's engine, while it runs.
     pub fn engine(&self) -> Option<EngineId> {
-        self.life.as_ref().map(|life| life.engine)
+        let hands = self.life.as_ref().map(|life| &life.hands);
+        hands.and_then(|hands| hands.first().map(|hand| hand.engine))
     }
 
-    /// Its worker's counters.
-    pub fn counters(&self) -> Option<&Counters> {
-        self.life.as_ref().map(|life| &*life.counters)
+    /// Its workers' counters.
+    pub fn counters(&self) -> Option<&Counted> {
+        self.life.as_ref().map(|life| &life.counted)
     }
 
-    /// Buffers that were out and slots that were in use when its worker stopped.
+    /// Buffers that were out and slots that were in use when its workers stopped.
     pub fn left(&self) -> (u32, usize) {
         self.left
     }
@@ -516,9 +605,40 @@ impl Process {
     pub fn visits(&self) -> Visits {
         let mut visits = self.visits;
         if let Some(life) = &self.life {
-            visits.add(life.worker.visited());
+            for worker in life.hands.iter().filter_map(|hand| hand.worker.as_ref()) {
+                visits.add(worker.visited());
+            }
         }
         visits
+    }
+}
+
+impl Life {
+    /// A command for those workers that it is for.
+    fn tell(&mut self, command: Command) {
+        let workers = self.hands.len() as u8;
+        command.deliver(workers, |worker, command| {
+            self.hands[worker.index()].unsent.push_back(command);
+        });
+    }
+
+    fn all_sent(&self) -> bool {
+        self.hands.iter().all(|hand| hand.unsent.is_empty())
+    }
+
+    /// What fits into the mailboxes.
+    fn send(&mut self) {
+        for Hand {
+            control, unsent, ..
+        } in &mut self.hands
+        {
+            while let Some(command) = unsent.pop_front() {
+                if let Err(ToWorker::Command(command)) = control.send(ToWorker::Command(command)) {
+                    unsent.push_front(command);
+                    break;
+                }
+            }
+        }
     }
 }
 

@@ -220,6 +220,19 @@ fn shape(rng: &mut Rng) -> (Shape, Faults, Damage, bool) {
         let by = [-7200, -600, 600, 7200][rng.below(4) as usize];
         shape.wrong_clock = Some((who, by));
     }
+    if rng.chance(250) {
+        let all = [
+            Who::Server,
+            Who::Relay,
+            Who::Outlet,
+            Who::Inlet,
+            Who::Second,
+        ];
+        let many = all.into_iter().filter(|_| rng.chance(600));
+        let many: Vec<Who> = many.collect();
+        let draw = |who| (who, 2 + rng.below(2) as u8);
+        shape.workers = many.into_iter().map(draw).collect();
+    }
     let welcome = !rng.chance(40);
     if !welcome {
         if rng.chance(500) {
@@ -498,16 +511,16 @@ impl Scenario {
         let portal = &mut self.portal;
         let routes = portal.routes.len() as u64;
         let inlets = portal.inlets();
-        let lanes = routes * inlets.len() as u64;
         let relay = portal.relay();
         // Keepalive finds a connection that only one end has given up: 60 s, and the probes.
         let settled = portal.within(Duration::from_secs(90), |portal| {
             let gauge = |who: Who, name: &str| {
-                let counters = portal.see(who).counters().map(|c| c.all());
-                let of = |(own, value): (&str, u64)| (own == name).then_some(value);
-                counters.into_iter().flatten().find_map(of).unwrap_or(0)
+                let counters = portal.see(who).counters();
+                counters.map_or(0, |c| c.get(name))
             };
-            let each = |who: &Who| gauge(*who, "lanes_open") == routes;
+            let lanes_of = |who: &Who| routes * u64::from(portal.see(*who).workers);
+            let lanes: u64 = inlets.iter().map(lanes_of).sum();
+            let each = |who: &Who| gauge(*who, "lanes_open") == lanes_of(who);
             let circuits: u64 = inlets.iter().map(|who| gauge(*who, "circuits_open")).sum();
             inlets.iter().all(each)
                 && gauge(Who::Outlet, "lanes_open") == lanes
@@ -526,7 +539,7 @@ impl Scenario {
                 let ended: u64 = reasons.iter().map(|&why| counters.ended(why)).sum();
                 assert_eq!(
                     ended,
-                    counters.streams_total.get(),
+                    counters.get("streams_total"),
                     "{who:?}: every closed stream has one reason"
                 );
             }

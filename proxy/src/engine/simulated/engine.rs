@@ -36,6 +36,10 @@ impl SimCarry {
         }
     }
 
+    pub(super) fn id(&self) -> SockId {
+        self.id
+    }
+
     fn arrive(mut self) -> SockId {
         self.graveyard = None;
         self.id

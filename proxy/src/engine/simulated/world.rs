@@ -97,6 +97,13 @@ impl World {
         Ok((SimCarry::new(id, &net), addr))
     }
 
+    /// Another share of a listening socket, as a copy of its descriptor.
+    pub fn share(&self, socket: &SimCarry) -> SimCarry {
+        let mut net = self.net.borrow_mut();
+        net.keep_listening(socket.id());
+        SimCarry::new(socket.id(), &net)
+    }
+
     /// A service of the test's own that listens there.
     ///
     /// # Errors

@@ -28,6 +28,9 @@ pub struct MemberConfig {
     pub inlets: Vec<InletConfig>,
     /// Its outlets.
     pub outlets: Vec<OutletConfig>,
+    /// Workers of the process, at least 1 and at most `limits::WORKERS_MAX`: a portal has lanes at
+    /// each of them.
+    pub workers: u8,
 }
 
 /// An inlet. Its listening socket is the driver's business.

@@ -9,7 +9,7 @@ use crypto::{Random, random};
 
 use super::io::{LogRecord, Output, ResolveNo, StateFile, StoreNo};
 use crate::error::CloseReason;
-use crate::ids::LinkId;
+use crate::ids::{LinkId, WorkerId};
 use crate::protocol::command::{Command, Expect};
 use crate::protocol::store::StoreRequest;
 use crate::time::{Duration, Instant};
@@ -72,9 +72,9 @@ impl Outbox {
         random::bytes(&mut *self.random)
     }
 
-    /// A link name that was never used.
-    pub fn new_link(&mut self) -> LinkId {
-        let link = LinkId(self.next_link);
+    /// A link name that was never used, at that worker.
+    pub fn new_link(&mut self, worker: WorkerId) -> LinkId {
+        let link = LinkId::at(worker, self.next_link);
         self.next_link += 2;
         link
     }

@@ -47,6 +47,7 @@ struct Session {
     key: LegKey,
     /// What the node says it serves, permitted or not.
     asked: Vec<RelayAddress>,
+    since: Instant,
     ends: Instant,
 }
 
@@ -153,9 +154,10 @@ impl RelayCore {
         let own: Vec<LinkId> = own.map(|(_, link)| *link).collect();
         if own.len() >= SESSIONS_PER_MEMBER_MAX {
             // Its oldest goes: most likely one that was lost unnoticed.
-            if let Some(oldest) = own.first() {
-                out.close(*oldest, false, CloseReason::Replaced);
-                self.on_closed(out, *oldest);
+            let since = |link: &LinkId| self.sessions.get(link).map(|session| session.since);
+            if let Some(oldest) = own.into_iter().min_by_key(|link| (since(link), *link)) {
+                out.close(oldest, false, CloseReason::Replaced);
+                self.on_closed(out, oldest);
             }
         }
         let id = SessionId(out.draw());
@@ -178,6 +180,7 @@ impl RelayCore {
             id,
             key,
             asked: Vec::new(),
+            since: now.mono,
             ends,
         };
         // The worker knows the key before the node can use it.

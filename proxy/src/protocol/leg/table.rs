@@ -128,6 +128,22 @@ impl LegTable {
         Some(id)
     }
 
+    /// The address that an authentic preface asks for. Whoever keeps that address's books
+    /// [checks](Self::check) it.
+    pub fn address_of(&self, now: Instant, bytes: &[u8; LEG_PREFACE]) -> Option<AddressHash> {
+        let (clear, sealed) = bytes.split_first_chunk::<CLEAR>()?;
+        let (session, counter) = read_clear(clear).ok()?;
+        let found = self.sessions.get(&session)?;
+        if found.until <= now {
+            return None;
+        }
+        let key = &found.entry.key;
+        let body = key
+            .open_preface(counter, clear, sealed.try_into().ok()?)
+            .ok()?;
+        Some(parse_request(&body).ok()?.address)
+    }
+
     /// Checks a preface and marks its counter as used.
     ///
     /// # Errors

@@ -13,4 +13,5 @@ mod faults;
 mod lanes;
 mod links;
 mod rig;
+mod shunned;
 mod splice;

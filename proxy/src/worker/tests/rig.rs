@@ -16,7 +16,7 @@ use crate::engine::simulated::{
 };
 use crate::engine::{Engine, EngineConfig};
 use crate::error::CloseReason;
-use crate::ids::{AddressHash, BundleId, CircuitNo, LinkId, PortalNo, SessionId};
+use crate::ids::{AddressHash, BundleId, CircuitNo, LinkId, PortalNo, SessionId, WorkerId};
 use crate::mailbox::{ControlEnd, ToWorker, mailbox};
 use crate::protocol::command::{
     Adopt, Becomes, CircuitEvent, Command, ConnectSet, Event, Expect, LaneEvent, LegEntry, Permit,
@@ -50,6 +50,21 @@ pub(super) struct Node {
 
 impl Node {
     pub fn new(world: &World, host: IpAddr, buffers: [u32; 4]) -> Node {
+        Node::of(world, host, buffers, &WorkerConfig::alone(4096))
+    }
+
+    /// The second of two workers, the first of which takes nothing: every hand-over fails.
+    pub fn shunned(world: &World, host: IpAddr, buffers: [u32; 4]) -> Node {
+        let config = WorkerConfig {
+            place: WorkerId(1),
+            slots: 4096,
+            team: vec![Arc::default(), Arc::default()],
+        };
+        Node::of(world, host, buffers, &config)
+    }
+
+    fn of(world: &World, host: IpAddr, buffers: [u32; 4], config: &WorkerConfig) -> Node {
+        let own = config;
         let config = EngineConfig {
             sockets: 4096,
             buffers,
@@ -58,12 +73,9 @@ impl Node {
         let engine = world.engine(host, &config).unwrap();
         let id = engine.id();
         let (control, end) = mailbox(engine.waker(), Arc::new(|| {}));
-        let counters = Arc::new(Counters::default());
-        let config = WorkerConfig {
-            place: 0,
-            slots: 4096,
-        };
-        let worker = Worker::new(engine, end, &config, Arc::clone(&counters));
+        let counters = own.team.get(own.place.index()).cloned();
+        let counters = counters.unwrap_or_default();
+        let worker = Worker::new(engine, end, own, Arc::clone(&counters));
         Node {
             host,
             engine: id,
@@ -137,6 +149,7 @@ fn hello(role: Role, counter: u64, bulk: bool) -> Vec<u8> {
     leg::preface(&key, session, counter, &request).to_vec()
 }
 
+/// Odd: of two workers, the second is its home.
 const ADDRESS: AddressHash = AddressHash([5; 32]);
 /// What the inlet sends last before the first record.
 const MESSAGE_3: &[u8] = b"message 3";
@@ -181,10 +194,21 @@ impl Rig {
 
     /// The same, without a lane.
     pub fn new(seed: u64, via: Via, faults: Faults, buffers: [u32; 4]) -> Rig {
+        Rig::of(seed, via, faults, buffers, Node::new)
+    }
+
+    /// The same of nodes that are made so.
+    pub fn of(
+        seed: u64,
+        via: Via,
+        faults: Faults,
+        buffers: [u32; 4],
+        node: fn(&World, IpAddr, [u32; 4]) -> Node,
+    ) -> Rig {
         let world = World::new(seed);
         world.set_faults(faults);
-        let inlet = Node::new(&world, INLET, buffers);
-        let outlet = Node::new(&world, OUTLET, buffers);
+        let inlet = node(&world, INLET, buffers);
+        let outlet = node(&world, OUTLET, buffers);
         let (carry, door) = world.listen(SocketAddr::new(INLET, 15432)).unwrap();
         let heard = inlet.control.send(ToWorker::Listen {
             portal: Some(PORTAL),
@@ -203,7 +227,7 @@ impl Rig {
                 at: Instant::ZERO,
             });
         }
-        let relay = (via == Via::Relay).then(|| Node::new(&world, RELAY, buffers));
+        let relay = (via == Via::Relay).then(|| node(&world, RELAY, buffers));
         let public = relay.as_ref().unwrap_or(&outlet);
         let (socket, _) = world.listen(SocketAddr::new(public.host, 7348)).unwrap();
         let heard = public.control.send(ToWorker::Listen {

@@ -50,6 +50,14 @@ impl Net {
         }
     }
 
+    /// One more carry of it is about.
+    pub(in super::super) fn keep_listening(&mut self, id: SockId) {
+        if let Some(Kind::Listener { shares, .. }) = self.sockets.get_mut(&id).map(|s| &mut s.kind)
+        {
+            *shares += 1;
+        }
+    }
+
     /// One more engine listens on it.
     pub(in super::super) fn share(&mut self, id: SockId, owner: Owner) -> bool {
         match self.sockets.get_mut(&id).map(|s| &mut s.kind) {

@@ -50,6 +50,8 @@ struct Session {
     peer: VerifiedIdentity,
     /// It keeps its place among the strangers until it is known to be a member's.
     is_guest: bool,
+    /// When it was admitted.
+    since: Instant,
     /// Store requests without an answer.
     waiting: usize,
 }
@@ -178,9 +180,10 @@ impl AuthorityCore {
         let own: Vec<LinkId> = own.map(|(_, link)| *link).collect();
         if own.len() >= SESSIONS_PER_MEMBER_MAX {
             // Its oldest goes: most likely one that was lost unnoticed.
-            if let Some(oldest) = own.first() {
-                out.close(*oldest, false, CloseReason::Replaced);
-                self.on_closed(*oldest);
+            let since = |link: &LinkId| self.sessions.get(link).map(|session| session.since);
+            if let Some(oldest) = own.into_iter().min_by_key(|link| (since(link), *link)) {
+                out.close(oldest, false, CloseReason::Replaced);
+                self.on_closed(oldest);
             }
         }
         self.by_peer.insert((id, link));
@@ -191,6 +194,7 @@ impl AuthorityCore {
                 sealed,
                 peer,
                 is_guest: true,
+                since: now.mono,
                 waiting: 0,
             },
         );

@@ -6,7 +6,7 @@ use crypto::leg::LegKey;
 use crypto::suite::SuiteMask;
 
 use crate::error::CloseReason;
-use crate::ids::{AddressHash, LinkId, SessionId};
+use crate::ids::{AddressHash, LinkId, SessionId, WorkerId};
 use crate::limits::{LEG_ANSWER, LEG_BUSY_RETRY, TUNNEL_DIAL};
 use crate::protocol::command::{Command, Expect, Role};
 use crate::protocol::core::outbox::Outbox;
@@ -34,17 +34,30 @@ pub struct LegGrant {
     pub counter: u64,
 }
 
+/// What a leg asks for, and where it is dialed from.
+pub struct LegAsk {
+    /// The worker that carries it.
+    pub worker: WorkerId,
+    /// Which end it is of.
+    pub role: Role,
+    /// What that end offers.
+    pub suites: SuiteMask,
+    /// Where it wants to go.
+    pub address: AddressHash,
+    /// It is to carry bulk (an inlet says so).
+    pub bulk: bool,
+}
+
 impl Leg {
-    /// Dials; an inlet says whether the leg is to carry bulk.
-    pub fn dial(
-        out: &mut Outbox,
-        now: Instant,
-        grant: LegGrant,
-        role: Role,
-        suites: SuiteMask,
-        address: AddressHash,
-        bulk: bool,
-    ) -> (LinkId, Leg) {
+    /// Dials.
+    pub fn dial(out: &mut Outbox, now: Instant, grant: LegGrant, ask: LegAsk) -> (LinkId, Leg) {
+        let LegAsk {
+            worker,
+            role,
+            suites,
+            address,
+            bulk,
+        } = ask;
         let LegGrant {
             to,
             session,
@@ -58,7 +71,7 @@ impl Leg {
             bulk,
         };
         let hello = leg::preface(&key, session, counter, &request).to_vec();
-        let link = out.new_link();
+        let link = out.new_link(worker);
         out.command(Command::Dial {
             link,
             to: vec![to],

@@ -53,6 +53,7 @@ impl MemberCore {
             suites,
             inlets,
             outlets,
+            workers,
         } = config;
         let mut node = Node::new(identity, membership, random);
         let id = node.keyring.id();
@@ -61,7 +62,7 @@ impl MemberCore {
         let enrollment = Enrollment::new(&mut node, now, ticket, wish);
         let outlets: Vec<Outlet> = outlets
             .into_iter()
-            .map(|config| Outlet::new(config, suites))
+            .map(|config| Outlet::new(config, suites, workers))
             .collect();
         let addresses = outlets
             .iter()
@@ -73,7 +74,7 @@ impl MemberCore {
             enrollment,
             inlets: inlets
                 .into_iter()
-                .map(|config| Inlet::new(config, suites))
+                .map(|config| Inlet::new(config, suites, workers))
                 .collect(),
             outlets,
             waiting: VecDeque::new(),

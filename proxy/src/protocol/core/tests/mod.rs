@@ -7,3 +7,4 @@ mod faults;
 mod portal;
 mod renewal;
 mod strangers;
+mod workers;

@@ -27,7 +27,7 @@ use super::node::Node;
 use super::status::Reach;
 use super::text::clean;
 use crate::error::{CloseReason, Code, Problem};
-use crate::ids::LinkId;
+use crate::ids::{LinkId, WorkerId};
 use crate::limits::{
     DIAL_ADDRESSES_MAX, DIAL_TIMEOUT, SESSION_DEAD, SESSION_PING, SHAKE_TIMEOUT, TUNNEL_DIAL,
 };
@@ -224,7 +224,7 @@ impl Uplink {
         let pair = node.keyring.pair(self.kind.purpose());
         match Dialing::start(self.kind, &target.project, pair, node.out.random()) {
             Ok((dialing, hello)) => {
-                let link = node.out.new_link();
+                let link = node.out.new_link(WorkerId::FIRST);
                 let tries = u32::try_from(to.len()).unwrap_or(1);
                 let deadline = now.mono + DIAL_TIMEOUT.min(TUNNEL_DIAL * tries);
                 let expect = Expect::Frame;

@@ -184,6 +184,20 @@ impl World {
         }
     }
 
+    /// How many of a host's lanes that take streams, and of its circuits, are at each worker.
+    pub fn at_workers(&self, host: HostNo) -> Vec<(usize, usize)> {
+        let mut at = vec![(0, 0); usize::from(self.host(host).workers)];
+        let ends = self.conns.values().flat_map(|conn| &conn.ends);
+        for end in ends.filter(|end| end.host == host) {
+            match &end.carrier {
+                Carrier::Lane(link, lane) if !lane.retiring => at[link.worker().index()].0 += 1,
+                Carrier::Circuit(link, _) => at[link.worker().index()].1 += 1,
+                _ => {}
+            }
+        }
+        at
+    }
+
     /// Whatever retires and is still there ends.
     pub fn end_retired(&mut self) {
         let over: Vec<u64> = self
@@ -296,6 +310,15 @@ impl World {
             let circuits = self.circuits_of(no);
             let own = circuits.filter(|(_, end)| end.bundle == bundle).count();
             assert!(own <= CIRCUITS_MAX, "{}: {own} in one bundle", host.name);
+        }
+        for end in self.conns.values().flat_map(|conn| &conn.ends) {
+            if let Carrier::Circuit(link, circuit) = &end.carrier
+                && end.host == no
+                && let Some(lane) = self.lane_of(no, circuit.bundle)
+            {
+                let (own, name) = (link.worker(), &host.name);
+                assert_eq!(own, lane.worker(), "{name}: a bundle is on one worker");
+            }
         }
         let mut known = CircuitsStatus::default();
         for portal in self.status(no).portals {

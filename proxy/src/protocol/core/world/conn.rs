@@ -139,6 +139,20 @@ impl World {
                 }
             }
             Command::Adopt(adopt) => self.adopt(host, *adopt),
+            Command::HandOver { link, adopt } => {
+                assert_ne!(link.worker(), adopt.link.worker());
+                match self.find(host, link) {
+                    Some((conn, end)) => {
+                        let end = &mut self.conns.get_mut(&conn).unwrap().ends[end];
+                        end.carrier = Carrier::Link(adopt.link);
+                        self.adopt(host, *adopt);
+                    }
+                    None => {
+                        let (link, why) = (adopt.link, CloseReason::TunnelLost);
+                        self.input(host, Input::Event(Event::Closed { link, why }));
+                    }
+                }
+            }
             Command::Lane { link, what } => self.lane_command(host, link, what),
             Command::Circuit { link, what } => self.circuit_command(host, link, what),
             Command::LegKey(entry) => {
@@ -160,6 +174,9 @@ impl World {
             }
             Command::AuthorityTime { unix_millis, at } => {
                 self.host_mut(host).authority_time = Some((unix_millis, at));
+            }
+            Command::Hosts { portal, workers } => {
+                self.host_mut(host).serving.insert(portal, workers);
             }
             Command::Drain { .. } | Command::Stop => {}
         }

@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 use super::Plan;
 use super::legs::RelayWorker;
 use crate::error::Code;
-use crate::ids::{LinkId, PortalNo};
+use crate::ids::{LinkId, PortalNo, WorkerSet};
 use crate::protocol::command::Gate;
 use crate::protocol::core::*;
 use crate::protocol::store::{ProjectRow, Store};
@@ -62,6 +62,10 @@ pub struct Host {
     pub ticket_spent: bool,
     /// The gates of its inlets.
     pub gates: BTreeMap<PortalNo, Gate>,
+    /// Workers of its process, as its core is told.
+    pub workers: u8,
+    /// The workers that have lanes of its inlets.
+    pub serving: BTreeMap<PortalNo, WorkerSet>,
     /// What the outlet's targets mean.
     pub targets: Vec<(String, Vec<SocketAddr>)>,
     /// What the worker was told of the authority's time.
@@ -93,6 +97,8 @@ impl Host {
             clock_error_secs: 0,
             ticket_spent: false,
             gates: BTreeMap::new(),
+            workers: 1,
+            serving: BTreeMap::new(),
             targets: Vec::new(),
             authority_time: None,
             relay_worker: RelayWorker::default(),
@@ -113,6 +119,7 @@ impl Host {
         let now = self.now(mono);
         self.relay_worker = RelayWorker::default();
         self.gates.clear();
+        self.serving.clear();
         let core: Box<dyn Core> = match &self.seat {
             Seat::Server {
                 authority,
@@ -156,6 +163,7 @@ impl Host {
                     suites: crypto::suite::SuiteMask(0b11),
                     inlets,
                     outlets,
+                    workers: self.workers,
                 };
                 Box::new(MemberCore::new(config, random, now))
             }

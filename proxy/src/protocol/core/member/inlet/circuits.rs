@@ -15,11 +15,11 @@ use std::collections::BTreeMap;
 
 use crypto::Id;
 
-use super::super::legs::Leg;
+use super::super::legs::{Leg, LegAsk};
 use super::super::relay_link::RelayLink;
 use super::terms::Terms;
 use crate::error::{CloseReason, Code};
-use crate::ids::{AddressHash, BundleId, CircuitNo, LinkId};
+use crate::ids::{AddressHash, BundleId, CircuitNo, LinkId, WorkerId};
 use crate::limits::{CIRCUIT_SHRINK, CIRCUITS_RETIRING_MAX};
 use crate::protocol::command::{CircuitCommand, Command, Role};
 use crate::protocol::core::io::Now;
@@ -49,6 +49,8 @@ struct Circuit {
 
 /// See the module.
 pub struct Circuits {
+    /// Where the lane is.
+    worker: WorkerId,
     bundle: BundleId,
     /// The member at the other end of the lane.
     peer: Id,
@@ -63,9 +65,11 @@ pub struct Circuits {
 }
 
 impl Circuits {
-    /// Of a bundle whose lane to `peer` is ready; `pool` is the one of the bundle before.
-    pub fn new(bundle: BundleId, peer: Id, pool: &CircuitPool) -> Circuits {
+    /// Of a bundle whose lane to `peer` is ready at that worker; `pool` is the one of the bundle
+    /// before.
+    pub fn new((worker, bundle): (WorkerId, BundleId), peer: Id, pool: &CircuitPool) -> Circuits {
         Circuits {
+            worker,
             bundle,
             peer,
             pool: pool.heir(),
@@ -123,16 +127,14 @@ impl Circuits {
                 self.pool.hold_back(now.mono);
                 return n;
             };
-            let suites = node.suites(terms.suites);
-            let (link, leg) = Leg::dial(
-                &mut node.out,
-                now.mono,
-                grant,
-                Role::Inlet,
-                suites,
+            let ask = LegAsk {
+                worker: self.worker,
+                role: Role::Inlet,
+                suites: node.suites(terms.suites),
                 address,
-                true,
-            );
+                bulk: true,
+            };
+            let (link, leg) = Leg::dial(&mut node.out, now.mono, grant, ask);
             let circuit = Circuit {
                 no: self.next_no(),
                 stage: Stage::Leg(leg),

@@ -18,22 +18,23 @@ use crate::protocol::session::SessionError;
 use crate::protocol::shake::InletShake;
 
 impl Inlet {
-    pub(super) fn on_frame(&mut self, node: &mut Node, now: Now, bytes: &[u8]) {
-        match self.building.take() {
+    /// A frame of what is being built at that place.
+    pub(super) fn on_frame(&mut self, node: &mut Node, now: Now, at: usize, bytes: &[u8]) {
+        match self.places[at].building.take() {
             Some(Building::Leg(link, leg)) => match leg.on_answer(bytes) {
                 Ok(hinted) => self.shake(node, now, link, hinted),
                 Err((why, failure)) => {
                     node.out.close(link, false, why);
                     if failure == Failure::Refused || self.is_unserved(now, why) {
-                        self.set_gate(node, Gate::Reset(why));
+                        self.set_gate_at(node, link.worker(), Gate::Reset(why));
                     }
-                    self.fail(node, now, why, failure);
+                    self.fail(node, now, at, why, failure);
                 }
             },
             Some(Building::Shaking(link, shake, bundle)) => {
                 self.on_frame_2(node, now, link, *shake, bundle, bytes);
             }
-            other @ (Some(Building::Waiting(..)) | None) => self.building = other,
+            other @ (Some(Building::Waiting(..)) | None) => self.places[at].building = other,
         }
     }
 
@@ -41,7 +42,7 @@ impl Inlet {
         match self.terms.start(node, now, link, hinted) {
             Ok(shake) => {
                 let bundle = BundleId(node.out.draw());
-                self.building = Some(Building::Shaking(link, Box::new(shake), bundle));
+                self.build(link, Building::Shaking(link, Box::new(shake), bundle));
             }
             Err(trouble) => self.on_not_shaken(node, now, link, &trouble),
         }
@@ -61,7 +62,10 @@ impl Inlet {
             Ok(checked) => {
                 let lane = Lane::new(&checked.shaken.peer, bundle);
                 self.terms.adopt(node, now, link, checked);
-                self.building = Some(Building::Waiting(link, lane, now.mono + SHAKE_TIMEOUT));
+                self.build(
+                    link,
+                    Building::Waiting(link, lane, now.mono + SHAKE_TIMEOUT),
+                );
             }
             Err(trouble) => self.on_not_shaken(node, now, link, &trouble),
         }
@@ -73,9 +77,26 @@ impl Inlet {
             NotShaken::NoMember => {
                 let why = CloseReason::NotAuthorized;
                 node.out.close(link, false, why);
-                self.fail(node, now, why, Failure::Lost);
+                self.fail(node, now, link.worker().index(), why, Failure::Lost);
             }
         }
+    }
+
+    fn build(&mut self, link: LinkId, building: Building) {
+        if let Some(place) = self.places.get_mut(link.worker().index()) {
+            place.building = Some(building);
+        }
+    }
+
+    /// The bundle of a lane.
+    fn bundle_mut(&mut self, link: LinkId) -> Option<&mut Bundle> {
+        let place = self.places.get_mut(link.worker().index())?;
+        place.bundles.get_mut(&link)
+    }
+
+    fn take_bundle(&mut self, link: LinkId) -> Option<Bundle> {
+        let place = self.places.get_mut(link.worker().index())?;
+        place.bundles.remove(&link)
     }
 
     /// The handshake failed at this end: nothing was shown to the outlet. If that is no accident,
@@ -91,20 +112,19 @@ impl Inlet {
             node.deny(record);
         }
         self.trouble = Some((code, error.to_string()));
-        self.set_gate(node, Gate::Reset(why));
-        self.building = None;
+        self.set_gate_at(node, link.worker(), Gate::Reset(why));
         let failure = if once {
             Failure::Lost
         } else {
             Failure::Refused
         };
-        self.pool.on_failed(now.mono, failure, node.out.random());
-        node.out.status_changed();
+        self.gave_up(node, now, link.worker().index(), failure);
     }
 
     pub(super) fn on_closed(&mut self, node: &mut Node, now: Now, link: LinkId, why: CloseReason) {
-        if self.is_building(link) {
-            self.fail(node, now, why, Failure::Lost);
+        let at = link.worker().index();
+        if self.places[at].is_building(link) {
+            self.fail(node, now, at, why, Failure::Lost);
         } else {
             self.on_lane_gone(node, now, link, why, Failure::Lost);
         }
@@ -116,13 +136,14 @@ impl Inlet {
             LaneEvent::Denied(why) => self.on_denied(node, now, link, why),
             LaneEvent::Credential(bytes) => self.on_credential(node, now, link, &bytes),
             LaneEvent::Retiring => {
-                if let Some(bundle) = self.bundles.get_mut(&link) {
-                    self.circuits_before = bundle.retire(node);
-                    self.pool.replace(now.mono);
+                let place = &mut self.places[link.worker().index()];
+                if let Some(bundle) = place.bundles.get_mut(&link) {
+                    place.circuits_before = bundle.retire(node);
+                    place.pool.replace(now.mono);
                 }
             }
             LaneEvent::Circuits { peak, wanted } => {
-                if let Some(bundle) = self.bundles.get_mut(&link) {
+                if let Some(bundle) = self.bundle_mut(link) {
                     bundle.circuits.on_demand(now.mono, peak, wanted);
                 }
             }
@@ -131,17 +152,19 @@ impl Inlet {
     }
 
     fn on_ready(&mut self, node: &mut Node, now: Now, link: LinkId) {
-        match self.building.take() {
+        let first = self.bundles().next().is_none();
+        let place = &mut self.places[link.worker().index()];
+        match place.building.take() {
             Some(Building::Waiting(own, mut lane, _)) if own == link => {
-                for (old, before) in &mut self.bundles {
+                for (old, before) in &mut place.bundles {
                     if !before.lane.retiring {
-                        self.circuits_before = before.retire(node);
+                        place.circuits_before = before.retire(node);
                         let what = LaneCommand::Retire;
                         node.out.command(Command::Lane { link: *old, what });
                     }
                 }
                 lane.ready = true;
-                if self.bundles.is_empty() {
+                if first {
                     let record = LogRecord::new(Level::Info, "portal open")
                         .with("address", &self.terms.config.via)
                         .with("peer", lane.peer)
@@ -149,16 +172,20 @@ impl Inlet {
                         .with("bundle", format_args!("{:?}", lane.bundle));
                     node.out.log(record);
                 }
-                let circuits = Circuits::new(lane.bundle, lane.peer, &self.circuits_before);
-                self.bundles.insert(link, Bundle { lane, circuits });
+                let circuits = Circuits::new(
+                    (link.worker(), lane.bundle),
+                    lane.peer,
+                    &place.circuits_before,
+                );
+                place.bundles.insert(link, Bundle { lane, circuits });
+                place.pool.on_ready(now.mono, node.out.random());
                 self.trouble = None;
                 self.unserved_since = None;
                 self.resets_logged = None;
-                self.pool.on_ready(now.mono, node.out.random());
                 self.set_gate(node, Gate::Wait);
                 node.out.status_changed();
             }
-            other => self.building = other,
+            other => place.building = other,
         }
     }
 
@@ -174,7 +201,7 @@ impl Inlet {
     }
 
     fn on_denied(&mut self, node: &mut Node, now: Now, link: LinkId, why: CloseReason) {
-        if !self.is_building(link) {
+        if !self.places[link.worker().index()].is_building(link) {
             return;
         }
         node.out.command(Command::Lane {
@@ -189,26 +216,26 @@ impl Inlet {
             node.deny(record);
         }
         self.trouble = Some((why.code(), format!("the outlet denied this node: {why}")));
-        self.building = None;
-        self.set_gate(node, Gate::Reset(why));
-        self.pool
-            .on_failed(now.mono, Failure::Refused, node.out.random());
-        node.out.status_changed();
+        self.set_gate_at(node, link.worker(), Gate::Reset(why));
+        self.gave_up(node, now, link.worker().index(), Failure::Refused);
     }
 
     fn on_credential(&mut self, node: &mut Node, now: Now, link: LinkId, bytes: &[u8]) {
-        let Some(mut bundle) = self.bundles.remove(&link) else {
+        let Some(mut bundle) = self.take_bundle(link) else {
             return;
         };
         let judge = self.terms.judge();
         if bundle.lane.on_credential(node, now, link, &judge, bytes) {
-            self.bundles.insert(link, bundle);
+            let place = &mut self.places[link.worker().index()];
+            place.bundles.insert(link, bundle);
         } else {
             let why = CloseReason::NotAuthorized;
             bundle.circuits.end(node, why);
             self.trouble = Some((why.code(), "the outlet is no longer allowed".into()));
-            self.set_gate(node, Gate::Reset(why));
-            self.pool
+            self.set_gate_at(node, link.worker(), Gate::Reset(why));
+            let place = &mut self.places[link.worker().index()];
+            place
+                .pool
                 .on_lost(now.mono, Failure::Refused, node.out.random());
             node.out.status_changed();
         }
@@ -222,7 +249,7 @@ impl Inlet {
         why: CloseReason,
         failure: Failure,
     ) {
-        let Some(Bundle { lane, circuits }) = self.bundles.remove(&link) else {
+        let Some(Bundle { lane, circuits }) = self.take_bundle(link) else {
             return;
         };
         let pool = circuits.end(node, why);
@@ -231,7 +258,9 @@ impl Inlet {
         if lane.retiring || expected {
             return node.out.status_changed();
         }
-        self.circuits_before = pool;
+        let place = &mut self.places[link.worker().index()];
+        place.circuits_before = pool;
+        place.pool.on_lost(now.mono, failure, node.out.random());
         let record = LogRecord::new(Level::Warn, "the lane was lost")
             .code(why.code())
             .with("why", why)
@@ -239,12 +268,18 @@ impl Inlet {
             .with("peer", lane.peer);
         node.out.log(record);
         self.trouble = Some((why.code(), why.to_string()));
-        self.pool.on_lost(now.mono, failure, node.out.random());
         node.out.status_changed();
     }
 
-    pub(super) fn fail(&mut self, node: &mut Node, now: Now, why: CloseReason, failure: Failure) {
-        self.building = None;
+    /// What was being built at that place failed.
+    pub(super) fn fail(
+        &mut self,
+        node: &mut Node,
+        now: Now,
+        at: usize,
+        why: CloseReason,
+        failure: Failure,
+    ) {
         if self.is_news(why.code()) && (self.trouble.is_none() || failure == Failure::Refused) {
             let record = LogRecord::new(Level::Warn, "no lane to the outlet")
                 .code(why.code())
@@ -256,7 +291,14 @@ impl Inlet {
             }
         }
         self.trouble = Some((why.code(), why.to_string()));
-        self.pool.on_failed(now.mono, failure, node.out.random());
+        self.gave_up(node, now, at, failure);
+    }
+
+    fn gave_up(&mut self, node: &mut Node, now: Now, at: usize, failure: Failure) {
+        if let Some(place) = self.places.get_mut(at) {
+            place.building = None;
+            place.pool.on_failed(now.mono, failure, node.out.random());
+        }
         node.out.status_changed();
     }
 

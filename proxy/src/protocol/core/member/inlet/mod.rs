@@ -1,5 +1,5 @@
-//! An inlet portal: one lane that takes streams, its replacement in time, the circuits that go with
-//! it, and what apps are told while there is none.
+//! An inlet portal: at each worker one lane that takes streams, its replacement in time and the
+//! circuits that go with it; and what apps are told while there is none.
 //!
 //! A lane is built in steps, one at a time: leg dialed → paired by the relay → handshake → adopted
 //! by the worker → READY. Whatever fails on the way, the pool says when the next attempt begins.
@@ -7,21 +7,20 @@
 
 mod circuits;
 mod lane;
+mod place;
 mod terms;
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use crypto::names::RelayAddress;
 use crypto::suite::SuiteMask;
 
-use self::circuits::Circuits;
+use self::place::{Building, Bundle, Place};
 use self::terms::Terms;
-use super::legs::Leg;
-use super::peer::Lane;
+use super::legs::{Leg, LegAsk};
 use super::relay_link::RelayLink;
 use crate::error::{CloseReason, Code};
-use crate::ids::{BundleId, LinkId, PortalNo};
+use crate::ids::{LinkId, PortalNo, WorkerId, WorkerSet};
 use crate::limits::PAIRING_TIMEOUT;
 use crate::protocol::command::{Command, Gate, LaneCommand, LaneEvent, Role, address_hash};
 use crate::protocol::core::config::InletConfig;
@@ -29,42 +28,16 @@ use crate::protocol::core::io::{Level, LogRecord, Now};
 use crate::protocol::core::link_event::LinkEvent;
 use crate::protocol::core::node::Node;
 use crate::protocol::core::status::{CircuitsStatus, PortalStatus};
-use crate::protocol::pool::{CircuitPool, Failure, LanePool};
-use crate::protocol::shake::InletShake;
+use crate::protocol::pool::Failure;
 use crate::time::Instant;
-
-/// The lane that is being built.
-enum Building {
-    Leg(LinkId, Leg),
-    Shaking(LinkId, Box<InletShake>, BundleId),
-    /// Adopted; the outlet's READY or DENIED is due.
-    Waiting(LinkId, Lane, Instant),
-}
-
-impl Building {
-    fn link(&self) -> LinkId {
-        match self {
-            Building::Leg(link, _) | Building::Shaking(link, ..) | Building::Waiting(link, ..) => {
-                *link
-            }
-        }
-    }
-}
-
-/// A lane that was ready, by its link, and its circuits.
-struct Bundle {
-    lane: Lane,
-    circuits: Circuits,
-}
 
 /// See the module.
 pub struct Inlet {
     terms: Terms,
-    pool: LanePool,
-    building: Option<Building>,
-    bundles: BTreeMap<LinkId, Bundle>,
-    /// The pool of the bundle that was lost last.
-    circuits_before: CircuitPool,
+    /// One for each worker, by its id.
+    places: Vec<Place>,
+    /// Where lanes take streams, as the workers were told.
+    hosts: WorkerSet,
     gate: Gate,
     trouble: Option<(Code, String)>,
     /// The relay has answered NO_OUTLET since then.
@@ -73,25 +46,13 @@ pub struct Inlet {
     resets_logged: Option<CloseReason>,
 }
 
-impl Bundle {
-    /// Its lane takes no more streams. Returns the pool for the bundle that takes over.
-    fn retire(&mut self, node: &mut Node) -> CircuitPool {
-        self.lane.retiring = true;
-        let why = CloseReason::Replaced;
-        self.circuits.give_up_building(node, why);
-        self.circuits.pool().heir()
-    }
-}
-
 impl Inlet {
     /// A portal without a lane; apps wait.
-    pub fn new(config: InletConfig, suites: SuiteMask) -> Inlet {
+    pub fn new(config: InletConfig, suites: SuiteMask, workers: u8) -> Inlet {
         Inlet {
             terms: Terms::new(config, suites),
-            pool: LanePool::default(),
-            building: None,
-            bundles: BTreeMap::new(),
-            circuits_before: CircuitPool::default(),
+            places: WorkerId::all(workers.max(1)).map(Place::new).collect(),
+            hosts: WorkerSet::NONE,
             gate: Gate::Wait,
             trouble: None,
             unserved_since: None,
@@ -101,16 +62,40 @@ impl Inlet {
 
     /// Whether this link is one of the portal's.
     pub fn owns(&self, link: LinkId) -> bool {
-        self.is_building(link)
-            || self
-                .bundles
-                .iter()
-                .any(|(lane, bundle)| *lane == link || bundle.circuits.owns(link))
+        let Some(place) = self.places.get(link.worker().index()) else {
+            return false;
+        };
+        let mut bundles = place.bundles.iter();
+        place.is_building(link)
+            || bundles.any(|(lane, bundle)| *lane == link || bundle.circuits.owns(link))
     }
 
-    fn is_building(&self, link: LinkId) -> bool {
-        let building = self.building.as_ref();
-        building.is_some_and(|building| building.link() == link)
+    fn bundles(&self) -> impl Iterator<Item = (&LinkId, &Bundle)> + Clone {
+        self.places.iter().flat_map(|place| &place.bundles)
+    }
+
+    fn bundles_mut(&mut self) -> impl Iterator<Item = (&LinkId, &mut Bundle)> {
+        let places = self.places.iter_mut();
+        places.flat_map(|place| &mut place.bundles)
+    }
+
+    /// Tells the workers where lanes take streams, if that has changed.
+    fn tell_hosts(&mut self, node: &mut Node) {
+        let ready = self.places.iter().filter(|place| place.is_ready());
+        let workers: WorkerSet = ready.map(|place| place.worker).collect();
+        if self.places.len() > 1 && workers != self.hosts {
+            self.hosts = workers;
+            let portal = self.portal();
+            node.out.command(Command::Hosts { portal, workers });
+        }
+    }
+
+    /// No lane can be had at that worker for now. While another has one, apps go there.
+    fn set_gate_at(&mut self, node: &mut Node, worker: WorkerId, gate: Gate) {
+        let mut others = self.places.iter().filter(|place| place.worker != worker);
+        if !others.any(Place::is_ready) {
+            self.set_gate(node, gate);
+        }
     }
 
     /// What apps are told while there is no lane.
@@ -147,22 +132,27 @@ impl Inlet {
 
     /// There is news that may make an attempt succeed: don't wait.
     pub fn wake(&mut self) {
-        self.pool.wake();
-        for bundle in self.bundles.values_mut() {
+        for place in &mut self.places {
+            place.pool.wake();
+        }
+        for (_, bundle) in self.bundles_mut() {
             bundle.circuits.wake();
         }
     }
 
-    /// Begins a lane if one is due.
+    /// Begins the lanes that are due.
     pub fn begin(&mut self, node: &mut Node, now: Now, relay: &mut RelayLink) {
-        if let Some(Building::Waiting(link, _, until)) = &self.building
-            && *until <= now.mono
-        {
-            let what = LaneCommand::Cut(CloseReason::ShakeTimeout);
-            node.out.command(Command::Lane { link: *link, what });
-            self.fail(node, now, CloseReason::ShakeTimeout, Failure::Lost);
+        for at in 0..self.places.len() {
+            if let Some(Building::Waiting(link, _, until)) = &self.places[at].building
+                && *until <= now.mono
+            {
+                let what = LaneCommand::Cut(CloseReason::ShakeTimeout);
+                node.out.command(Command::Lane { link: *link, what });
+                self.fail(node, now, at, CloseReason::ShakeTimeout, Failure::Lost);
+            }
         }
-        for bundle in self.bundles.values_mut() {
+        let places = self.places.iter_mut();
+        for bundle in places.flat_map(|place| place.bundles.values_mut()) {
             bundle.circuits.on_timer(node, now, &self.terms);
         }
         let project = node
@@ -172,46 +162,46 @@ impl Inlet {
         let Some(project) = project.filter(|_| relay.usable()) else {
             return;
         };
-        if !self.pool.begin(now.mono) {
-            return;
-        }
-        match relay.grant_leg() {
-            Some(grant) => {
-                let hash = address_hash(&project, &self.terms.config.via);
-                let role = Role::Inlet;
-                let suites = node.suites(self.terms.suites);
-                let (link, leg) =
-                    Leg::dial(&mut node.out, now.mono, grant, role, suites, hash, false);
-                self.building = Some(Building::Leg(link, leg));
+        for place in &mut self.places {
+            if !place.pool.begin(now.mono) {
+                continue;
             }
-            None => self
-                .pool
-                .on_failed(now.mono, Failure::Lost, node.out.random()),
+            match relay.grant_leg() {
+                Some(grant) => {
+                    let ask = LegAsk {
+                        worker: place.worker,
+                        role: Role::Inlet,
+                        suites: node.suites(self.terms.suites),
+                        address: address_hash(&project, &self.terms.config.via),
+                        bulk: false,
+                    };
+                    let (link, leg) = Leg::dial(&mut node.out, now.mono, grant, ask);
+                    place.building = Some(Building::Leg(link, leg));
+                }
+                None => place
+                    .pool
+                    .on_failed(now.mono, Failure::Lost, node.out.random()),
+            }
         }
-    }
-
-    /// The circuits of lanes that take streams.
-    fn wanted_circuits(&mut self) -> impl Iterator<Item = &mut Circuits> {
-        let live = self.bundles.values_mut().filter(|b| !b.lane.retiring);
-        live.map(|bundle| &mut bundle.circuits)
     }
 
     /// Whether circuits should be dialed now.
     pub fn misses_circuits(&mut self, now: Now) -> bool {
-        self.wanted_circuits()
-            .any(|circuits| circuits.due(now.mono) > 0)
+        let places = self.places.iter_mut();
+        let mut wanted = places.flat_map(Place::wanted_circuits);
+        wanted.any(|circuits| circuits.due(now.mono) > 0)
     }
 
     /// Circuits that are being made.
     pub fn circuits_building(&self) -> usize {
-        let pools = self.bundles.values().map(|b| b.circuits.pool().building());
-        pools.sum()
+        let bundles = self.bundles();
+        bundles.map(|(_, b)| b.circuits.pool().building()).sum()
     }
 
     /// Circuits that its relay counts as unfinished.
     pub fn circuits_unproven(&self, now: Now) -> usize {
-        let bundles = self.bundles.values();
-        bundles.map(|b| b.circuits.unproven(now.mono)).sum()
+        let bundles = self.bundles();
+        bundles.map(|(_, b)| b.circuits.unproven(now.mono)).sum()
     }
 
     /// Dials circuits that are missing, `at_most` so many. Returns how many were dialed.
@@ -227,35 +217,28 @@ impl Inlet {
         };
         let hash = address_hash(&membership.project(), &self.terms.config.via);
         let mut dialed = 0;
-        for bundle in self.bundles.values_mut().filter(|b| !b.lane.retiring) {
+        for circuits in self.places.iter_mut().flat_map(Place::wanted_circuits) {
             let allowed = (hash, at_most - dialed);
-            dialed += bundle.circuits.dial(node, now, relay, &self.terms, allowed);
+            dialed += circuits.dial(node, now, relay, &self.terms, allowed);
         }
         dialed
     }
 
     /// When [`begin`](Self::begin) has something to do, or circuits should be dialed.
     pub fn next_timer(&self, usable: bool) -> Instant {
-        let lane = match &self.building {
-            Some(Building::Waiting(_, _, until)) => *until,
-            Some(Building::Leg(..) | Building::Shaking(..)) => Instant::FAR_FUTURE,
-            None if usable => self.pool.next_timer(),
-            None => Instant::FAR_FUTURE,
-        };
-        let circuits = self.bundles.values().map(|bundle| {
-            let dial = if usable && !bundle.lane.retiring {
-                bundle.circuits.pool().next_due()
-            } else {
-                Instant::FAR_FUTURE
-            };
-            bundle.circuits.next_timer().min(dial)
-        });
-        circuits.fold(lane, Instant::min)
+        let places = self.places.iter();
+        let timers = places.map(|place| place.next_timer(usable));
+        timers.min().unwrap_or(Instant::FAR_FUTURE)
     }
 
     /// An event of a link that is [owned](Self::owns).
     pub fn on_event(&mut self, node: &mut Node, now: Now, link: LinkId, event: LinkEvent) {
-        let mut circuits = self.bundles.values_mut().map(|bundle| &mut bundle.circuits);
+        let at = link.worker().index();
+        let Some(place) = self.places.get_mut(at) else {
+            return;
+        };
+        let bundles = place.bundles.values_mut();
+        let mut circuits = bundles.map(|bundle| &mut bundle.circuits);
         if let Some(circuits) = circuits.find(|circuits| circuits.owns(link)) {
             return circuits.on_event(node, now, &self.terms, link, event);
         }
@@ -264,16 +247,17 @@ impl Inlet {
                 let why = CloseReason::NoOutlet;
                 node.out.deadline(link, now.mono, PAIRING_TIMEOUT, why);
             }
-            LinkEvent::Frame(bytes) => self.on_frame(node, now, &bytes),
+            LinkEvent::Frame(bytes) => self.on_frame(node, now, at, &bytes),
             LinkEvent::Closed(why) => self.on_closed(node, now, link, why),
             LinkEvent::Lane(what) => self.on_lane(node, now, link, what),
             LinkEvent::Circuit(_) => {}
         }
+        self.tell_hosts(node);
     }
 
     /// Sends this node's renewed credential on all lanes.
     pub fn on_renewed(&mut self, node: &mut Node, evidence: &[u8]) {
-        for link in self.bundles.keys() {
+        for (link, _) in self.bundles() {
             let what = LaneCommand::Credential(evidence.to_vec());
             node.out.command(Command::Lane { link: *link, what });
         }
@@ -282,45 +266,50 @@ impl Inlet {
     /// The relay is about to end and waits for its circuits: lanes end with their last stream, and
     /// another is made as soon as a relay is there.
     pub fn on_relay_leaves(&mut self, node: &mut Node, now: Now) {
-        let links: Vec<LinkId> = self.bundles.keys().copied().collect();
+        let links: Vec<LinkId> = self.bundles().map(|(link, _)| *link).collect();
         for link in links {
             let what = LaneCommand::Retire;
             node.out.command(Command::Lane { link, what });
             self.on_lane(node, now, link, LaneEvent::Retiring);
         }
+        self.tell_hosts(node);
         node.out.status_changed();
     }
 
     /// Gives up what is being built.
     pub fn stop(&mut self, node: &mut Node) {
-        if let Some(building) = self.building.take() {
-            node.out
-                .close(building.link(), false, CloseReason::Stopping);
+        let why = CloseReason::Stopping;
+        for place in &mut self.places {
+            if let Some(building) = place.building.take() {
+                node.out.close(building.link(), false, why);
+            }
         }
-        for bundle in self.bundles.values_mut() {
-            let why = CloseReason::Stopping;
+        for (_, bundle) in self.bundles_mut() {
             bundle.circuits.give_up_building(node, why);
         }
     }
 
     /// What `status` shows.
     pub fn status(&self) -> PortalStatus {
-        let lanes = self.bundles.values().map(|bundle| &bundle.lane);
+        let lanes = self.bundles().map(|(_, bundle)| &bundle.lane);
         let live = || lanes.clone().filter(|lane| !lane.retiring);
         let ready = live().next().is_some();
         let mut circuits = CircuitsStatus::default();
-        for bundle in self.bundles.values() {
+        for (_, bundle) in self.bundles() {
             circuits += bundle.circuits.status();
         }
+        // Lanes of several workers lead to the same peer.
+        let mut peers: Vec<_> = live().map(|lane| (lane.peer, lane.name.clone())).collect();
+        peers.dedup();
         PortalStatus {
             portal: self.portal(),
             role: Role::Inlet,
             address: self.terms.config.via.clone(),
             ready,
-            lanes: self.bundles.len(),
+            lanes: self.bundles().count(),
             parked: 0,
             circuits,
-            peers: live().map(|lane| (lane.peer, lane.name.clone())).collect(),
+            peers,
             pinned: self.terms.config.allow.pinned(),
             why: self
                 .trouble

@@ -61,7 +61,7 @@ impl Outlet {
             return self.deny(node, link, proposal, why);
         }
         let becomes = Becomes::Circuit(circuit.no);
-        self.adopt(node, now, link, proposal, peer, becomes);
+        let link = self.adopt(node, now, (link, lane.worker()), proposal, peer, becomes);
         self.stages.insert(link, Stage::Circuit(circuit));
     }
 

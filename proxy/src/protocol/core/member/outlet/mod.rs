@@ -3,6 +3,9 @@
 //! A leg is dialed → parked → paired by the relay → message 1 → message 3 → checked → adopted, or
 //! denied with one sealed record. Parked legs are watched by the worker; the pool makes more. What a
 //! paired leg becomes, a lane or a circuit of one that is here, is the inlet's to say.
+//!
+//! Legs are parked from each worker. A lane goes to the worker that has the fewest, a circuit to that
+//! of its lane: the link is handed there when the handshake is done, and has another name then.
 
 mod circuits;
 mod lanes;
@@ -15,12 +18,12 @@ use crypto::check::Direction;
 use crypto::suite::SuiteMask;
 
 use self::circuits::Circuit;
-use super::legs::Leg;
+use super::legs::{Leg, LegAsk};
 use super::peer::{Judge, Lane};
 use super::relay_link::RelayLink;
 use super::targets::Targets;
 use crate::error::{CloseReason, Code, Problem};
-use crate::ids::{AddressHash, LinkId, PortalNo, SessionId};
+use crate::ids::{AddressHash, LinkId, PortalNo, SessionId, WorkerId};
 use crate::limits::{PAIRED_IDLE, RELAY_SESSION_LINGER};
 use crate::protocol::command::{Command, LaneCommand, Role, address_hash};
 use crate::protocol::core::config::OutletConfig;
@@ -45,12 +48,20 @@ enum Stage {
     Circuit(Circuit),
 }
 
+/// The worker of the smallest number.
+fn fewest(numbers: &[usize]) -> WorkerId {
+    let workers = (0..).map(WorkerId).zip(numbers);
+    let least = workers.min_by_key(|(worker, number)| (**number, *worker));
+    least.map_or(WorkerId::FIRST, |(worker, _)| worker)
+}
+
 /// See the module.
 pub struct Outlet {
     portal: PortalNo,
     address: crypto::names::RelayAddress,
     policy: Policy,
     suites: SuiteMask,
+    workers: u8,
     names: Arc<[String]>,
     /// Its targets.
     pub targets: Targets,
@@ -70,7 +81,7 @@ pub struct Outlet {
 
 impl Outlet {
     /// A portal without legs.
-    pub fn new(config: OutletConfig, suites: SuiteMask) -> Outlet {
+    pub fn new(config: OutletConfig, suites: SuiteMask, workers: u8) -> Outlet {
         let OutletConfig {
             portal,
             at,
@@ -83,6 +94,7 @@ impl Outlet {
             address: at,
             policy: allow,
             suites,
+            workers: workers.max(1),
             names: Arc::from(targets.names()),
             targets,
             pool: ParkPool::default(),
@@ -179,11 +191,29 @@ impl Outlet {
                 return;
             };
             self.session = Some(grant.session);
-            let role = Role::Outlet;
-            let suites = node.suites(self.suites);
-            let (link, leg) = Leg::dial(&mut node.out, now.mono, grant, role, suites, hash, false);
+            let ask = LegAsk {
+                worker: self.emptiest(),
+                role: Role::Outlet,
+                suites: node.suites(self.suites),
+                address: hash,
+                bulk: false,
+            };
+            let (link, leg) = Leg::dial(&mut node.out, now.mono, grant, ask);
             self.stages.insert(link, Stage::Dialing(leg));
         }
+    }
+
+    /// The worker with the fewest legs that have not become anything.
+    fn emptiest(&self) -> WorkerId {
+        let mut legs = vec![0_usize; usize::from(self.workers)];
+        for (link, stage) in &self.stages {
+            if let (Stage::Dialing(_) | Stage::Parked(_), Some(legs)) =
+                (stage, legs.get_mut(link.worker().index()))
+            {
+                *legs += 1;
+            }
+        }
+        fewest(&legs)
     }
 
     fn may_park(&self, relay: &RelayLink) -> bool {

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use crypto::attestation::Purpose;
 use crypto::check::{Step, VerifiedMember};
 
-use super::{Outlet, Stage};
+use super::{Outlet, Stage, fewest};
 use crate::error::CloseReason;
-use crate::ids::{BundleId, LinkId};
+use crate::ids::{BundleId, LinkId, WorkerId};
 use crate::limits::{
     MISTAKE_HINT_INTERVAL, OUTLET_LANES_MAX, OUTLET_LANES_PER_MEMBER_MAX, SHAKE_TIMEOUT,
 };
@@ -77,20 +77,37 @@ impl Outlet {
             return self.deny(node, link, proposal, why);
         }
         let lane = Lane::new(&peer, proposal.bundle);
-        self.adopt(node, now, link, proposal, peer, Becomes::Lane);
+        let worker = self.worker_for_lane(link.worker());
+        let link = self.adopt(node, now, (link, worker), proposal, peer, Becomes::Lane);
         self.stages.insert(link, Stage::Lane(lane));
     }
 
-    /// Gives the link to the worker, which sends READY.
+    /// The worker with the fewest lanes that take streams; the one where the link is, if others
+    /// have no fewer.
+    fn worker_for_lane(&self, here: WorkerId) -> WorkerId {
+        let mut lanes = vec![0_usize; usize::from(self.workers)];
+        for (link, _) in self.lanes().filter(|(_, lane)| !lane.retiring) {
+            if let Some(lanes) = lanes.get_mut(link.worker().index()) {
+                *lanes += 1;
+            }
+        }
+        let least = fewest(&lanes);
+        match (lanes.get(here.index()), lanes.get(least.index())) {
+            (Some(own), Some(other)) if own <= other => here,
+            _ => least,
+        }
+    }
+
+    /// Gives the link to a worker, which sends READY. Returns the link's name there.
     pub(super) fn adopt(
         &self,
         node: &mut Node,
         now: Now,
-        link: LinkId,
+        (link, worker): (LinkId, WorkerId),
         proposal: Proposal,
         peer: VerifiedMember,
         becomes: Becomes,
-    ) {
+    ) -> LinkId {
         remember(node, &self.policy, &peer);
         let bundle = proposal.bundle;
         let permit = Permit {
@@ -103,8 +120,14 @@ impl Outlet {
         };
         let shaken = proposal.accept(peer);
         node.out.no_deadline(link);
-        node.out.command(Command::Adopt(Box::new(Adopt {
-            link,
+        let moves = worker != link.worker();
+        let name = if moves {
+            node.out.new_link(worker)
+        } else {
+            link
+        };
+        let adopt = Box::new(Adopt {
+            link: name,
             becomes,
             last: Vec::new(),
             role: Role::Outlet,
@@ -113,7 +136,13 @@ impl Outlet {
             sealer: shaken.sealer,
             opener: shaken.opener,
             permit,
-        })));
+        });
+        node.out.command(if moves {
+            Command::HandOver { link, adopt }
+        } else {
+            Command::Adopt(adopt)
+        });
+        name
     }
 
     fn has_room_for_lane(&self, peer: &crypto::Id, bundle: BundleId) -> Result<(), CloseReason> {

@@ -71,7 +71,7 @@ impl World {
         World {
             project,
             node,
-            outlet: Outlet::new(config, SUITES),
+            outlet: Outlet::new(config, SUITES, 1),
             inlet,
             bundle: 0,
             link: LinkId(0),

@@ -1,0 +1,111 @@
+//! Nodes with several workers: a lane and its circuits at each, and bundles that stay together.
+
+use super::super::world::{HostNo, Portal, World};
+use crate::ids::{PortalNo, WorkerId, WorkerSet};
+use crate::limits::CIRCUITS_FIRST;
+use crate::time::Duration;
+use crypto::{Random, SeededRandom};
+
+const BACK: Duration = Duration::from_secs(3);
+
+/// A portal whose inlet and outlet have so many workers, not run yet and checked at every moment.
+fn portal(seed: u64, inlets: u8, outlets: u8) -> Portal {
+    let mut portal = World::portal_at_start(seed);
+    portal.world.checked = true;
+    for (host, workers) in [(portal.inlet, inlets), (portal.outlet, outlets)] {
+        portal.world.kill(host);
+        portal.world.host_mut(host).workers = workers;
+        portal.world.restart(host);
+    }
+    portal
+}
+
+/// Each worker of the inlet has a lane with its circuits, and nothing else is there.
+fn full(world: &World, inlet: HostNo) -> bool {
+    let each = (1, CIRCUITS_FIRST);
+    let workers = usize::from(world.host(inlet).workers);
+    world.at_workers(inlet) == vec![each; workers] && world.lanes().len() == workers
+}
+
+#[test]
+fn an_inlet_has_a_lane_at_each_worker_and_tells_them_where() {
+    let Portal {
+        mut world, inlet, ..
+    } = portal(1, 3, 1);
+    world.run_until(BACK, |world| full(world, inlet));
+    let told = world.host(inlet).serving.get(&PortalNo(0)).copied();
+    assert_eq!(told, Some(WorkerId::all(3).collect::<WorkerSet>()));
+    assert_eq!(world.status(inlet).portals[0].lanes, 3);
+    assert_eq!(world.status(inlet).portals[0].peers.len(), 1);
+}
+
+#[test]
+fn an_outlet_spreads_lanes_over_its_workers_and_their_circuits_follow() {
+    for (seed, inlets, outlets) in [(1, 2, 2), (2, 4, 2), (3, 1, 3), (4, 3, 3)] {
+        let Portal {
+            mut world,
+            inlet,
+            outlet,
+            ..
+        } = portal(seed, inlets, outlets);
+        world.run_until(BACK, |world| full(world, inlet));
+        let at = world.at_workers(outlet);
+        let lanes: Vec<usize> = at.iter().map(|(lanes, _)| *lanes).collect();
+        let (least, most) = (lanes.iter().min().unwrap(), lanes.iter().max().unwrap());
+        assert!(most - least <= 1, "seed {seed}: {lanes:?}");
+        for (lanes, circuits) in at {
+            assert_eq!(circuits, lanes * CIRCUITS_FIRST, "seed {seed}");
+        }
+    }
+}
+
+#[test]
+fn a_worker_that_lost_its_lane_is_not_named_to_the_others_until_it_has_another() {
+    let Portal {
+        mut world, inlet, ..
+    } = portal(5, 2, 2);
+    world.run_until(BACK, |world| full(world, inlet));
+    world.lose_lanes(inlet);
+    world.settle();
+    let told = world.host(inlet).serving.get(&PortalNo(0)).copied();
+    assert_eq!(told, Some(WorkerSet::NONE));
+    world.run_until(BACK, |world| full(world, inlet));
+    let told = world.host(inlet).serving.get(&PortalNo(0)).copied();
+    assert_eq!(told, Some(WorkerId::all(2).collect::<WorkerSet>()));
+}
+
+/// Whatever breaks, and when: a while later each worker has its bundle again, and no more.
+#[test]
+fn bundles_of_several_workers_come_back_whatever_breaks() {
+    for seed in 0..100 {
+        let mut random = SeededRandom::new(seed);
+        let mut draw = |below: u8| {
+            let mut byte = [0];
+            random.fill(&mut byte);
+            byte[0] % below
+        };
+        let (inlets, outlets) = (2 + draw(2), 1 + draw(3));
+        let Portal {
+            mut world,
+            server,
+            outlet,
+            inlet,
+        } = portal(seed, inlets, outlets);
+        for _ in 0..12 {
+            world.run_rounds(usize::from(draw(6)));
+            let host = [inlet, outlet][usize::from(draw(2))];
+            match draw(7) {
+                0 | 1 => world.lose_lanes(host),
+                2 | 3 => world.lose_circuit(host, usize::from(draw(8))),
+                4 => world.lose_newest(usize::from(draw(4))),
+                5 => world.cut(server, host),
+                6 => world.ask_to_retire(outlet),
+                _ => world.run(Duration::from_millis(u64::from(draw(200)))),
+            }
+        }
+        world.end_retired();
+        world.run(Duration::from_secs(1));
+        world.end_retired();
+        world.run_until(Duration::from_secs(40), |world| full(world, inlet));
+    }
+}
