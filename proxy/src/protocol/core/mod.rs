@@ -29,7 +29,7 @@ mod outbox;
 mod relay;
 pub mod server;
 pub mod status;
-mod text;
+pub(in crate::protocol) mod text;
 mod uplink;
 
 #[cfg(test)]
