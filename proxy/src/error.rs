@@ -313,6 +313,9 @@ problems! {
     /// What answers as the relay is none of this project.
     NotARelay = 3105, "what answers is not a relay of this project",
         "check that the address leads to this project's relay, and the clocks of both (timedatectl set-ntp true; adit status)";
+    /// This process has no portal at the relay address that was named.
+    NoSuchPortal = 3106, "this process has no portal at that relay address",
+        "adit status lists its portals";
     /// No session with the authority.
     AuthorityUnreachable = 4401, "the authority can't be reached",
         "check the address, the network and that adit serve runs there; adit status says since when";

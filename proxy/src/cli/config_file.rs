@@ -8,6 +8,10 @@
 //! from = "0.0.0.0:15432"
 //! allow = ["postgres-outlet=true"]
 //!
+//! [[inlet.rule]]
+//! name = "no-test-outlets"
+//! deny-cel = 'member.attributes.env != "production"'
+//!
 //! [[outlet]]
 //! at = "reports"
 //! to = "localhost:8080"
@@ -25,7 +29,7 @@ use clap::ValueEnum;
 use toml::{Table, Value};
 
 use super::args::{EngineArg, GlobalArgs, LogFormat, LogLevel, NodeArgs};
-use super::settings;
+use super::rules;
 use super::values::near_match;
 use crate::control::failure::{Exit, Failure, codes};
 use crate::control::node::{Inlet, Outlet};
@@ -44,8 +48,8 @@ const TOP: &[&str] = &[
     "inlet",
     "outlet",
 ];
-const INLET: &[&str] = &["via", "from", "allow"];
-const OUTLET: &[&str] = &["at", "to", "allow"];
+const INLET: &[&str] = &["via", "from", "allow", "deny", "rule"];
+const OUTLET: &[&str] = &["at", "to", "allow", "deny", "rule"];
 
 /// A configuration file, read and checked.
 #[derive(Debug, Default)]
@@ -66,41 +70,13 @@ impl ConfigFile {
     /// # Errors
     /// It can't be read, is no TOML, or a key or value is not what it should be.
     pub(super) fn read(path: &Path) -> Result<ConfigFile, Failure> {
-        let unreadable = |why: &dyn std::fmt::Display| {
-            let what = format!("can't read the configuration {}", path.display());
-            Failure::new(codes::CONFIG_UNREADABLE, Exit::Usage, what, why)
-        };
-        // What a file says of its size is no bound: devices and pipes say 0.
-        let mut text = String::new();
-        let mut file = File::open(path)
-            .map_err(|error| unreadable(&error))?
-            .take(CONFIG_FILE_MAX + 1);
-        let read = file.read_to_string(&mut text);
-        if text.len() as u64 > CONFIG_FILE_MAX || file.limit() == 0 {
-            return Err(unreadable(&format!(
-                "it is larger than {CONFIG_FILE_MAX} bytes"
-            )));
-        }
-        read.map_err(|error| unreadable(&error))?;
-        ConfigFile::parse(&text, &path.display().to_string())
+        ConfigFile::parse(&text_of(path)?, &path.display().to_string())
     }
 
     /// Reads the text of a file; `name` is what errors call it.
     pub(super) fn parse(text: &str, name: &str) -> Result<ConfigFile, Failure> {
-        let table: Table = text.parse().map_err(|error: toml::de::Error| {
-            let what = format!("can't read the configuration {name}");
-            Failure::new(
-                codes::CONFIG_UNREADABLE,
-                Exit::Usage,
-                what,
-                error.to_string().trim_end(),
-            )
-        })?;
-        let top = Section {
-            file: name,
-            place: String::new(),
-            table: &table,
-        };
+        let table = table_of(text, name)?;
+        let top = Section::top(name, &table);
         top.refuse_unknown(TOP)?;
         let inlets = top.sections("inlet")?;
         let outlets = top.sections("outlet")?;
@@ -128,12 +104,48 @@ impl ConfigFile {
     }
 }
 
+/// The text of a configuration or of a file of rules.
+///
+/// # Errors
+/// It can't be read, or is too large.
+pub(super) fn text_of(path: &Path) -> Result<String, Failure> {
+    let unreadable = |why: &dyn std::fmt::Display| {
+        let what = format!("can't read the configuration {}", path.display());
+        Failure::new(codes::CONFIG_UNREADABLE, Exit::Usage, what, why)
+    };
+    // What a file says of its size is no bound: devices and pipes say 0.
+    let mut text = String::new();
+    let mut file = File::open(path)
+        .map_err(|error| unreadable(&error))?
+        .take(CONFIG_FILE_MAX + 1);
+    let read = file.read_to_string(&mut text);
+    if text.len() as u64 > CONFIG_FILE_MAX || file.limit() == 0 {
+        return Err(unreadable(&format!(
+            "it is larger than {CONFIG_FILE_MAX} bytes"
+        )));
+    }
+    read.map_err(|error| unreadable(&error))?;
+    Ok(text)
+}
+
+/// What a text says as TOML; `name` is what errors call it.
+///
+/// # Errors
+/// It is no TOML.
+pub(super) fn table_of(text: &str, name: &str) -> Result<Table, Failure> {
+    text.parse().map_err(|error: toml::de::Error| {
+        let what = format!("can't read the configuration {name}");
+        let why = error.to_string();
+        Failure::new(codes::CONFIG_UNREADABLE, Exit::Usage, what, why.trim_end())
+    })
+}
+
 fn inlet(section: &Section<'_>) -> Result<Inlet, Failure> {
     section.refuse_unknown(INLET)?;
     Ok(Inlet {
         via: section.required("via")?,
         from: section.required("from")?,
-        allow: settings::policy(&section.texts("allow")?)?,
+        allow: rules::policy(section)?,
     })
 }
 
@@ -142,20 +154,37 @@ fn outlet(section: &Section<'_>) -> Result<Outlet, Failure> {
     Ok(Outlet {
         at: section.required("at")?,
         to: section.required("to")?,
-        allow: settings::policy(&section.texts("allow")?)?,
+        allow: rules::policy(section)?,
     })
 }
 
 /// A table of the file, with its name for errors.
-struct Section<'a> {
+pub(super) struct Section<'a> {
     file: &'a str,
     /// Empty for the top, else ` of [[inlet]] 2`.
     place: String,
+    /// What tables in it are called: empty for the top, else `inlet.`.
+    path: String,
     table: &'a Table,
 }
 
 impl<'a> Section<'a> {
-    fn refuse_unknown(&self, known: &[&str]) -> Result<(), Failure> {
+    /// A whole file.
+    pub(super) fn top(file: &'a str, table: &'a Table) -> Section<'a> {
+        Section {
+            file,
+            place: String::new(),
+            path: String::new(),
+            table,
+        }
+    }
+
+    /// Whether it says anything about a key.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.table.contains_key(key)
+    }
+
+    pub(super) fn refuse_unknown(&self, known: &[&str]) -> Result<(), Failure> {
         let Some(key) = self.table.keys().find(|key| !known.contains(&key.as_str())) else {
             return Ok(());
         };
@@ -168,12 +197,12 @@ impl<'a> Section<'a> {
         Err(Failure::new(codes::CONFIG_KEY, Exit::Usage, what, why))
     }
 
-    fn bad(&self, key: &str, why: &dyn std::fmt::Display) -> Failure {
+    pub(super) fn bad(&self, key: &str, why: &dyn std::fmt::Display) -> Failure {
         let what = format!("can't use {key:?}{} in {}", self.place, self.file);
         Failure::new(codes::CONFIG_VALUE, Exit::Usage, what, why)
     }
 
-    fn text(&self, key: &str) -> Result<Option<&'a str>, Failure> {
+    pub(super) fn text(&self, key: &str) -> Result<Option<&'a str>, Failure> {
         match self.table.get(key) {
             None => Ok(None),
             Some(Value::String(text)) => Ok(Some(text)),
@@ -190,7 +219,7 @@ impl<'a> Section<'a> {
     }
 
     /// One text, or a list of texts.
-    fn texts(&self, key: &str) -> Result<Vec<String>, Failure> {
+    pub(super) fn texts(&self, key: &str) -> Result<Vec<String>, Failure> {
         let expected = || self.bad(key, &"expected a text in quotes, or a list of them");
         match self.table.get(key) {
             None => Ok(Vec::new()),
@@ -203,7 +232,7 @@ impl<'a> Section<'a> {
         }
     }
 
-    fn parsed<T: FromStr<Err: std::fmt::Display>>(&self, key: &str) -> Result<Option<T>, Failure> {
+    pub(super) fn parsed<T: FromStr<Err: std::fmt::Display>>(&self, key: &str) -> Result<Option<T>, Failure> {
         let Some(text) = self.text(key)? else {
             return Ok(None);
         };
@@ -236,8 +265,10 @@ impl<'a> Section<'a> {
         }
     }
 
-    fn sections(&self, key: &str) -> Result<Vec<Section<'a>>, Failure> {
-        let expected = || self.bad(key, &format!("expected [[{key}]] tables"));
+    /// The tables of a list.
+    pub(super) fn sections(&self, key: &str) -> Result<Vec<Section<'a>>, Failure> {
+        let path = format!("{}{key}", self.path);
+        let expected = || self.bad(key, &format!("expected [[{path}]] tables"));
         let items = match self.table.get(key) {
             None => return Ok(Vec::new()),
             Some(Value::Array(items)) => items,
@@ -247,7 +278,8 @@ impl<'a> Section<'a> {
             let table = item.as_table().ok_or_else(expected)?;
             Ok(Section {
                 file: self.file,
-                place: format!(" of [[{key}]] {}", at + 1),
+                place: format!(" of [[{path}]] {}{}", at + 1, self.place),
+                path: format!("{path}."),
                 table,
             })
         };
@@ -326,6 +358,7 @@ mod tests {
                 "[[inlet]]\nvia = \"a\"\nfrom = \"127.0.0.1:1\"\nallow = \"x\"",
                 "expected '='",
             ),
+            ("[[inlet]]\nvia = \"a\"\nrule = 1", "it is missing"),
         ] {
             let failure = failure(text);
             assert!(failure.why.contains(expected), "{text}: {failure}");

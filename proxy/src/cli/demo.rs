@@ -239,7 +239,8 @@ fn ticket(home: &Home, project: &Name, name: &str, serves: bool) -> Result<Ticke
         | AdminReply::Tickets(_)
         | AdminReply::Members(_)
         | AdminReply::Member(_)
-        | AdminReply::Audit(_) => Err(refused()),
+        | AdminReply::Audit(_)
+        | AdminReply::PolicySet(_) => Err(refused()),
     }
 }
 

@@ -15,6 +15,7 @@ mod outlet;
 mod output;
 mod project;
 mod reach;
+mod rules;
 mod run;
 mod scratch;
 mod serve;

@@ -258,7 +258,7 @@ impl Node {
 
 /// No rule allows nobody: better said at the start than found out by a denial.
 fn warn_without_rules(role: Role, address: &RelayAddress, allow: &Policy) {
-    if allow.rules().is_empty() {
+    if !allow.allows_somebody() {
         let what = "no rule is set, so nobody is allowed";
         let record = LogRecord::new(Level::Warn, what).with("portal", show::role(role));
         log::emit(&record.with("address", address).with("mend", "--allow RULE"));

@@ -18,6 +18,7 @@ pub fn read(specs: &[RuleSpec]) -> Result<Policy, PolicyError> {
         rule: String::new(),
         at: 1,
         expected: format!("the expressions can't be read: {why}").into(),
+        nth: 0,
     };
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new()

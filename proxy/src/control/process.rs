@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use super::admin::server::{self, AdminSocket};
-use super::driver::{Driver, Parts, Progress, Stop};
+use super::driver::{Driver, Parts, Policies, Progress, Stop};
 use super::failure::{Exit, Failure, codes};
 use super::files::StateDir;
 use super::inbox::{Answer, Inbox};
@@ -50,6 +50,7 @@ pub struct Running {
     /// Where it listens, in the order of its portals.
     pub listening: Vec<SocketAddr>,
     stop: mpsc::Sender<Stop>,
+    policies: mpsc::Sender<Policies>,
     driver: JoinHandle<Result<(), Failure>>,
     socket: JoinHandle<()>,
 }
@@ -89,6 +90,7 @@ impl Running {
         let (calls_tx, calls) = server::queue();
         let socket = tokio::task::spawn_local(socket.serve(calls_tx));
         let (stop, stop_rx) = mpsc::channel(STOP_QUEUE_MAX);
+        let (policies, policies_rx) = mpsc::channel(STOP_QUEUE_MAX);
         let (driver, progress) = Driver::new(
             core,
             Parts {
@@ -100,6 +102,7 @@ impl Running {
                 on_ring,
                 calls,
                 stop: stop_rx,
+                policies: policies_rx,
                 ticket,
                 exit_if_not_enrolled: launch.exit_if_not_enrolled,
                 facts,
@@ -110,6 +113,7 @@ impl Running {
             progress,
             listening,
             stop,
+            policies,
             driver,
             socket,
         })
@@ -118,6 +122,11 @@ impl Running {
     /// A handle by which it is asked to stop.
     pub fn stopper(&self) -> mpsc::Sender<Stop> {
         self.stop.clone()
+    }
+
+    /// A handle by which its portals get other policies.
+    pub fn policies(&self) -> mpsc::Sender<Policies> {
+        self.policies.clone()
     }
 
     /// Waits until it has ended.

@@ -201,6 +201,16 @@ pub enum Role {
     Outlet,
 }
 
+impl Role {
+    /// Its word, as logs and flags have it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Role::Inlet => "inlet",
+            Role::Outlet => "outlet",
+        }
+    }
+}
+
 /// A decision that has been taken about a peer; the worker enforces it by its own timer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Permit {

@@ -49,7 +49,7 @@ mod tests;
 )]
 mod world;
 
-pub use admin::{AdminCall, AdminDesk, AdminReply, TicketSpec, credential_body};
+pub use admin::{AdminCall, AdminDesk, AdminReply, PolicyChange, TicketSpec, credential_body};
 pub use config::{
     AuthorityConfig, InletConfig, MemberConfig, OutletConfig, RelayConfig, ServerConfig,
     TargetConfig,

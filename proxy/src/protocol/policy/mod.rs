@@ -39,6 +39,8 @@ pub struct PolicyError {
     pub at: usize,
     /// What was expected there.
     pub expected: Cow<'static, str>,
+    /// Which of the rules it is, from 0.
+    pub nth: usize,
 }
 
 impl PolicyError {
@@ -58,6 +60,7 @@ impl PolicyError {
             rule: text.chars().filter(|c| !c.is_control()).take(80).collect(),
             at: character + 1,
             expected: expected.into(),
+            nth: 0,
         }
     }
 }
@@ -221,6 +224,24 @@ impl Rule {
         }
     }
 
+    /// All of it in a line: `deny no-contractors (audit): member.attributes.team == "contractor"`.
+    pub fn line(&self) -> String {
+        let effect = match self.effect {
+            Effect::Allow => "allow",
+            Effect::Deny => "deny",
+        };
+        let name = match &self.name {
+            Some(name) => format!(" {name}"),
+            None => String::new(),
+        };
+        let mode = match self.mode {
+            Mode::Enforce => "",
+            Mode::Audit => " (audit)",
+        };
+        let text: Vec<_> = self.text().split_whitespace().map(str::to_owned).collect();
+        format!("{effect}{name}{mode}: {}", text.join(" "))
+    }
+
     fn decides(&self, effect: Effect) -> bool {
         self.mode == Mode::Enforce && self.effect == effect
     }
@@ -289,16 +310,28 @@ impl Policy {
                     .any(|other| other == *name)
             }) {
                 let expected = "expected a name that no other rule here has";
-                return Err(PolicyError::at(name.as_str(), 0, expected));
+                let error = PolicyError::at(name.as_str(), 0, expected);
+                return Err(PolicyError { nth: at, ..error });
             }
         }
-        let rules = specs.iter().map(Rule::read).collect::<Result<_, _>>()?;
-        Ok(Policy { rules })
+        let read = |(nth, spec)| {
+            let numbered = |error| PolicyError { nth, ..error };
+            Rule::read(spec).map_err(numbered)
+        };
+        let rules = specs.iter().enumerate().map(read);
+        Ok(Policy {
+            rules: rules.collect::<Result<_, _>>()?,
+        })
     }
 
     /// Its rules.
     pub fn rules(&self) -> &[Rule] {
         &self.rules
+    }
+
+    /// A line for each rule, as `status` and `policy check` show it.
+    pub fn lines(&self) -> Vec<String> {
+        self.rules.iter().map(Rule::line).collect()
     }
 
     /// Whether there is a rule that can let anybody in.

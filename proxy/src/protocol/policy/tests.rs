@@ -325,10 +325,10 @@ mod expressions {
     #[test]
     fn what_may_not_stand_in_an_expression_is_refused_with_its_place() {
         for (text, at, expected) in [
-            ("[1].all(x, x > 0)", 4, "comprehensions"),
-            ("[1].exists(x, true)", 4, "comprehensions"),
-            ("['a'].map(x, x)", 5, "comprehensions"),
-            ("target.matches('a+')", 7, "regular expressions"),
+            ("[1].all(x, x > 0)", 8, "comprehensions"),
+            ("[1].exists(x, true)", 11, "comprehensions"),
+            ("['a'].map(x, x)", 10, "comprehensions"),
+            ("target.matches('a+')", 15, "regular expressions"),
             ("membr.id == 'a'", 0, "member.attributes.NAME"),
             ("member == 'a'", 0, "member.attributes.NAME"),
             ("member.role == 'a'", 0, "member.attributes.NAME"),

@@ -7,6 +7,7 @@
 
 mod circuits;
 mod lane;
+mod policy;
 mod terms;
 
 use std::collections::BTreeMap;
@@ -322,6 +323,7 @@ impl Inlet {
             circuits,
             peers: live().map(|lane| (lane.peer, lane.name.clone())).collect(),
             pinned: self.terms.config.allow.pinned(),
+            rules: self.terms.config.allow.lines(),
             why: self
                 .trouble
                 .as_ref()

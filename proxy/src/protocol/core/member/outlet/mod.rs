@@ -6,6 +6,7 @@
 
 mod circuits;
 mod lanes;
+mod policy;
 mod shake;
 
 use std::collections::BTreeMap;
@@ -50,6 +51,8 @@ pub struct Outlet {
     portal: PortalNo,
     address: crypto::names::RelayAddress,
     policy: Policy,
+    /// How often the policy was set.
+    policy_version: u64,
     suites: SuiteMask,
     names: Arc<[String]>,
     /// Its targets.
@@ -82,6 +85,7 @@ impl Outlet {
             portal,
             address: at,
             policy: allow,
+            policy_version: 1,
             suites,
             names: Arc::from(targets.names()),
             targets,
@@ -292,6 +296,11 @@ impl Outlet {
         }
     }
 
+    /// Its number.
+    pub fn portal(&self) -> PortalNo {
+        self.portal
+    }
+
     fn judge(&self) -> Judge<'_> {
         let (address, policy) = (&self.address, &self.policy);
         Judge {
@@ -380,6 +389,7 @@ impl Outlet {
                 .map(|(_, lane)| (lane.peer, lane.name.clone()))
                 .collect(),
             pinned: self.policy.pinned(),
+            rules: self.policy.lines(),
             why: self
                 .trouble
                 .as_ref()
