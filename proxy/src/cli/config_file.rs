@@ -232,7 +232,10 @@ impl<'a> Section<'a> {
         }
     }
 
-    pub(super) fn parsed<T: FromStr<Err: std::fmt::Display>>(&self, key: &str) -> Result<Option<T>, Failure> {
+    pub(super) fn parsed<T: FromStr<Err: std::fmt::Display>>(
+        &self,
+        key: &str,
+    ) -> Result<Option<T>, Failure> {
         let Some(text) = self.text(key)? else {
             return Ok(None);
         };

@@ -3,6 +3,7 @@
 
 pub mod args;
 mod bench;
+mod config;
 mod config_file;
 mod demo;
 mod enroll;
@@ -13,6 +14,7 @@ mod log;
 mod member;
 mod outlet;
 mod output;
+mod policy;
 mod project;
 mod reach;
 mod rules;
@@ -35,7 +37,8 @@ use clap::Parser;
 use crate::control::failure::Failure;
 use crate::control::worker_thread::{protect_memory, use_huge_pages};
 use args::{
-    Args, Command, IdentityCommand, LogFormat, MemberCommand, ProjectCommand, TicketCommand,
+    Args, Command, ConfigCommand, IdentityCommand, LogFormat, MemberCommand, PolicyCommand,
+    ProjectCommand, TicketCommand,
 };
 use settings::Settings;
 
@@ -92,6 +95,11 @@ fn dispatch(args: Args) -> Result<u8, Failure> {
         Command::Run(args) => run::run(&global, args),
         Command::Status(args) => status::run(&settings, &args),
         Command::Health(args) => health::run(&settings, &args),
+        Command::Policy(PolicyCommand::Check(args)) => policy::check(&settings, &args),
+        Command::Policy(PolicyCommand::Explain(args)) => policy::explain(&settings, &args),
+        Command::Policy(PolicyCommand::Set(args)) => policy::set(&settings, &args),
+        Command::Config(ConfigCommand::Check(args)) => config::check(&settings, &args),
+        Command::Config(ConfigCommand::Show(args)) => config::show(&global, &args),
         Command::Member(MemberCommand::List) => member::list(&settings),
         Command::Identity(IdentityCommand::Show(args)) => identity::show(&settings, &args),
         Command::Demo => demo::run(&settings),

@@ -76,7 +76,11 @@ fn placed<'a>(section: &Section<'a>) -> Result<Vec<Placed<'a>>, Failure> {
                 Some("audit") => Mode::Audit,
                 Some(_) => return Err(own.bad("mode", &"expected enforce or audit")),
             },
-            condition: if cel { Written::Cel(text) } else { Written::Short(text) },
+            condition: if cel {
+                Written::Cel(text)
+            } else {
+                Written::Short(text)
+            },
         };
         let own = Some(own);
         rules.push(Placed { spec, key, own });
@@ -99,7 +103,10 @@ fn the_condition(rule: &Section<'_>) -> Result<(&'static str, Effect, bool), Fai
             second,
             &"expected one condition: allow, deny, allow-cel or deny-cel",
         )),
-        (None, _) => Err(rule.bad("allow", &"it is missing, and so are deny, allow-cel and deny-cel")),
+        (None, _) => Err(rule.bad(
+            "allow",
+            &"it is missing, and so are deny, allow-cel and deny-cel",
+        )),
     }
 }
 
@@ -145,10 +152,22 @@ mod tests {
     fn a_wrong_rule_says_which_and_where() {
         for (text, what, why) in [
             ("allow = 'a'", "\"allow\" in rules.toml", "character 2"),
-            ("deny = ['a=1', 'b']", "\"deny\" in rules.toml", "rule \"b\""),
+            (
+                "deny = ['a=1', 'b']",
+                "\"deny\" in rules.toml",
+                "rule \"b\"",
+            ),
             ("rule = 1", "\"rule\" in", "expected [[rule]] tables"),
-            ("[[rule]]\nname = 'a'", "\"allow\" of [[rule]] 1", "it is missing"),
-            ("[[rule]]\nallow = ''", "\"allow\" of [[rule]] 1", "expected '='"),
+            (
+                "[[rule]]\nname = 'a'",
+                "\"allow\" of [[rule]] 1",
+                "it is missing",
+            ),
+            (
+                "[[rule]]\nallow = ''",
+                "\"allow\" of [[rule]] 1",
+                "expected '='",
+            ),
             (
                 "[[rule]]\nallow = 'a=1'\ndeny-cel = 'true'",
                 "\"deny-cel\" of [[rule]] 1",

@@ -111,7 +111,9 @@ pub(super) fn policy(rules: &[String]) -> Result<Policy, Failure> {
 pub(super) fn specs(rules: &[String]) -> Vec<RuleSpec> {
     let rules = rules.iter().map(|rule| rule.trim());
     let rules = rules.filter(|rule| !rule.is_empty());
-    rules.map(|rule| RuleSpec::short(Effect::Allow, rule)).collect()
+    rules
+        .map(|rule| RuleSpec::short(Effect::Allow, rule))
+        .collect()
 }
 
 /// A literal as one of our names.

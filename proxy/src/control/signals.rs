@@ -84,7 +84,10 @@ pub async fn run_reloading(
         while hangup.recv().await.is_some() {
             match reload() {
                 Ok(read) => {
-                    log::emit(&LogRecord::new(Level::Info, "the configuration was read again"));
+                    log::emit(&LogRecord::new(
+                        Level::Info,
+                        "the configuration was read again",
+                    ));
                     if policies.send(read).await.is_err() {
                         return;
                     }

@@ -97,9 +97,21 @@ impl RuleCall {
         let text = self.text.clone();
         Ok(RuleSpec {
             name: optional(&self.name, parsed)?,
-            effect: if self.deny { Effect::Deny } else { Effect::Allow },
-            mode: if self.audit { Mode::Audit } else { Mode::Enforce },
-            condition: if self.cel { Written::Cel(text) } else { Written::Short(text) },
+            effect: if self.deny {
+                Effect::Deny
+            } else {
+                Effect::Allow
+            },
+            mode: if self.audit {
+                Mode::Audit
+            } else {
+                Mode::Enforce
+            },
+            condition: if self.cel {
+                Written::Cel(text)
+            } else {
+                Written::Short(text)
+            },
         })
     }
 }
@@ -112,7 +124,11 @@ impl PolicyCall {
             Some("outlet") => Some(Role::Outlet),
             Some(_) => return Err(malformed("a portal is an inlet or an outlet")),
         };
-        let specs: Vec<RuleSpec> = self.rules.iter().map(RuleCall::spec).collect::<Result<_, _>>()?;
+        let specs: Vec<RuleSpec> = self
+            .rules
+            .iter()
+            .map(RuleCall::spec)
+            .collect::<Result<_, _>>()?;
         Ok(PolicyChange {
             address: parsed(&self.address)?,
             role,
