@@ -71,6 +71,14 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Whether a text is a configuration file, for tests that try many texts.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_config(text: &str) -> Result<(), Failure> {
+    config_file::ConfigFile::parse(text, "adit.toml").map(|_| ())
+}
+
 /// Says why the command failed, and ends it.
 fn ended(failure: &Failure, json: bool) -> ExitCode {
     if json {

@@ -35,9 +35,12 @@ struct Placed<'a> {
 pub(super) fn policy(section: &Section<'_>) -> Result<Policy, Failure> {
     let placed = placed(section)?;
     let specs: Vec<RuleSpec> = placed.iter().map(|placed| placed.spec.clone()).collect();
-    policies::read(&specs).map_err(|error| match placed.get(error.nth) {
-        Some(Placed { key, own, .. }) => own.as_ref().unwrap_or(section).bad(key, &error),
-        None => section.bad("rule", &error),
+    policies::read(&specs).map_err(|error| {
+        let failure = match placed.get(error.nth) {
+            Some(Placed { key, own, .. }) => own.as_ref().unwrap_or(section).bad(key, &error),
+            None => section.bad("rule", &error),
+        };
+        failure.fix("correct the rule; adit policy check tries rules without a process")
     })
 }
 

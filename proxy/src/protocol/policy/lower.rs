@@ -167,6 +167,11 @@ impl Lowering {
             };
             return Ok(Expr::Ident(known.to_owned()));
         }
+        if let Expr::Ident(name) = &select.operand.expr
+            && name != "member"
+        {
+            self.ident(select.operand.id, name)?;
+        }
         Err(refusal(node, KNOWN))
     }
 
