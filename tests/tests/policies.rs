@@ -123,7 +123,8 @@ fn a_new_policy_in_the_file_cuts_whom_it_denies_and_nobody_else(engine: Engine) 
     let audited = ["would have denied", "gold-only"];
     let outlet = world.outlet.process();
     outlet.wait_for_line(&audited, SHORTLY).unwrap();
-    tcp::ping(&app.unwrap(), b"and again").unwrap();
+    let (app, _) = app.unwrap();
+    tcp::ping(&app, b"and again").unwrap();
 }
 
 fn a_new_configuration_that_is_wrong_is_refused_and_the_old_one_stays(engine: Engine) {

@@ -23,9 +23,14 @@ fn whom_a_new_policy_denies_is_reset_in_the_middle_of_bulk_and_nobody_else_is() 
         };
         let mut portal = Portal::up(seed, &crowd);
         portal.pass(Duration::from_secs(2));
+        // Some 13 MB/s, for five seconds.
+        let part = Part {
+            pace: Some((64 * 1024, Duration::from_millis(5))),
+            ..Part::plain(64 * 1024 * 1024)
+        };
         let bulk = Script {
-            app: Part::plain(64 * 1024 * 1024),
-            service: Part::plain(64 * 1024 * 1024),
+            app: part,
+            service: part,
         };
         let mut long = Script::echo(200 * 100, 100);
         long.app.pace = Some((100, Duration::from_millis(20)));
