@@ -206,10 +206,13 @@ fn said_outside(typed: &ArgMatches, id: &str) -> Option<(String, String)> {
         typed = inner;
     }
     let arg = command.get_arguments().find(|arg| arg.get_id() == id)?;
-    let origin = match typed.value_source(id)? {
-        ValueSource::CommandLine => format!("flag --{}", arg.get_long()?),
-        ValueSource::EnvVariable => format!("environment {}", arg.get_env()?.to_string_lossy()),
-        _ => return None,
+    let source = typed.value_source(id)?;
+    let origin = if source == ValueSource::CommandLine {
+        format!("flag --{}", arg.get_long()?)
+    } else if source == ValueSource::EnvVariable {
+        format!("environment {}", arg.get_env()?.to_string_lossy())
+    } else {
+        return None;
     };
     let raw = typed.get_raw(id).and_then(|mut raw| raw.next());
     let value = raw.map_or("true".into(), |raw| raw.to_string_lossy().into_owned());

@@ -135,7 +135,9 @@ pub(super) fn text_of(path: &Path) -> Result<String, Failure> {
 pub(super) fn table_of(text: &str, name: &str) -> Result<Table, Failure> {
     text.parse().map_err(|error: toml::de::Error| {
         let what = format!("can't read the configuration {name}");
-        let why = error.to_string();
+        // It shows the line as it is, whatever is in it.
+        let shown = |c: &char| !c.is_control() || *c == '\n';
+        let why: String = error.to_string().chars().filter(shown).collect();
         Failure::new(codes::CONFIG_UNREADABLE, Exit::Usage, what, why.trim_end())
     })
 }
@@ -366,6 +368,8 @@ mod tests {
             let failure = failure(text);
             assert!(failure.why.contains(expected), "{text}: {failure}");
         }
-        assert_eq!(failure("= broken").code, codes::CONFIG_UNREADABLE);
+        let broken = failure("en\u{4}gine = 1");
+        assert_eq!(broken.code, codes::CONFIG_UNREADABLE);
+        assert!(!broken.why.contains('\u{4}'), "{broken}");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crypto::names::{HostPort, RelayAddress};
 
@@ -88,7 +88,7 @@ impl Started {
     }
 
     /// Reads the file again. Portals have the numbers that they were started with: inlets first.
-    fn again(&self, path: &PathBuf) -> Result<Policies, Failure> {
+    fn again(&self, path: &Path) -> Result<Policies, Failure> {
         let mut file = ConfigFile::read(path)?;
         has_portals(&file, path)?;
         let mut policies = Policies::new();

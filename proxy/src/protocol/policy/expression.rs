@@ -226,16 +226,21 @@ impl Expression {
 
 /// An error in our own words: the evaluator's repeat what the peer's attributes hold.
 fn words(error: &ExecutionError) -> &'static str {
-    match error {
-        ExecutionError::UndeclaredReference(_) => "an attribute is missing",
-        ExecutionError::Overflow(..) => "a number is out of range",
+    let types = matches!(
+        error,
         ExecutionError::NoSuchOverload(_)
-        | ExecutionError::ValuesNotComparable(..)
-        | ExecutionError::UnexpectedType { .. }
-        | ExecutionError::UnsupportedBinaryOperator(..) => {
-            "values of these types can't be combined or compared"
-        }
-        _ => "it has no value",
+            | ExecutionError::ValuesNotComparable(..)
+            | ExecutionError::UnexpectedType { .. }
+            | ExecutionError::UnsupportedBinaryOperator(..)
+    );
+    if types {
+        "values of these types can't be combined or compared"
+    } else if matches!(error, ExecutionError::Overflow(..)) {
+        "a number is out of range"
+    } else if matches!(error, ExecutionError::UndeclaredReference(_)) {
+        "an attribute is missing"
+    } else {
+        "it has no value"
     }
 }
 

@@ -265,18 +265,15 @@ fn is_ident(node: &IdedExpr, wanted: &str) -> bool {
 }
 
 fn is_attributes(node: &IdedExpr) -> bool {
-    match &node.expr {
-        Expr::Select(select) => {
-            !select.test && select.field == "attributes" && is_ident(&select.operand, "member")
-        }
-        _ => false,
-    }
+    matches!(&node.expr, Expr::Select(select)
+        if !select.test && select.field == "attributes" && is_ident(&select.operand, "member"))
 }
 
 fn text(node: &IdedExpr) -> Option<&str> {
-    match &node.expr {
-        Expr::Literal(LiteralValue::String(text)) => Some(text.inner()),
-        _ => None,
+    if let Expr::Literal(LiteralValue::String(text)) = &node.expr {
+        Some(text.inner())
+    } else {
+        None
     }
 }
 
