@@ -211,12 +211,12 @@ impl Desk {
 
 [[inlet]]
 via = "db"
-from = "127.0.0.1:15432"
+from = "127.0.0.1:0"
 allow = "db-outlet=true"
 
 [[outlet]]
 at = "www"
-to = "localhost:80"
+to = "www.example.com:80"
 allow = ["www-inlet=true", "team=blue"]
 deny = "blocked=true"
 
