@@ -8,6 +8,7 @@
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum, value_parser};
 use crypto::Id;
@@ -15,6 +16,7 @@ use crypto::names::{HostPort, Name, RelayAddress};
 
 use super::values::{Attribute, Life, Moment, Seconds};
 use crate::limits::{BENCH_RATE_MAX, BENCH_ROUNDS_MAX, BENCH_SIZE_MAX, BENCH_STREAMS_MAX};
+use crate::protocol::portal_limits::{Limits, PortalLimits};
 
 /// An end-to-end encrypted, mutually authorized portal for TCP.
 #[derive(Debug, Parser)]
@@ -258,6 +260,32 @@ pub struct NodeArgs {
     pub exit_if_not_enrolled: bool,
 }
 
+/// The limits of a portal.
+#[derive(Clone, Copy, Debug, Default, ClapArgs)]
+pub struct LimitArgs {
+    /// Most connections at once; more are reset [default: what the process can carry]
+    #[arg(long, env = "ADIT_MAX_STREAMS", value_name = "N", value_parser = value_parser!(u32).range(1..))]
+    pub max_streams: Option<u32>,
+    /// Reset a connection on which nothing moves for so long, such as 30s, 10m, 12h [default: never]
+    #[arg(long, env = "ADIT_IDLE_TIMEOUT", value_name = "TIME")]
+    pub idle_timeout: Option<Life>,
+}
+
+impl LimitArgs {
+    /// What they mean.
+    pub fn limits(&self) -> Limits {
+        Limits {
+            streams_max: self.max_streams,
+            idle: self.idle_timeout.map(|life| life.0),
+        }
+    }
+
+    /// The same, for the workers of a process.
+    pub fn shared(&self) -> Arc<PortalLimits> {
+        PortalLimits::new(self.limits())
+    }
+}
+
 /// `adit inlet`
 #[derive(Debug, ClapArgs)]
 pub struct InletArgs {
@@ -278,6 +306,9 @@ pub struct InletArgs {
         value_delimiter = '\n'
     )]
     pub allow: Vec<String>,
+    /// Its limits.
+    #[command(flatten)]
+    pub limits: LimitArgs,
     /// A command to start when the portal is ready, and to end with
     #[arg(last = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,
@@ -303,6 +334,9 @@ pub struct OutletArgs {
         value_delimiter = '\n'
     )]
     pub allow: Vec<String>,
+    /// Its limits.
+    #[command(flatten)]
+    pub limits: LimitArgs,
 }
 
 /// `adit run`

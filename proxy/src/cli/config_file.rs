@@ -28,7 +28,7 @@ use std::str::FromStr;
 use clap::ValueEnum;
 use toml::{Table, Value};
 
-use super::args::{EngineArg, GlobalArgs, LogFormat, LogLevel, NodeArgs};
+use super::args::{EngineArg, GlobalArgs, LimitArgs, LogFormat, LogLevel, NodeArgs};
 use super::rules;
 use super::values::near_match;
 use crate::control::failure::{Exit, Failure, codes};
@@ -48,8 +48,24 @@ const TOP: &[&str] = &[
     "inlet",
     "outlet",
 ];
-const INLET: &[&str] = &["via", "from", "allow", "deny", "rule"];
-const OUTLET: &[&str] = &["at", "to", "allow", "deny", "rule"];
+const INLET: &[&str] = &[
+    "via",
+    "from",
+    "allow",
+    "deny",
+    "rule",
+    "max-streams",
+    "idle-timeout",
+];
+const OUTLET: &[&str] = &[
+    "at",
+    "to",
+    "allow",
+    "deny",
+    "rule",
+    "max-streams",
+    "idle-timeout",
+];
 
 /// A configuration file, read and checked.
 #[derive(Debug, Default)]
@@ -148,6 +164,7 @@ fn inlet(section: &Section<'_>) -> Result<Inlet, Failure> {
         via: section.required("via")?,
         from: section.required("from")?,
         allow: rules::policy(section)?,
+        limits: limits(section)?.shared(),
     })
 }
 
@@ -157,6 +174,14 @@ fn outlet(section: &Section<'_>) -> Result<Outlet, Failure> {
         at: section.required("at")?,
         to: section.required("to")?,
         allow: rules::policy(section)?,
+        limits: limits(section)?.shared(),
+    })
+}
+
+fn limits(section: &Section<'_>) -> Result<LimitArgs, Failure> {
+    Ok(LimitArgs {
+        max_streams: section.count("max-streams")?,
+        idle_timeout: section.parsed("idle-timeout")?,
     })
 }
 
@@ -217,6 +242,18 @@ impl<'a> Section<'a> {
             None => Ok(false),
             Some(Value::Boolean(flag)) => Ok(*flag),
             Some(_) => Err(self.bad(key, &"expected true or false")),
+        }
+    }
+
+    /// A number from 1 on.
+    fn count(&self, key: &str) -> Result<Option<u32>, Failure> {
+        let Some(value) = self.table.get(key) else {
+            return Ok(None);
+        };
+        let number = value.as_integer().and_then(|n| u32::try_from(n).ok());
+        match number.filter(|number| *number > 0) {
+            Some(number) => Ok(Some(number)),
+            None => Err(self.bad(key, &"expected a number from 1 on")),
         }
     }
 
@@ -364,6 +401,14 @@ mod tests {
                 "expected '='",
             ),
             ("[[inlet]]\nvia = \"a\"\nrule = 1", "it is missing"),
+            (
+                "[[inlet]]\nvia = \"a\"\nfrom = \"127.0.0.1:1\"\nmax-streams = 0",
+                "a number from 1",
+            ),
+            (
+                "[[inlet]]\nvia = \"a\"\nfrom = \"127.0.0.1:1\"\nidle-timeout = \"5\"",
+                "a number and a unit",
+            ),
         ] {
             let failure = failure(text);
             assert!(failure.why.contains(expected), "{text}: {failure}");

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 
 use crypto::names::{HostPort, RelayAddress};
 
@@ -19,6 +20,7 @@ use crate::control::signals::{self, Reload, StopSignals};
 use crate::control::worker_thread::EngineDecision;
 use crate::ids::PortalNo;
 use crate::protocol::core::{Level, LogRecord};
+use crate::protocol::portal_limits::PortalLimits;
 
 /// The directory of a node whose portals are in a file.
 const DEFAULT_NODE: &str = "node";
@@ -71,8 +73,8 @@ pub(super) fn has_portals(file: &ConfigFile, path: &Path) -> Result<(), Failure>
 struct Started {
     global: GlobalArgs,
     node: NodeArgs,
-    inlets: Vec<(RelayAddress, SocketAddr)>,
-    outlets: Vec<(RelayAddress, HostPort)>,
+    inlets: Vec<(RelayAddress, SocketAddr, Arc<PortalLimits>)>,
+    outlets: Vec<(RelayAddress, HostPort, Arc<PortalLimits>)>,
 }
 
 impl Started {
@@ -82,8 +84,12 @@ impl Started {
         Started {
             global: file.global.clone(),
             node: file.node.clone(),
-            inlets: inlets.map(|it| (it.via.clone(), it.from)).collect(),
-            outlets: outlets.map(|it| (it.at.clone(), it.to.clone())).collect(),
+            inlets: inlets
+                .map(|it| (it.via.clone(), it.from, Arc::clone(&it.limits)))
+                .collect(),
+            outlets: outlets
+                .map(|it| (it.at.clone(), it.to.clone(), Arc::clone(&it.limits)))
+                .collect(),
         }
     }
 
@@ -94,19 +100,27 @@ impl Started {
         let mut policies = Policies::new();
         let mut portal = (0..).map(PortalNo);
         let mut left_out = Vec::new();
-        for (via, from) in &self.inlets {
+        for (via, from, limits) in &self.inlets {
             let of = |it: &crate::control::node::Inlet| it.via == *via && it.from == *from;
             let no = portal.next();
             match (file.inlets.iter().position(of), no) {
-                (Some(at), Some(no)) => policies.push((no, file.inlets.remove(at).allow)),
+                (Some(at), Some(no)) => {
+                    let inlet = file.inlets.remove(at);
+                    limits.set(inlet.limits.limits());
+                    policies.push((no, inlet.allow));
+                }
                 (None, _) | (_, None) => left_out.push(format!("inlet {via} from {from}")),
             }
         }
-        for (at, to) in &self.outlets {
+        for (at, to, limits) in &self.outlets {
             let of = |it: &crate::control::node::Outlet| it.at == *at && it.to == *to;
             let no = portal.next();
             match (file.outlets.iter().position(of), no) {
-                (Some(place), Some(no)) => policies.push((no, file.outlets.remove(place).allow)),
+                (Some(place), Some(no)) => {
+                    let outlet = file.outlets.remove(place);
+                    limits.set(outlet.limits.limits());
+                    policies.push((no, outlet.allow));
+                }
                 (None, _) | (_, None) => left_out.push(format!("outlet {at} to {to}")),
             }
         }

@@ -19,8 +19,12 @@ use super::store::StoreThread;
 use super::ticket_file::TicketFile;
 use super::worker_thread::{EngineDecision, Listener, WorkerThread};
 use crate::engine::Kind;
+use crate::ids::PortalNo;
 use crate::limits::STOP_QUEUE_MAX;
+use crate::mailbox::ToWorker;
+use crate::protocol::command::Command;
 use crate::protocol::core::{Core, Level, LogRecord};
+use crate::protocol::portal_limits::PortalLimits;
 use crate::protocol::store::Store;
 
 /// What a process is made of besides its core.
@@ -33,6 +37,8 @@ pub struct Launch {
     pub on_ring: bool,
     /// Bound already.
     pub listeners: Vec<Listener>,
+    /// The limits of portals that may have some.
+    pub limits: Vec<(PortalNo, Arc<PortalLimits>)>,
     /// Its directory, locked.
     pub state: StateDir,
     /// The authority's store.
@@ -66,6 +72,7 @@ impl Running {
             engine,
             on_ring,
             listeners,
+            limits,
             state,
             store,
             ticket,
@@ -83,6 +90,11 @@ impl Running {
         for listener in listeners {
             let room = worker.mailbox().send(listener.into_message());
             debug_assert!(room.is_ok(), "a new mailbox has room for every listener");
+        }
+        for (portal, limits) in limits {
+            let command = Command::Limits { portal, limits };
+            let room = worker.mailbox().send(ToWorker::Command(command));
+            debug_assert!(room.is_ok(), "a new mailbox has room for every portal");
         }
         let resolver = start_resolver(&inbox)?;
         let store = store.map(|store| start_store(store, &inbox)).transpose()?;

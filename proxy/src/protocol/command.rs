@@ -25,6 +25,7 @@ use crypto::record::{Opener, Sealer};
 
 use crate::error::CloseReason;
 use crate::ids::{AddressHash, BundleId, CircuitNo, LinkId, PortalNo, SessionId};
+use crate::protocol::portal_limits::PortalLimits;
 use crate::time::{Duration, Instant};
 
 /// What a link's next piece looks like.
@@ -130,6 +131,13 @@ pub enum Command {
         portal: PortalNo,
         /// What happens.
         gate: Gate,
+    },
+    /// The portal has limits. Streams that are up already count for nothing.
+    Limits {
+        /// The portal.
+        portal: PortalNo,
+        /// Its limits, which all workers share.
+        limits: Arc<PortalLimits>,
     },
     /// The authority's time, for OPEN: it was `unix_millis` at `at`.
     AuthorityTime {
