@@ -38,8 +38,10 @@ fn two_fit(portal: &mut Portal) {
     };
     let (first, _) = eventually("the portal works", START, open).unwrap();
     let second = open().unwrap();
-    let third = tcp::connect(entry).unwrap();
-    assert_eq!(tcp::ending(&third, PATIENCE).unwrap().0, Ending::Reset);
+    // The reset may come before the connection is of any use.
+    if let Ok(third) = tcp::connect(entry) {
+        assert_eq!(tcp::ending(&third, PATIENCE).unwrap().0, Ending::Reset);
+    }
     tcp::ping(&second, b"still here").unwrap();
     drop(first);
     eventually("there is room again", START, open).unwrap();

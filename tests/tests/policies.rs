@@ -18,6 +18,7 @@ use tests::tcp::{self, Ending, PATIENCE, Service};
 tests::on_both_engines!(
     a_new_policy_in_the_file_cuts_whom_it_denies_and_nobody_else,
     a_new_configuration_that_is_wrong_is_refused_and_the_old_one_stays,
+    a_new_limit_in_the_file_holds_for_new_connections,
     an_administrator_sets_the_policy_of_a_running_inlet,
 );
 
@@ -173,6 +174,26 @@ fn a_new_configuration_that_is_wrong_is_refused_and_the_old_one_stays(engine: En
             .lines_with(&["a lane was cut"])
             .is_empty()
     );
+}
+
+fn a_new_limit_in_the_file_holds_for_new_connections(engine: Engine) {
+    let mut world = World::new(engine);
+    let before = world.app(0);
+    world.reload("max-streams = 1");
+    let again = ["the configuration was read again"];
+    let outlet = world.outlet.process();
+    outlet.wait_for_line(&again, SHORTLY).unwrap();
+    // The one from before is not counted, and stays.
+    let first = world.app(0);
+    // The reset may come before the connection is of any use.
+    if let Ok(second) = tcp::connect(world.inlets[0].1) {
+        assert_eq!(tcp::ending(&second, PATIENCE).unwrap().0, Ending::Reset);
+    }
+    let outlet = world.outlet.process();
+    outlet.wait_for_line(&["ADIT-6002"], SHORTLY).unwrap();
+    for app in [before, first] {
+        tcp::ping(&app, b"still here").unwrap();
+    }
 }
 
 fn an_administrator_sets_the_policy_of_a_running_inlet(engine: Engine) {

@@ -50,7 +50,7 @@ pub(super) fn run(global: &GlobalArgs, args: RunArgs) -> Result<u8, Failure> {
     };
     let path = args.config;
     let reload: Reload = Box::new(move || started.again(&path));
-    start(&settings, plan, async |running, signals| {
+    start(&settings, plan, true, async |running, signals| {
         signals::run_reloading(running, signals, reload)
             .await
             .map(|()| 0)
@@ -174,7 +174,7 @@ pub(super) fn run_node(
     plan: NodePlan,
     command: &[OsString],
 ) -> Result<u8, Failure> {
-    start(settings, plan, async |running, signals| {
+    start(settings, plan, false, async |running, signals| {
         if command.is_empty() {
             signals::run(running, signals).await.map(|()| 0)
         } else {
@@ -183,10 +183,11 @@ pub(super) fn run_node(
     })
 }
 
-/// Starts a node, and lets `go_on` run it.
+/// Starts a node, and lets `go_on` run it. SIGHUP is taken over before anything can be reached.
 fn start(
     settings: &Settings,
     plan: NodePlan,
+    reloads: bool,
     go_on: impl AsyncFnOnce(Running, StopSignals) -> Result<u8, Failure>,
 ) -> Result<u8, Failure> {
     log::start(settings);
@@ -194,7 +195,10 @@ fn start(
     let engine = EngineDecision::make(settings.engine)?;
     let runtime = Runtime::for_control(engine.kind)?;
     runtime.block_on(async {
-        let signals = StopSignals::new()?;
+        let mut signals = StopSignals::new()?;
+        if reloads {
+            signals = signals.with_hangup()?;
+        }
         let running = node.start(engine, runtime.has_ring())?;
         go_on(running, signals).await
     })

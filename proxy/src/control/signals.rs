@@ -27,6 +27,7 @@ use crate::protocol::core::{Level, LogRecord};
 pub struct StopSignals {
     term: Signals,
     int: Signals,
+    hangup: Option<Signals>,
 }
 
 fn taken(kind: SignalKind) -> Result<Signals, Failure> {
@@ -43,7 +44,17 @@ impl StopSignals {
         Ok(StopSignals {
             term: taken(SignalKind::terminate())?,
             int: taken(SignalKind::interrupt())?,
+            hangup: None,
         })
+    }
+
+    /// SIGHUP too, for [`run_reloading`].
+    ///
+    /// # Errors
+    /// Descriptors are used up.
+    pub fn with_hangup(mut self) -> Result<StopSignals, Failure> {
+        self.hangup = Some(taken(SignalKind::hangup())?);
+        Ok(self)
     }
 
     /// The next one.
@@ -75,11 +86,13 @@ pub type Reload = Box<dyn FnMut() -> Result<Policies, Failure>>;
 /// What made it end by itself.
 pub async fn run_reloading(
     running: Running,
-    signals: StopSignals,
+    mut signals: StopSignals,
     mut reload: Reload,
 ) -> Result<(), Failure> {
-    let mut hangup = taken(SignalKind::hangup())?;
     let policies = running.policies();
+    let Some(mut hangup) = signals.hangup.take() else {
+        return run(running, signals).await;
+    };
     let again = tokio::task::spawn_local(async move {
         while hangup.recv().await.is_some() {
             match reload() {
