@@ -57,6 +57,8 @@ pub const TARGETS: &[Target] = &[
     text::TICKET,
     text::TICKET_BODY,
     text::NAMES,
+    text::EXPRESSION,
+    text::CONFIG,
 ];
 
 /// Runs the target of that name: what cargo-fuzz's targets call.

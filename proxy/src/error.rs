@@ -95,6 +95,9 @@ close_reasons! {
     /// The other side's application or target reset its connection.
     PeerReset = 5002, "the other side's application reset its connection",
         "look at the log of the application at the other end";
+    /// No byte moved on the stream for longer than a portal allows.
+    IdleTooLong = 5003, "the connection was idle for longer than the portal allows",
+        "raise --idle-timeout at the portal that has one, or let the application send something";
     /// The target refused the connection.
     TargetRefused = 5101, "the target refused the connection",
         "start the service behind the outlet, or correct --to there";
@@ -119,6 +122,9 @@ close_reasons! {
     /// Streams, buffers or descriptors are used up.
     Overloaded = 6001, "a limit of this process is reached",
         "look at the counters of adit status; raise the limit of open files (ulimit -n) or run another process";
+    /// The portal has as many streams as it may.
+    PortalFull = 6002, "the portal has as many connections as it may",
+        "raise --max-streams, or end connections that are not needed";
     /// No lane came up in time.
     NoLane = 4101, "no lane to the outlet came up in time",
         "adit status says what the portal waits for";
@@ -313,6 +319,9 @@ problems! {
     /// What answers as the relay is none of this project.
     NotARelay = 3105, "what answers is not a relay of this project",
         "check that the address leads to this project's relay, and the clocks of both (timedatectl set-ntp true; adit status)";
+    /// This process has no portal at the relay address that was named.
+    NoSuchPortal = 3106, "this process has no portal at that relay address",
+        "adit status lists its portals";
     /// No session with the authority.
     AuthorityUnreachable = 4401, "the authority can't be reached",
         "check the address, the network and that adit serve runs there; adit status says since when";

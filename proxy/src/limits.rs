@@ -392,6 +392,20 @@ pub const RULE_TERMS_MAX: usize = 33;
 pub const RULES_MAX: usize = 64;
 /// Longest text of a refusal or of an error from outside that is kept or logged.
 pub const REASON_TEXT_MAX: usize = 256;
+/// Longest CEL expression of a policy rule.
+pub const CEL_TEXT_MAX: usize = 4 * 1024;
+/// How deep its text may nest: brackets, conditionals and runs of signs.
+pub const CEL_NESTING_MAX: usize = 32;
+/// How deep its tree may be: what evaluates it goes down as deep …
+pub const CEL_DEPTH_MAX: usize = 96;
+/// … and has so many steps at most: each is taken once, on at most `ATTRIBUTES_MAX` short texts.
+pub const CEL_NODES_MAX: usize = 512;
+/// Stack of the thread that parses one: the parser needs some 40 KiB for each level of its grammar.
+pub const CEL_STACK: usize = 8 * 1024 * 1024;
+/// A policy that reads the clock is asked again about live peers this often.
+pub const POLICY_REVIEW: Duration = Duration::from_secs(10);
+/// Pairs of peer and audit rule that are remembered as logged.
+pub const AUDITED_MAX: usize = 4096;
 
 // ---- control: drivers -----------------------------------------------------------------------
 

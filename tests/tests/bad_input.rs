@@ -241,6 +241,62 @@ fn an_unknown_configuration_key_suggests_the_near_match() {
 }
 
 #[test]
+fn a_wrong_rule_or_limit_in_a_configuration_is_named_with_its_place() {
+    let home = TempDir::with_prefix("adit-test-").unwrap();
+    let file = home.path().join("adit.toml");
+    let deep = format!("allow-cel = '{}1{} == 1'", "(".repeat(33), ")".repeat(33));
+    let long = format!("deny-cel = 'target == \"{}\"'", "a".repeat(4096));
+    for (rule, parts) in [
+        (
+            "allow = 'a'",
+            ["\"allow\" of [[outlet.rule]] 1", "expected '='"],
+        ),
+        (
+            "deny-cel = 'membr.id == \"\"'",
+            ["\"deny-cel\" of", "membr is unknown"],
+        ),
+        (
+            "deny-cel = 'target.matches(\"a\")'",
+            ["\"deny-cel\" of", "regular expressions"],
+        ),
+        (
+            "deny-cel = '[1].all(x, true)'",
+            ["\"deny-cel\" of", "comprehensions"],
+        ),
+        (
+            "deny-cel = 'member.name'",
+            ["\"deny-cel\" of", "true or false"],
+        ),
+        (&deep, ["\"allow-cel\" of", "32 levels"]),
+        (&long, ["\"deny-cel\" of", "4096 bytes"]),
+        (
+            "allow = 'a=1'\nmode = 'log'",
+            ["\"mode\" of", "enforce or audit"],
+        ),
+        ("mode = 'audit'", ["\"allow\" of", "it is missing"]),
+    ] {
+        let text =
+            format!("[[outlet]]\nat = 'db'\nto = 'db.example.com:5432'\n[[outlet.rule]]\n{rule}\n");
+        fs::write(&file, text).unwrap();
+        let ended = adit_in(home.path(), &["run", "--config", file.to_str().unwrap()]);
+        expect_error(
+            &ended,
+            2,
+            &[&["ADIT-1103", "[[outlet]] 1"], &parts[..]].concat(),
+        );
+    }
+    for (limit, expected) in [
+        ("max-streams = 0", "from 1"),
+        ("idle-timeout = '5'", "unit"),
+    ] {
+        let text = format!("[[outlet]]\nat = 'db'\nto = 'db.example.com:5432'\n{limit}\n");
+        fs::write(&file, text).unwrap();
+        let ended = adit_in(home.path(), &["run", "--config", file.to_str().unwrap()]);
+        expect_error(&ended, 2, &["ADIT-1103", expected]);
+    }
+}
+
+#[test]
 fn a_configuration_file_that_is_no_toml_names_the_line() {
     let home = TempDir::with_prefix("adit-test-").unwrap();
     let file = home.path().join("adit.toml");

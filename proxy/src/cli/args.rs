@@ -8,13 +8,15 @@
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum, value_parser};
 use crypto::Id;
 use crypto::names::{HostPort, Name, RelayAddress};
 
-use super::values::{Attribute, Life, Seconds, Workers};
+use super::values::{Attribute, Life, Moment, Seconds, Workers};
 use crate::limits::{BENCH_RATE_MAX, BENCH_ROUNDS_MAX, BENCH_SIZE_MAX, BENCH_STREAMS_MAX};
+use crate::protocol::portal_limits::{Limits, PortalLimits};
 
 /// An end-to-end encrypted, mutually authorized portal for TCP.
 #[derive(Debug, Parser)]
@@ -37,7 +39,7 @@ the command's.
 See it work in five seconds: adit demo";
 
 /// Flags that every command takes.
-#[derive(Clone, Debug, Default, ClapArgs)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, ClapArgs)]
 #[command(next_help_heading = "Everywhere")]
 pub struct GlobalArgs {
     /// Where state is kept [default: ~/.adit]
@@ -119,6 +121,12 @@ pub enum Command {
     Status(StatusArgs),
     /// For probes: exit code 0 if the process is alive
     Health(HealthArgs),
+    /// Check and explain policies, and change one in a running process
+    #[command(subcommand)]
+    Policy(PolicyCommand),
+    /// Check a configuration file, and show what holds
+    #[command(subcommand)]
+    Config(ConfigCommand),
     /// List the project's members
     #[command(subcommand)]
     Member(MemberCommand),
@@ -242,7 +250,7 @@ pub struct EnrollArgs {
 }
 
 /// Flags of every command that runs a node.
-#[derive(Clone, Debug, Default, ClapArgs)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, ClapArgs)]
 pub struct NodeArgs {
     /// The file with the enrollment ticket, or - for stdin (ADIT_TICKET holds the text itself)
     #[arg(long, env = "ADIT_TICKET_FILE", value_name = "FILE")]
@@ -253,6 +261,32 @@ pub struct NodeArgs {
     /// End when the ticket can't be redeemed, instead of waiting for a new one
     #[arg(long, env = "ADIT_EXIT_IF_NOT_ENROLLED")]
     pub exit_if_not_enrolled: bool,
+}
+
+/// The limits of a portal.
+#[derive(Clone, Copy, Debug, Default, ClapArgs)]
+pub struct LimitArgs {
+    /// Most connections at once; more are reset [default: what the process can carry]
+    #[arg(long, env = "ADIT_MAX_STREAMS", value_name = "N", value_parser = value_parser!(u32).range(1..))]
+    pub max_streams: Option<u32>,
+    /// Reset a connection on which nothing moves for so long, such as 30s, 10m, 12h [default: never]
+    #[arg(long, env = "ADIT_IDLE_TIMEOUT", value_name = "TIME")]
+    pub idle_timeout: Option<Life>,
+}
+
+impl LimitArgs {
+    /// What they mean.
+    pub fn limits(&self) -> Limits {
+        Limits {
+            streams_max: self.max_streams,
+            idle: self.idle_timeout.map(|life| life.0),
+        }
+    }
+
+    /// The same, for the workers of a process.
+    pub fn shared(&self) -> Arc<PortalLimits> {
+        PortalLimits::new(self.limits())
+    }
 }
 
 /// `adit inlet`
@@ -275,6 +309,9 @@ pub struct InletArgs {
         value_delimiter = '\n'
     )]
     pub allow: Vec<String>,
+    /// Its limits.
+    #[command(flatten)]
+    pub limits: LimitArgs,
     /// A command to start when the portal is ready, and to end with
     #[arg(last = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,
@@ -300,6 +337,9 @@ pub struct OutletArgs {
         value_delimiter = '\n'
     )]
     pub allow: Vec<String>,
+    /// Its limits.
+    #[command(flatten)]
+    pub limits: LimitArgs,
 }
 
 /// `adit run`
@@ -357,6 +397,124 @@ pub struct IdentityShowArgs {
     /// The node
     #[arg(long, env = "ADIT_NODE", value_name = "NAME")]
     pub node: Option<Name>,
+}
+
+/// `adit policy …`
+#[derive(Debug, Subcommand)]
+pub enum PolicyCommand {
+    /// Validate rules and print what each one says
+    Check(PolicyCheckArgs),
+    /// Say which rule decides about a member; nobody is asked
+    Explain(Box<PolicyExplainArgs>),
+    /// Give a portal of a running process other rules, until it ends or reads its configuration again
+    Set(PolicySetArgs),
+}
+
+/// `adit policy check`
+#[derive(Debug, ClapArgs)]
+pub struct PolicyCheckArgs {
+    /// Where the rules are.
+    #[command(flatten)]
+    pub rules: RulesArgs,
+}
+
+/// Where rules are that a command looks at.
+#[derive(Clone, Debug, Default, ClapArgs)]
+pub struct RulesArgs {
+    /// A file with allow, deny and [[rule]], and nothing else
+    #[arg(value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// A configuration file: the rules of its portals [default: adit.toml]
+    #[arg(long, env = "ADIT_CONFIG", value_name = "CONFIG")]
+    pub config: Option<PathBuf>,
+    /// A rule instead of a file, such as postgres-inlet=true; repeat for alternatives
+    #[arg(long = "allow", value_name = "RULE", conflicts_with = "file")]
+    pub allow: Vec<String>,
+}
+
+/// `adit policy explain`
+#[derive(Debug, ClapArgs)]
+pub struct PolicyExplainArgs {
+    /// Where the rules are.
+    #[command(flatten)]
+    pub rules: RulesArgs,
+    /// The member's attributes, with commas between
+    #[arg(long, value_name = "NAME=VALUE,…", value_delimiter = ',')]
+    pub member_attributes: Vec<Attribute>,
+    /// The relay address
+    #[arg(long, value_name = "ADDRESS")]
+    pub target: RelayAddress,
+    /// The member's id [default: one that nobody has]
+    #[arg(long, value_name = "ID")]
+    pub member_id: Option<Id>,
+    /// The member's name [default: somebody]
+    #[arg(long, value_name = "NAME")]
+    pub member_name: Option<Name>,
+    /// The time, such as 2026-12-31T23:59:59Z [default: now]
+    #[arg(long, value_name = "TIME")]
+    pub at: Option<Moment>,
+}
+
+/// `adit policy set`
+#[derive(Debug, ClapArgs)]
+pub struct PolicySetArgs {
+    /// The relay address of the portal
+    #[arg(value_name = "ADDRESS")]
+    pub address: RelayAddress,
+    /// A file with allow, deny and [[rule]], and nothing else
+    #[arg(value_name = "FILE", required_unless_present = "allow")]
+    pub file: Option<PathBuf>,
+    /// A rule instead of a file, such as postgres-inlet=true; repeat for alternatives
+    #[arg(long = "allow", value_name = "RULE", conflicts_with = "file")]
+    pub allow: Vec<String>,
+    /// Only this end, where the process has both
+    #[arg(long, value_enum)]
+    pub end: Option<End>,
+    /// The node whose process it is [default: every one that has such a portal]
+    #[arg(long, env = "ADIT_NODE", value_name = "NAME")]
+    pub node: Option<Name>,
+}
+
+/// An end of a portal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum End {
+    /// Where apps connect
+    Inlet,
+    /// What connects to the service
+    Outlet,
+}
+
+/// `adit config …`
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Validate a configuration file as adit run would
+    Check(ConfigCheckArgs),
+    /// Print what holds: the file's settings under flags and environment
+    Show(ConfigShowArgs),
+}
+
+/// `adit config check`
+#[derive(Debug, ClapArgs)]
+pub struct ConfigCheckArgs {
+    /// The configuration file
+    #[arg(
+        long,
+        env = "ADIT_CONFIG",
+        value_name = "FILE",
+        default_value = "adit.toml"
+    )]
+    pub config: PathBuf,
+}
+
+/// `adit config show`
+#[derive(Debug, ClapArgs)]
+pub struct ConfigShowArgs {
+    /// What `adit run` takes.
+    #[command(flatten)]
+    pub run: RunArgs,
+    /// Also where each value comes from: flag, environment, the file's line, or default
+    #[arg(long)]
+    pub origin: bool,
 }
 
 /// `adit bench`

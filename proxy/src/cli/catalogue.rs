@@ -128,7 +128,7 @@ fn denials() -> Vec<Row> {
             ),
             _ => (
                 "f: policy",
-                "change --allow here, or give the peer the attribute: adit ticket create --attribute NAME=VALUE …",
+                "change the rule here (adit policy explain says which one decides), or give the peer the attribute: adit ticket create --attribute NAME=VALUE …",
             ),
         };
         (reason.code(), reason.to_string(), step.into(), mend.into())

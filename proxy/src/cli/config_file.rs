@@ -8,6 +8,10 @@
 //! from = "0.0.0.0:15432"
 //! allow = ["postgres-outlet=true"]
 //!
+//! [[inlet.rule]]
+//! name = "no-test-outlets"
+//! deny-cel = 'member.attributes.env != "production"'
+//!
 //! [[outlet]]
 //! at = "reports"
 //! to = "localhost:8080"
@@ -24,8 +28,8 @@ use std::str::FromStr;
 use clap::ValueEnum;
 use toml::{Table, Value};
 
-use super::args::{EngineArg, GlobalArgs, LogFormat, LogLevel, NodeArgs};
-use super::settings;
+use super::args::{EngineArg, GlobalArgs, LimitArgs, LogFormat, LogLevel, NodeArgs};
+use super::rules;
 use super::values::{Workers, near_match};
 use crate::control::failure::{Exit, Failure, codes};
 use crate::control::node::{Inlet, Outlet};
@@ -45,8 +49,24 @@ const TOP: &[&str] = &[
     "inlet",
     "outlet",
 ];
-const INLET: &[&str] = &["via", "from", "allow"];
-const OUTLET: &[&str] = &["at", "to", "allow"];
+const INLET: &[&str] = &[
+    "via",
+    "from",
+    "allow",
+    "deny",
+    "rule",
+    "max-streams",
+    "idle-timeout",
+];
+const OUTLET: &[&str] = &[
+    "at",
+    "to",
+    "allow",
+    "deny",
+    "rule",
+    "max-streams",
+    "idle-timeout",
+];
 
 /// A configuration file, read and checked.
 #[derive(Debug, Default)]
@@ -67,41 +87,13 @@ impl ConfigFile {
     /// # Errors
     /// It can't be read, is no TOML, or a key or value is not what it should be.
     pub(super) fn read(path: &Path) -> Result<ConfigFile, Failure> {
-        let unreadable = |why: &dyn std::fmt::Display| {
-            let what = format!("can't read the configuration {}", path.display());
-            Failure::new(codes::CONFIG_UNREADABLE, Exit::Usage, what, why)
-        };
-        // What a file says of its size is no bound: devices and pipes say 0.
-        let mut text = String::new();
-        let mut file = File::open(path)
-            .map_err(|error| unreadable(&error))?
-            .take(CONFIG_FILE_MAX + 1);
-        let read = file.read_to_string(&mut text);
-        if text.len() as u64 > CONFIG_FILE_MAX || file.limit() == 0 {
-            return Err(unreadable(&format!(
-                "it is larger than {CONFIG_FILE_MAX} bytes"
-            )));
-        }
-        read.map_err(|error| unreadable(&error))?;
-        ConfigFile::parse(&text, &path.display().to_string())
+        ConfigFile::parse(&text_of(path)?, &path.display().to_string())
     }
 
     /// Reads the text of a file; `name` is what errors call it.
     pub(super) fn parse(text: &str, name: &str) -> Result<ConfigFile, Failure> {
-        let table: Table = text.parse().map_err(|error: toml::de::Error| {
-            let what = format!("can't read the configuration {name}");
-            Failure::new(
-                codes::CONFIG_UNREADABLE,
-                Exit::Usage,
-                what,
-                error.to_string().trim_end(),
-            )
-        })?;
-        let top = Section {
-            file: name,
-            place: String::new(),
-            table: &table,
-        };
+        let table = table_of(text, name)?;
+        let top = Section::top(name, &table);
         top.refuse_unknown(TOP)?;
         let inlets = top.sections("inlet")?;
         let outlets = top.sections("outlet")?;
@@ -130,12 +122,51 @@ impl ConfigFile {
     }
 }
 
+/// The text of a configuration or of a file of rules.
+///
+/// # Errors
+/// It can't be read, or is too large.
+pub(super) fn text_of(path: &Path) -> Result<String, Failure> {
+    let unreadable = |why: &dyn std::fmt::Display| {
+        let what = format!("can't read the configuration {}", path.display());
+        Failure::new(codes::CONFIG_UNREADABLE, Exit::Usage, what, why)
+    };
+    // What a file says of its size is no bound: devices and pipes say 0.
+    let mut text = String::new();
+    let mut file = File::open(path)
+        .map_err(|error| unreadable(&error))?
+        .take(CONFIG_FILE_MAX + 1);
+    let read = file.read_to_string(&mut text);
+    if text.len() as u64 > CONFIG_FILE_MAX || file.limit() == 0 {
+        return Err(unreadable(&format!(
+            "it is larger than {CONFIG_FILE_MAX} bytes"
+        )));
+    }
+    read.map_err(|error| unreadable(&error))?;
+    Ok(text)
+}
+
+/// What a text says as TOML; `name` is what errors call it.
+///
+/// # Errors
+/// It is no TOML.
+pub(super) fn table_of(text: &str, name: &str) -> Result<Table, Failure> {
+    text.parse().map_err(|error: toml::de::Error| {
+        let what = format!("can't read the configuration {name}");
+        // It shows the line as it is, whatever is in it.
+        let shown = |c: &char| !c.is_control() || *c == '\n';
+        let why: String = error.to_string().chars().filter(shown).collect();
+        Failure::new(codes::CONFIG_UNREADABLE, Exit::Usage, what, why.trim_end())
+    })
+}
+
 fn inlet(section: &Section<'_>) -> Result<Inlet, Failure> {
     section.refuse_unknown(INLET)?;
     Ok(Inlet {
         via: section.required("via")?,
         from: section.required("from")?,
-        allow: settings::policy(&section.texts("allow")?)?,
+        allow: rules::policy(section)?,
+        limits: limits(section)?.shared(),
     })
 }
 
@@ -144,20 +175,45 @@ fn outlet(section: &Section<'_>) -> Result<Outlet, Failure> {
     Ok(Outlet {
         at: section.required("at")?,
         to: section.required("to")?,
-        allow: settings::policy(&section.texts("allow")?)?,
+        allow: rules::policy(section)?,
+        limits: limits(section)?.shared(),
+    })
+}
+
+fn limits(section: &Section<'_>) -> Result<LimitArgs, Failure> {
+    Ok(LimitArgs {
+        max_streams: section.count("max-streams")?,
+        idle_timeout: section.parsed("idle-timeout")?,
     })
 }
 
 /// A table of the file, with its name for errors.
-struct Section<'a> {
+pub(super) struct Section<'a> {
     file: &'a str,
     /// Empty for the top, else ` of [[inlet]] 2`.
     place: String,
+    /// What tables in it are called: empty for the top, else `inlet.`.
+    path: String,
     table: &'a Table,
 }
 
 impl<'a> Section<'a> {
-    fn refuse_unknown(&self, known: &[&str]) -> Result<(), Failure> {
+    /// A whole file.
+    pub(super) fn top(file: &'a str, table: &'a Table) -> Section<'a> {
+        Section {
+            file,
+            place: String::new(),
+            path: String::new(),
+            table,
+        }
+    }
+
+    /// Whether it says anything about a key.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.table.contains_key(key)
+    }
+
+    pub(super) fn refuse_unknown(&self, known: &[&str]) -> Result<(), Failure> {
         let Some(key) = self.table.keys().find(|key| !known.contains(&key.as_str())) else {
             return Ok(());
         };
@@ -170,12 +226,12 @@ impl<'a> Section<'a> {
         Err(Failure::new(codes::CONFIG_KEY, Exit::Usage, what, why))
     }
 
-    fn bad(&self, key: &str, why: &dyn std::fmt::Display) -> Failure {
+    pub(super) fn bad(&self, key: &str, why: &dyn std::fmt::Display) -> Failure {
         let what = format!("can't use {key:?}{} in {}", self.place, self.file);
         Failure::new(codes::CONFIG_VALUE, Exit::Usage, what, why)
     }
 
-    fn text(&self, key: &str) -> Result<Option<&'a str>, Failure> {
+    pub(super) fn text(&self, key: &str) -> Result<Option<&'a str>, Failure> {
         match self.table.get(key) {
             None => Ok(None),
             Some(Value::String(text)) => Ok(Some(text)),
@@ -202,8 +258,20 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// A number from 1 on.
+    fn count(&self, key: &str) -> Result<Option<u32>, Failure> {
+        let Some(value) = self.table.get(key) else {
+            return Ok(None);
+        };
+        let number = value.as_integer().and_then(|n| u32::try_from(n).ok());
+        match number.filter(|number| *number > 0) {
+            Some(number) => Ok(Some(number)),
+            None => Err(self.bad(key, &"expected a number from 1 on")),
+        }
+    }
+
     /// One text, or a list of texts.
-    fn texts(&self, key: &str) -> Result<Vec<String>, Failure> {
+    pub(super) fn texts(&self, key: &str) -> Result<Vec<String>, Failure> {
         let expected = || self.bad(key, &"expected a text in quotes, or a list of them");
         match self.table.get(key) {
             None => Ok(Vec::new()),
@@ -216,7 +284,10 @@ impl<'a> Section<'a> {
         }
     }
 
-    fn parsed<T: FromStr<Err: std::fmt::Display>>(&self, key: &str) -> Result<Option<T>, Failure> {
+    pub(super) fn parsed<T: FromStr<Err: std::fmt::Display>>(
+        &self,
+        key: &str,
+    ) -> Result<Option<T>, Failure> {
         let Some(text) = self.text(key)? else {
             return Ok(None);
         };
@@ -249,8 +320,10 @@ impl<'a> Section<'a> {
         }
     }
 
-    fn sections(&self, key: &str) -> Result<Vec<Section<'a>>, Failure> {
-        let expected = || self.bad(key, &format!("expected [[{key}]] tables"));
+    /// The tables of a list.
+    pub(super) fn sections(&self, key: &str) -> Result<Vec<Section<'a>>, Failure> {
+        let path = format!("{}{key}", self.path);
+        let expected = || self.bad(key, &format!("expected [[{path}]] tables"));
         let items = match self.table.get(key) {
             None => return Ok(Vec::new()),
             Some(Value::Array(items)) => items,
@@ -260,7 +333,8 @@ impl<'a> Section<'a> {
             let table = item.as_table().ok_or_else(expected)?;
             Ok(Section {
                 file: self.file,
-                place: format!(" of [[{key}]] {}", at + 1),
+                place: format!(" of [[{path}]] {}{}", at + 1, self.place),
+                path: format!("{path}."),
                 table,
             })
         };
@@ -351,10 +425,21 @@ mod tests {
                 "[[inlet]]\nvia = \"a\"\nfrom = \"127.0.0.1:1\"\nallow = \"x\"",
                 "expected '='",
             ),
+            ("[[inlet]]\nvia = \"a\"\nrule = 1", "it is missing"),
+            (
+                "[[inlet]]\nvia = \"a\"\nfrom = \"127.0.0.1:1\"\nmax-streams = 0",
+                "a number from 1",
+            ),
+            (
+                "[[inlet]]\nvia = \"a\"\nfrom = \"127.0.0.1:1\"\nidle-timeout = \"5\"",
+                "a number and a unit",
+            ),
         ] {
             let failure = failure(text);
             assert!(failure.why.contains(expected), "{text}: {failure}");
         }
-        assert_eq!(failure("= broken").code, codes::CONFIG_UNREADABLE);
+        let broken = failure("en\u{4}gine = 1");
+        assert_eq!(broken.code, codes::CONFIG_UNREADABLE);
+        assert!(!broken.why.contains('\u{4}'), "{broken}");
     }
 }

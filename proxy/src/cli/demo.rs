@@ -27,6 +27,7 @@ use crate::control::ticket_file::TicketSource;
 use crate::control::worker_thread::{EngineDecision, Listener};
 use crate::limits::DEMO_DEADLINE;
 use crate::protocol::core::AdminReply;
+use crate::protocol::portal_limits::{Limits, PortalLimits};
 
 const PROJECT: &str = "demo";
 const ADDRESS: &str = "echo";
@@ -123,6 +124,7 @@ async fn tell(
                 at: parsed(ADDRESS)?,
                 to: parsed(&service.to_string())?,
                 allow: settings::policy(&["echo-inlet=true".into()])?,
+                limits: PortalLimits::new(Limits::default()),
             }],
         )?,
         engine,
@@ -143,6 +145,7 @@ async fn tell(
                 via: parsed::<RelayAddress>(ADDRESS)?,
                 from: local,
                 allow: settings::policy(&["echo-outlet=true".into()])?,
+                limits: PortalLimits::new(Limits::default()),
             }],
             Vec::new(),
         )?,
@@ -239,7 +242,8 @@ fn ticket(home: &Home, project: &Name, name: &str, serves: bool) -> Result<Ticke
         | AdminReply::Tickets(_)
         | AdminReply::Members(_)
         | AdminReply::Member(_)
-        | AdminReply::Audit(_) => Err(refused()),
+        | AdminReply::Audit(_)
+        | AdminReply::PolicySet(_) => Err(refused()),
     }
 }
 

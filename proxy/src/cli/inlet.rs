@@ -18,6 +18,7 @@ pub(super) fn run(settings: &Settings, args: InletArgs) -> Result<u8, Failure> {
             via: args.via,
             from: args.from,
             allow: settings::policy(&args.allow)?,
+            limits: args.limits.shared(),
         }],
         outlets: Vec::new(),
     };

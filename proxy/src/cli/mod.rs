@@ -3,6 +3,7 @@
 
 pub mod args;
 mod bench;
+mod config;
 mod config_file;
 mod demo;
 mod enroll;
@@ -13,8 +14,10 @@ mod log;
 mod member;
 mod outlet;
 mod output;
+mod policy;
 mod project;
 mod reach;
+mod rules;
 mod run;
 mod scratch;
 mod serve;
@@ -34,7 +37,8 @@ use clap::Parser;
 use crate::control::failure::Failure;
 use crate::control::worker_thread::{protect_memory, use_huge_pages};
 use args::{
-    Args, Command, IdentityCommand, LogFormat, MemberCommand, ProjectCommand, TicketCommand,
+    Args, Command, ConfigCommand, IdentityCommand, LogFormat, MemberCommand, PolicyCommand,
+    ProjectCommand, TicketCommand,
 };
 use settings::Settings;
 
@@ -67,6 +71,14 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Whether a text is a configuration file, for tests that try many texts.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_config(text: &str) -> Result<(), Failure> {
+    config_file::ConfigFile::parse(text, "adit.toml").map(|_| ())
+}
+
 /// Says why the command failed, and ends it.
 fn ended(failure: &Failure, json: bool) -> ExitCode {
     if json {
@@ -91,6 +103,11 @@ fn dispatch(args: Args) -> Result<u8, Failure> {
         Command::Run(args) => run::run(&global, args),
         Command::Status(args) => status::run(&settings, &args),
         Command::Health(args) => health::run(&settings, &args),
+        Command::Policy(PolicyCommand::Check(args)) => policy::check(&settings, &args),
+        Command::Policy(PolicyCommand::Explain(args)) => policy::explain(&settings, &args),
+        Command::Policy(PolicyCommand::Set(args)) => policy::set(&settings, &args),
+        Command::Config(ConfigCommand::Check(args)) => config::check(&settings, &args),
+        Command::Config(ConfigCommand::Show(args)) => config::show(&global, &args),
         Command::Member(MemberCommand::List) => member::list(&settings),
         Command::Identity(IdentityCommand::Show(args)) => identity::show(&settings, &args),
         Command::Demo => demo::run(&settings),

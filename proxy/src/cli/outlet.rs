@@ -19,6 +19,7 @@ pub(super) fn run(settings: &Settings, args: OutletArgs) -> Result<u8, Failure> 
             at: args.at,
             to: args.to,
             allow: settings::policy(&args.allow)?,
+            limits: args.limits.shared(),
         }],
     };
     run_node(settings, plan, &[])

@@ -1,16 +1,26 @@
 //! `adit run`, and what it shares with `inlet` and `outlet`: running a node.
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use crypto::names::{HostPort, RelayAddress};
 
 use super::args::{GlobalArgs, NodeArgs, RunArgs};
 use super::config_file::ConfigFile;
 use super::log;
 use super::settings::{self, Settings};
+use crate::control::driver::Policies;
 use crate::control::failure::{Exit, Failure, codes};
 use crate::control::node::{Node, NodePlan};
+use crate::control::process::Running;
 use crate::control::runtime::Runtime;
-use crate::control::signals::{self, StopSignals};
+use crate::control::signals::{self, Reload, StopSignals};
 use crate::control::worker_thread::EngineDecision;
+use crate::ids::PortalNo;
+use crate::protocol::core::{Level, LogRecord};
+use crate::protocol::portal_limits::PortalLimits;
 
 /// The directory of a node whose portals are in a file.
 const DEFAULT_NODE: &str = "node";
@@ -18,13 +28,8 @@ const DEFAULT_NODE: &str = "node";
 pub(super) fn run(global: &GlobalArgs, args: RunArgs) -> Result<u8, Failure> {
     let file = ConfigFile::read(&args.config)?;
     let settings = Settings::from_args(&over(global, &file.global))?;
-    if file.inlets.is_empty() && file.outlets.is_empty() {
-        let what = format!("nothing to run in {}", args.config.display());
-        return Err(
-            Failure::new(codes::CONFIG_VALUE, Exit::Usage, what, "it has no portal")
-                .fix("add an [[inlet]] or an [[outlet]]"),
-        );
-    }
+    has_portals(&file, &args.config)?;
+    let started = Started::of(&file);
     // A ticket in the environment beats the file's.
     let ticket = match settings::ticket_source(&args.node, settings::ticket_text())? {
         Some(source) => Some(source),
@@ -43,7 +48,108 @@ pub(super) fn run(global: &GlobalArgs, args: RunArgs) -> Result<u8, Failure> {
         inlets: file.inlets,
         outlets: file.outlets,
     };
-    run_node(&settings, plan, &[])
+    let path = args.config;
+    let reload: Reload = Box::new(move || started.again(&path));
+    start(&settings, plan, true, async |running, signals| {
+        signals::run_reloading(running, signals, reload)
+            .await
+            .map(|()| 0)
+    })
+}
+
+/// A configuration without portals is a mistake.
+pub(super) fn has_portals(file: &ConfigFile, path: &Path) -> Result<(), Failure> {
+    if file.inlets.is_empty() && file.outlets.is_empty() {
+        let what = format!("nothing to run in {}", path.display());
+        return Err(
+            Failure::new(codes::CONFIG_VALUE, Exit::Usage, what, "it has no portal")
+                .fix("add an [[inlet]] or an [[outlet]]"),
+        );
+    }
+    Ok(())
+}
+
+/// What the process was started with of its file, policies aside: it takes a restart to change.
+struct Started {
+    global: GlobalArgs,
+    node: NodeArgs,
+    inlets: Vec<(RelayAddress, SocketAddr, Arc<PortalLimits>)>,
+    outlets: Vec<(RelayAddress, HostPort, Arc<PortalLimits>)>,
+}
+
+impl Started {
+    fn of(file: &ConfigFile) -> Started {
+        let inlets = file.inlets.iter();
+        let outlets = file.outlets.iter();
+        Started {
+            global: file.global.clone(),
+            node: file.node.clone(),
+            inlets: inlets
+                .map(|it| (it.via.clone(), it.from, Arc::clone(&it.limits)))
+                .collect(),
+            outlets: outlets
+                .map(|it| (it.at.clone(), it.to.clone(), Arc::clone(&it.limits)))
+                .collect(),
+        }
+    }
+
+    /// Reads the file again. Portals have the numbers that they were started with: inlets first.
+    fn again(&self, path: &Path) -> Result<Policies, Failure> {
+        let mut file = ConfigFile::read(path)?;
+        has_portals(&file, path)?;
+        let mut policies = Policies::new();
+        let mut portal = (0..).map(PortalNo);
+        let mut left_out = Vec::new();
+        for (via, from, limits) in &self.inlets {
+            let of = |it: &crate::control::node::Inlet| it.via == *via && it.from == *from;
+            let no = portal.next();
+            match (file.inlets.iter().position(of), no) {
+                (Some(at), Some(no)) => {
+                    let inlet = file.inlets.remove(at);
+                    limits.set(inlet.limits.limits());
+                    policies.push((no, inlet.allow));
+                }
+                (None, _) | (_, None) => left_out.push(format!("inlet {via} from {from}")),
+            }
+        }
+        for (at, to, limits) in &self.outlets {
+            let of = |it: &crate::control::node::Outlet| it.at == *at && it.to == *to;
+            let no = portal.next();
+            match (file.outlets.iter().position(of), no) {
+                (Some(place), Some(no)) => {
+                    let outlet = file.outlets.remove(place);
+                    limits.set(outlet.limits.limits());
+                    policies.push((no, outlet.allow));
+                }
+                (None, _) | (_, None) => left_out.push(format!("outlet {at} to {to}")),
+            }
+        }
+        for portal in left_out {
+            needs_restart("a portal that is not in the file any more runs on", &portal);
+        }
+        let new = file
+            .inlets
+            .iter()
+            .map(|it| format!("inlet {} from {}", it.via, it.from));
+        let outlets = file.outlets.iter();
+        let new = new.chain(outlets.map(|it| format!("outlet {} to {}", it.at, it.to)));
+        for portal in new {
+            needs_restart("a portal that is new in the file does not run yet", &portal);
+        }
+        if file.global != self.global || file.node != self.node {
+            let which = "home, project, engine, log-*, ticket, node or exit-if-not-enrolled";
+            needs_restart(
+                "a setting of the whole process has changed in the file",
+                which,
+            );
+        }
+        Ok(policies)
+    }
+}
+
+fn needs_restart(what: &str, which: &str) {
+    let record = LogRecord::new(Level::Warn, what).with("which", which);
+    crate::control::log::emit(&record.with("mend", "it needs a restart of this process"));
 }
 
 fn exit_if_not_enrolled(typed: &NodeArgs, file: &NodeArgs) -> bool {
@@ -51,7 +157,7 @@ fn exit_if_not_enrolled(typed: &NodeArgs, file: &NodeArgs) -> bool {
 }
 
 /// Flags and environment over the file.
-fn over(typed: &GlobalArgs, file: &GlobalArgs) -> GlobalArgs {
+pub(super) fn over(typed: &GlobalArgs, file: &GlobalArgs) -> GlobalArgs {
     GlobalArgs {
         home: typed.home.clone().or_else(|| file.home.clone()),
         project: typed.project.clone().or_else(|| file.project.clone()),
@@ -69,17 +175,32 @@ pub(super) fn run_node(
     plan: NodePlan,
     command: &[OsString],
 ) -> Result<u8, Failure> {
-    log::start(settings);
-    let node = Node::open(plan)?;
-    let engine = EngineDecision::make(settings.engine, settings.workers)?;
-    let runtime = Runtime::for_control(engine.kind)?;
-    runtime.block_on(async {
-        let signals = StopSignals::new()?;
-        let running = node.start(engine, runtime.has_ring())?;
+    start(settings, plan, false, async |running, signals| {
         if command.is_empty() {
             signals::run(running, signals).await.map(|()| 0)
         } else {
             signals::run_with_child(running, signals, command).await
         }
+    })
+}
+
+/// Starts a node, and lets `go_on` run it. SIGHUP is taken over before anything can be reached.
+fn start(
+    settings: &Settings,
+    plan: NodePlan,
+    reloads: bool,
+    go_on: impl AsyncFnOnce(Running, StopSignals) -> Result<u8, Failure>,
+) -> Result<u8, Failure> {
+    log::start(settings);
+    let node = Node::open(plan)?;
+    let engine = EngineDecision::make(settings.engine, settings.workers)?;
+    let runtime = Runtime::for_control(engine.kind)?;
+    runtime.block_on(async {
+        let mut signals = StopSignals::new()?;
+        if reloads {
+            signals = signals.with_hangup()?;
+        }
+        let running = node.start(engine, runtime.has_ring())?;
+        go_on(running, signals).await
     })
 }

@@ -11,7 +11,7 @@ use crate::control::failure::{Exit, Failure, codes};
 use crate::control::files::Home;
 use crate::control::ticket_file::TicketSource;
 use crate::engine::Choice;
-use crate::protocol::policy::Policy;
+use crate::protocol::policy::{Effect, Policy, RuleSpec};
 
 /// Workers where nothing was said. One for each core would carry more where cores are idle, and costs
 /// each of a few busy connections a quarter more of the processor (BENCHMARKING.md): a sidecar has few.
@@ -109,15 +109,19 @@ pub(super) fn ticket_text() -> Option<String> {
 /// # Errors
 /// A rule is malformed: where, and what was expected there.
 pub(super) fn policy(rules: &[String]) -> Result<Policy, Failure> {
-    let rules: Vec<&str> = rules
-        .iter()
-        .map(|rule| rule.trim())
-        .filter(|r| !r.is_empty())
-        .collect();
-    Policy::parse(&rules).map_err(|error| {
+    Policy::read(&specs(rules)).map_err(|error| {
         Failure::new(codes::USAGE, Exit::Usage, "can't read the policy", error)
             .fix("a rule is NAME=VALUE terms with commas between, such as postgres-inlet=true")
     })
+}
+
+/// The same rules as they were written.
+pub(super) fn specs(rules: &[String]) -> Vec<RuleSpec> {
+    let rules = rules.iter().map(|rule| rule.trim());
+    let rules = rules.filter(|rule| !rule.is_empty());
+    rules
+        .map(|rule| RuleSpec::short(Effect::Allow, rule))
+        .collect()
 }
 
 /// A literal as one of our names.

@@ -56,10 +56,18 @@ fn describe(name: &str, status: &Value) -> String {
     }
     for portal in status["portals"].as_array().into_iter().flatten() {
         fact(text(portal, "role"), portal_text(portal));
+        fact("  rules", rules(&portal["rules"]));
     }
     fact("traffic", traffic(&status["counters"]));
     fact("last denial", denial(&status["last_denial"]));
     lines.join("\n")
+}
+
+/// The rules of a portal, on one line.
+fn rules(value: &Value) -> String {
+    let rules = value.as_array().into_iter().flatten();
+    let rules = rules.filter_map(Value::as_str);
+    rules.collect::<Vec<_>>().join("; ")
 }
 
 fn seconds(value: &Value) -> String {

@@ -5,6 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use crypto::UnixTime;
 use crypto::names::{AttributeValue, Name};
 
 use crate::limits::{
@@ -114,6 +115,21 @@ impl fmt::Display for Life {
     }
 }
 
+/// A moment, in RFC 3339's form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment(pub UnixTime);
+
+impl FromStr for Moment {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Moment, String> {
+        let time = text.parse::<jiff::Timestamp>().ok();
+        let seconds = time.and_then(|time| u64::try_from(time.as_second()).ok());
+        let seconds = seconds.ok_or("a time is written 2026-12-31T23:59:59Z")?;
+        Ok(Moment(UnixTime(seconds)))
+    }
+}
+
 /// How long a measurement takes: a number of seconds, with a fraction if need be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Seconds(pub Duration);
@@ -214,6 +230,21 @@ mod tests {
             "99999999999999999999d",
         ] {
             assert!(bad.parse::<Life>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_moment_has_a_zone() {
+        let moment: Moment = "2026-11-25T09:30:00Z".parse().unwrap();
+        assert_eq!(moment.0, UnixTime(1_795_599_000));
+        for bad in [
+            "",
+            "now",
+            "2026-11-25",
+            "2026-11-25T09:30:00",
+            "1900-01-01T00:00:00Z",
+        ] {
+            assert!(bad.parse::<Moment>().is_err(), "{bad:?}");
         }
     }
 

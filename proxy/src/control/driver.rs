@@ -27,6 +27,7 @@ use super::store::StoreThread;
 use super::ticket_file::TicketFile;
 use super::worker_thread::WorkerThread;
 use super::{clock, log, report};
+use crate::ids::PortalNo;
 use crate::limits::{
     DRAIN_DEADLINE, DRAIN_IDLE, EVENTS_PER_LOOK, MAILBOX_RETRY, SLEEP_MAX, TICKET_FILE_INTERVAL,
 };
@@ -35,11 +36,15 @@ use crate::protocol::command::{Command, Event};
 use crate::protocol::core::{
     AdminNo, Core, Input, Level, LogRecord, MembershipStatus, Output, ResolveNo, StateFile,
 };
+use crate::protocol::policy::Policy;
 use crate::protocol::store::StoreError;
 use crate::time::{Duration, Instant};
 
 /// The file in which a node keeps its membership.
 pub const MEMBERSHIP_FILE: &str = "membership";
+
+/// What portals' policies are from now on.
+pub type Policies = Vec<(PortalNo, Policy)>;
 
 /// How to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +75,8 @@ pub struct Parts {
     pub calls: mpsc::Receiver<Asked>,
     /// How this process is asked to stop.
     pub stop: mpsc::Receiver<Stop>,
+    /// Policies of a configuration that was read again.
+    pub policies: mpsc::Receiver<Policies>,
     /// The file of the ticket, while the node is not enrolled.
     pub ticket: Option<TicketFile>,
     /// End when the node can't become a member.
@@ -165,6 +172,9 @@ impl<C: Core> Driver<C> {
                 () = tokio::time::sleep(self.how_long()) => {}
                 Some(asked) = self.parts.calls.recv() => self.call(asked),
                 Some(stop) = self.parts.stop.recv() => self.stop(stop),
+                Some(policies) = self.parts.policies.recv() => {
+                    self.handle(Input::Policies(policies));
+                }
             }
         }
     }

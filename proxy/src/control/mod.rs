@@ -28,6 +28,7 @@ pub mod inbox;
 pub mod keys;
 pub mod log;
 pub mod node;
+pub mod policies;
 pub mod process;
 pub mod project;
 pub mod report;

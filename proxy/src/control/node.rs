@@ -1,6 +1,7 @@
 //! A node: what `inlet`, `outlet`, `run` and `enroll` start.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use crypto::SystemRandom;
 use crypto::identity::IdentitySecret;
@@ -24,6 +25,7 @@ use crate::protocol::core::{
     ServerConfig, ServerCore, TargetConfig,
 };
 use crate::protocol::policy::Policy;
+use crate::protocol::portal_limits::PortalLimits;
 
 /// An inlet, as configured.
 #[derive(Clone, Debug)]
@@ -34,6 +36,8 @@ pub struct Inlet {
     pub from: SocketAddr,
     /// Which outlets it talks to.
     pub allow: Policy,
+    /// How many connections it has, and how long one may be idle.
+    pub limits: Arc<PortalLimits>,
 }
 
 /// An outlet, as configured.
@@ -45,6 +49,8 @@ pub struct Outlet {
     pub to: HostPort,
     /// Which inlets may.
     pub allow: Policy,
+    /// How many connections it has, and how long one may be idle.
+    pub limits: Arc<PortalLimits>,
 }
 
 /// A node, as configured.
@@ -147,9 +153,11 @@ impl Node {
             ticket,
         } = self;
         let mut listeners = Vec::new();
+        let mut limits = Vec::new();
         let mut inlets = Vec::new();
         for (place, inlet) in (0..).zip(plan.inlets) {
             let portal = PortalNo(place);
+            limits.push((portal, inlet.limits));
             warn_without_rules(Role::Inlet, &inlet.via, &inlet.allow);
             listeners.push(Listener::bind(Some(portal), inlet.from)?);
             inlets.push(InletConfig {
@@ -162,6 +170,7 @@ impl Node {
         let first_outlet = u16::try_from(inlets.len()).unwrap_or(u16::MAX);
         let mut outlets = Vec::new();
         for (place, outlet) in (first_outlet..).zip(plan.outlets) {
+            limits.push((PortalNo(place), outlet.limits));
             warn_without_rules(Role::Outlet, &outlet.at, &outlet.allow);
             outlets.push(OutletConfig {
                 portal: PortalNo(place),
@@ -189,6 +198,7 @@ impl Node {
             engine,
             on_ring,
             listeners,
+            limits,
             state,
             store: None,
             ticket: ticket_file,
@@ -235,6 +245,7 @@ impl Node {
             engine,
             on_ring,
             listeners: vec![listener],
+            limits: Vec::new(),
             state,
             store: None,
             ticket: ticket_file,
@@ -259,7 +270,7 @@ impl Node {
 
 /// No rule allows nobody: better said at the start than found out by a denial.
 fn warn_without_rules(role: Role, address: &RelayAddress, allow: &Policy) {
-    if allow.rules().is_empty() {
+    if !allow.allows_somebody() {
         let what = "no rule is set, so nobody is allowed";
         let record = LogRecord::new(Level::Warn, what).with("portal", show::role(role));
         log::emit(&record.with("address", address).with("mend", "--allow RULE"));

@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use super::admin::server::{self, AdminSocket};
-use super::driver::{Driver, Parts, Progress, Stop};
+use super::driver::{Driver, Parts, Policies, Progress, Stop};
 use super::failure::{Exit, Failure, codes};
 use super::files::StateDir;
 use super::inbox::{Answer, Inbox};
@@ -19,8 +19,12 @@ use super::store::StoreThread;
 use super::ticket_file::TicketFile;
 use super::worker_thread::{EngineDecision, Listener, WakeControl, WorkerThread};
 use crate::engine::Kind;
+use crate::ids::PortalNo;
 use crate::limits::STOP_QUEUE_MAX;
+use crate::mailbox::ToWorker;
+use crate::protocol::command::Command;
 use crate::protocol::core::{Core, Level, LogRecord};
+use crate::protocol::portal_limits::PortalLimits;
 use crate::protocol::store::Store;
 
 /// What a process is made of besides its core.
@@ -33,6 +37,8 @@ pub struct Launch {
     pub on_ring: bool,
     /// Bound already.
     pub listeners: Vec<Listener>,
+    /// The limits of portals that may have some.
+    pub limits: Vec<(PortalNo, Arc<PortalLimits>)>,
     /// Its directory, locked.
     pub state: StateDir,
     /// The authority's store.
@@ -50,6 +56,7 @@ pub struct Running {
     /// Where it listens, in the order of its portals.
     pub listening: Vec<SocketAddr>,
     stop: mpsc::Sender<Stop>,
+    policies: mpsc::Sender<Policies>,
     driver: JoinHandle<Result<(), Failure>>,
     socket: JoinHandle<()>,
 }
@@ -65,6 +72,7 @@ impl Running {
             engine,
             on_ring,
             listeners,
+            limits,
             state,
             store,
             ticket,
@@ -89,12 +97,21 @@ impl Running {
             }
         }
         drop(listeners);
+        for (portal, limits) in limits {
+            for worker in &workers {
+                let limits = Arc::clone(&limits);
+                let command = Command::Limits { portal, limits };
+                let room = worker.mailbox().send(ToWorker::Command(command));
+                debug_assert!(room.is_ok(), "a new mailbox has room for every portal");
+            }
+        }
         let resolver = start_resolver(&inbox)?;
         let store = store.map(|store| start_store(store, &inbox)).transpose()?;
         let socket = AdminSocket::bind(state.path())?;
         let (calls_tx, calls) = server::queue();
         let socket = tokio::task::spawn_local(socket.serve(calls_tx));
         let (stop, stop_rx) = mpsc::channel(STOP_QUEUE_MAX);
+        let (policies, policies_rx) = mpsc::channel(STOP_QUEUE_MAX);
         let (driver, progress) = Driver::new(
             core,
             Parts {
@@ -106,6 +123,7 @@ impl Running {
                 on_ring,
                 calls,
                 stop: stop_rx,
+                policies: policies_rx,
                 ticket,
                 exit_if_not_enrolled: launch.exit_if_not_enrolled,
                 facts,
@@ -116,6 +134,7 @@ impl Running {
             progress,
             listening,
             stop,
+            policies,
             driver,
             socket,
         })
@@ -124,6 +143,11 @@ impl Running {
     /// A handle by which it is asked to stop.
     pub fn stopper(&self) -> mpsc::Sender<Stop> {
         self.stop.clone()
+    }
+
+    /// A handle by which its portals get other policies.
+    pub fn policies(&self) -> mpsc::Sender<Policies> {
+        self.policies.clone()
     }
 
     /// Waits until it has ended.

@@ -86,6 +86,7 @@ pub fn start(
         engine,
         on_ring,
         listeners: vec![listener],
+        limits: Vec::new(),
         state,
         store: Some(Box::new(store)),
         ticket: None,

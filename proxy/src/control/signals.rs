@@ -1,6 +1,7 @@
 //! Signals and the child command: how a process is asked to end from outside.
 //!
 //! SIGTERM drains (the app in a pod gets it at the same moment and still has queries to make),
+//! SIGHUP reads the configuration again, where there is one, and else ends the process as ever.
 //! SIGINT finishes what is under way, a second one of either ends at once. With a command behind
 //! `--`, both are forwarded to it and the portal ends after it, with its exit code.
 
@@ -14,16 +15,24 @@ use tokio::process::{Child, Command};
 use tokio::signal::unix::{Signal as Signals, SignalKind, signal};
 use tokio::sync::mpsc;
 
-use super::driver::Stop;
+use super::driver::{Policies, Stop};
 use super::failure::{Exit, Failure, codes};
+use super::log;
 use super::process::Running;
 use super::worker_thread::use_huge_pages;
 use crate::limits::DRAIN_DEADLINE;
+use crate::protocol::core::{Level, LogRecord};
 
 /// SIGTERM and SIGINT, from the moment this is made.
 pub struct StopSignals {
     term: Signals,
     int: Signals,
+    hangup: Option<Signals>,
+}
+
+fn taken(kind: SignalKind) -> Result<Signals, Failure> {
+    let why = |error| Failure::new(codes::THREAD, Exit::Runtime, "can't handle signals", error);
+    signal(kind).map_err(why)
 }
 
 impl StopSignals {
@@ -32,15 +41,20 @@ impl StopSignals {
     /// # Errors
     /// Descriptors are used up.
     pub fn new() -> Result<StopSignals, Failure> {
-        let take = |kind| {
-            signal(kind).map_err(|error| {
-                Failure::new(codes::THREAD, Exit::Runtime, "can't handle signals", error)
-            })
-        };
         Ok(StopSignals {
-            term: take(SignalKind::terminate())?,
-            int: take(SignalKind::interrupt())?,
+            term: taken(SignalKind::terminate())?,
+            int: taken(SignalKind::interrupt())?,
+            hangup: None,
         })
+    }
+
+    /// SIGHUP too, for [`run_reloading`].
+    ///
+    /// # Errors
+    /// Descriptors are used up.
+    pub fn with_hangup(mut self) -> Result<StopSignals, Failure> {
+        self.hangup = Some(taken(SignalKind::hangup())?);
+        Ok(self)
     }
 
     /// The next one.
@@ -60,6 +74,49 @@ impl StopSignals {
             }
         }
     }
+}
+
+/// Reads the configuration of a process again: its portals' policies, or why nothing is changed. What
+/// can't be changed without a restart it logs itself.
+pub type Reload = Box<dyn FnMut() -> Result<Policies, Failure>>;
+
+/// Runs a process until it was asked to end; SIGHUP has `reload` called.
+///
+/// # Errors
+/// What made it end by itself.
+pub async fn run_reloading(
+    running: Running,
+    mut signals: StopSignals,
+    mut reload: Reload,
+) -> Result<(), Failure> {
+    let policies = running.policies();
+    let Some(mut hangup) = signals.hangup.take() else {
+        return run(running, signals).await;
+    };
+    let again = tokio::task::spawn_local(async move {
+        while hangup.recv().await.is_some() {
+            match reload() {
+                Ok(read) => {
+                    log::emit(&LogRecord::new(
+                        Level::Info,
+                        "the configuration was read again",
+                    ));
+                    if policies.send(read).await.is_err() {
+                        return;
+                    }
+                }
+                Err(failure) => {
+                    let what = "the new configuration is refused; the one before stays in force";
+                    let why = format!("{}: {}", failure.what, failure.why);
+                    let record = LogRecord::new(Level::Error, what).code(failure.code);
+                    log::emit(&record.with("why", why).with("mend", failure.mend()));
+                }
+            }
+        }
+    });
+    let result = run(running, signals).await;
+    again.abort();
+    result
 }
 
 /// Runs a process until it was asked to end.

@@ -27,6 +27,7 @@ use crypto::record::{Opener, Sealer};
 
 use crate::error::CloseReason;
 use crate::ids::{AddressHash, BundleId, CircuitNo, LinkId, PortalNo, SessionId, WorkerSet};
+use crate::protocol::portal_limits::PortalLimits;
 use crate::time::{Duration, Instant};
 
 /// What a link's next piece looks like.
@@ -150,6 +151,13 @@ pub enum Command {
         /// Which workers.
         workers: WorkerSet,
     },
+    /// The portal has limits. Streams that are up already count for nothing.
+    Limits {
+        /// The portal.
+        portal: PortalNo,
+        /// Its limits, which all workers share.
+        limits: Arc<PortalLimits>,
+    },
     /// The authority's time, for OPEN: it was `unix_millis` at `at`.
     AuthorityTime {
         /// Milliseconds since 1970.
@@ -218,6 +226,16 @@ pub enum Role {
     Inlet,
     /// It connects to targets.
     Outlet,
+}
+
+impl Role {
+    /// Its word, as logs and flags have it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Role::Inlet => "inlet",
+            Role::Outlet => "outlet",
+        }
+    }
 }
 
 /// A decision that has been taken about a peer; the worker enforces it by its own timer.

@@ -11,6 +11,7 @@ pub mod leg;
 pub mod pairing;
 pub mod policy;
 pub mod pool;
+pub mod portal_limits;
 pub mod preface;
 pub mod record;
 pub mod session;

@@ -85,11 +85,16 @@ impl<E: Engine> Worker<E> {
         let inlet = self.inlets.entry(portal).or_default();
         let target = Arc::from("");
         let phase = Phase::Waiting;
-        let hopeless = match inlet.gate {
+        let mut hopeless = match inlet.gate {
             Gate::Reset(why) if inlet.lanes.is_empty() => Some(why),
             Gate::Reset(_) | Gate::Wait => None,
         };
-        let stream = Stream::new(portal, Role::Inlet, peer, target, now, phase);
+        let admitted = self.admit(portal);
+        let mut stream = Stream::new(portal, Role::Inlet, peer, target, now, phase);
+        match admitted {
+            Ok(limited) => stream.limited = limited,
+            Err(why) => hopeless = Some(why),
+        }
         self.counters.streams_total.add(1);
         let Ok(key) = self.net.insert(Some(sock), Conn::Stream(stream)) else {
             return self.counters.count_end(CloseReason::Overloaded);
@@ -181,6 +186,7 @@ impl<E: Engine> Worker<E> {
                     stream.n = Some(n);
                     stream.phase = Phase::Up;
                     let ended = stream.rx.ended;
+                    self.stream_watch_quiet(key);
                     self.lane_react(ix);
                     self.stream_queue(key);
                     if ended {
@@ -256,7 +262,8 @@ impl<E: Engine> Worker<E> {
                 self.app_give_up(key, CloseReason::NoLane);
             }
             Phase::Connecting(_) => self.target_due(key),
-            Phase::Moving | Phase::Fresh | Phase::Up | Phase::Over { .. } => {}
+            Phase::Up => self.stream_quiet_due(key),
+            Phase::Moving | Phase::Fresh | Phase::Over { .. } => {}
         }
     }
 

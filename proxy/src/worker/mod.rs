@@ -10,6 +10,7 @@
 //! | `lane`, `lane_send`, `lane_recv`, `batch` | links that became lanes, their two directions, what is sealed and not sent |
 //! | `circuit`, `circuit_send`, `circuit_recv`, `promote` | links that became circuits, their two directions, who goes there |
 //! | `inlet`, `outlet` | apps that want a stream, targets that streams want |
+//! | `portal_limits` | how many streams a portal has, and how long one may be quiet |
 //! | `stream`, `stream_out` | the sockets of apps and targets, and their two directions |
 //! | `drain` | stopping without cutting anybody, and stopping |
 //! | `counters`, `check` | what is counted, what must hold between two turns |
@@ -38,6 +39,7 @@ use crate::limits::{
 use crate::mailbox::{ToWorker, WorkerEnd};
 use crate::protocol::command::{Command, Event};
 use crate::protocol::lane::LaneShared;
+use crate::protocol::portal_limits::PortalLimits;
 use crate::protocol::strangers::Strangers;
 use crate::time::Instant;
 
@@ -60,6 +62,7 @@ mod lane_send;
 mod link;
 mod net;
 mod outlet;
+mod portal_limits;
 mod promote;
 mod relay;
 mod relay_away;
@@ -143,6 +146,7 @@ pub struct Worker<E: Engine> {
     touched: Vec<SlotKey>,
     inlets: BTreeMap<PortalNo, inlet::Inlet>,
     targets: BTreeMap<PortalNo, Targets>,
+    limits: BTreeMap<PortalNo, Arc<PortalLimits>>,
     /// The credit budget and the authority's time, for all lanes.
     shared: LaneShared,
     outbox: VecDeque<Event>,
@@ -192,6 +196,7 @@ impl<E: Engine> Worker<E> {
             touched: Vec::new(),
             inlets: BTreeMap::new(),
             targets: BTreeMap::new(),
+            limits: BTreeMap::new(),
             shared: LaneShared::new(CREDIT_BUDGET / workers),
             outbox: VecDeque::new(),
             hints: VecDeque::new(),
@@ -380,6 +385,7 @@ impl<E: Engine> Worker<E> {
             Command::Targets { portal, targets } => self.set_targets(portal, targets),
             Command::Gate { portal, gate } => self.set_gate(portal, gate),
             Command::Hosts { portal, workers } => self.set_hosts(portal, workers),
+            Command::Limits { portal, limits } => self.set_limits(portal, limits),
             Command::AuthorityTime { unix_millis, at } => {
                 self.shared.set_authority_time(unix_millis, at);
             }

@@ -122,9 +122,11 @@ impl<E: Engine> Worker<E> {
         };
         let phase = Phase::Connecting(Box::new(connecting));
         let name = Arc::clone(name);
+        let limited = self.admit(lane.portal)?;
         let mut stream = Stream::new(lane.portal, Role::Outlet, NOWHERE, name, now, phase);
         stream.lane = Some(ix);
         stream.n = Some(n);
+        stream.limited = limited;
         // Each stream that begins is a report to control later: none begins while control is behind.
         if self.is_congested() || self.net.slots.room() <= self.reserve() {
             return Err(CloseReason::Overloaded);
@@ -203,6 +205,7 @@ impl<E: Engine> Worker<E> {
         };
         stream.phase = Phase::Up;
         self.net.set_deadline(key, Instant::FAR_FUTURE);
+        self.stream_watch_quiet(key);
         if let Some((ix, n)) = self.stream(key).and_then(Stream::place)
             && let Some(lane) = self.lanes.get_mut(ix)
         {

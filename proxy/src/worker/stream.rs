@@ -27,6 +27,7 @@ use super::conn::Conn;
 use super::lane::LaneIx;
 use super::net::{Slot, code};
 use super::outlet::Connecting;
+use super::portal_limits::Limited;
 use super::promote::Pace;
 use super::slab::SlotKey;
 use super::stream_out::{Fin, Tx};
@@ -105,6 +106,8 @@ pub(super) struct Stream {
     pub tx: Tx,
     /// Why the worker itself ended it before the lane knew it.
     pub why: Option<CloseReason>,
+    /// Its place among the streams of a portal with limits.
+    pub limited: Option<Box<Limited>>,
 }
 
 /// After so many receives that would have fitted a Small buffer, a Small one is used again.
@@ -172,6 +175,7 @@ impl Stream {
             rx: Rx::new(),
             tx: Tx::new(),
             why: None,
+            limited: None,
         }
     }
 

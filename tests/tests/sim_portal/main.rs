@@ -13,6 +13,7 @@
 //! | [`relay`] | what a hostile relay does to the bytes it carries |
 //! | [`seeds`] | tests: thousands of seeds, one seed, and hours of renewals |
 //! | [`worlds`] | tests: a store that fails, wrong clocks, two inlets, a relay apart from its authority |
+//! | [`policies`] | tests: a policy that changes while bytes flow |
 //! | [`hostile`] | tests: each trick of a hostile relay |
 //! | [`workers`] | tests: several workers a process |
 //! | [`planted`] | tests: five planted bugs are found |
@@ -31,6 +32,7 @@ mod cast;
 mod endpoint;
 mod hostile;
 mod planted;
+mod policies;
 mod portal;
 mod process;
 mod relay;

@@ -177,10 +177,7 @@ fn reach(reach: &Reach) -> Value {
 
 /// The word for an end of a portal.
 pub const fn role(role: Role) -> &'static str {
-    match role {
-        Role::Inlet => "inlet",
-        Role::Outlet => "outlet",
-    }
+    role.word()
 }
 
 fn portal(portal: &PortalStatus) -> Value {
@@ -204,6 +201,7 @@ fn portal(portal: &PortalStatus) -> Value {
         },
         "peers": peers,
         "pinned": portal.pinned,
+        "rules": portal.rules,
         "why": portal.why,
     })
 }

@@ -12,8 +12,12 @@ use serde_json::Value;
 
 use super::show;
 use crate::control::failure::{Exit, Failure, codes};
+use crate::control::policies;
+use crate::error::Problem;
 use crate::limits::ADMIN_AUDIT_MAX;
-use crate::protocol::core::{AdminCall, AdminReply, TicketSpec};
+use crate::protocol::command::Role;
+use crate::protocol::core::{AdminCall, AdminReply, PolicyChange, TicketSpec};
+use crate::protocol::policy::{Effect, Mode, RuleSpec, Written};
 use crate::time::Duration;
 
 /// A call as it travels.
@@ -41,6 +45,96 @@ pub enum Call {
         /// How many.
         count: usize,
     },
+    /// Give portals another policy.
+    SetPolicy(Box<PolicyCall>),
+}
+
+/// Another policy for the portals at a relay address, as it travels; see [`PolicyChange`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PolicyCall {
+    /// The relay address.
+    pub address: String,
+    /// `inlet` or `outlet`, where only one is meant.
+    pub role: Option<String>,
+    /// Its rules.
+    pub rules: Vec<RuleCall>,
+}
+
+/// A rule as it travels; see [`RuleSpec`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RuleCall {
+    /// Its name.
+    pub name: Option<String>,
+    /// It denies.
+    pub deny: bool,
+    /// It decides nothing.
+    pub audit: bool,
+    /// Its condition is an expression.
+    pub cel: bool,
+    /// Its condition.
+    pub text: String,
+}
+
+impl RuleCall {
+    /// A rule, to be sent.
+    pub fn new(spec: &RuleSpec) -> RuleCall {
+        let (cel, text) = match &spec.condition {
+            Written::Short(text) => (false, text),
+            Written::Cel(text) => (true, text),
+        };
+        RuleCall {
+            name: spec.name.as_ref().map(ToString::to_string),
+            deny: spec.effect == Effect::Deny,
+            audit: spec.mode == Mode::Audit,
+            cel,
+            text: text.clone(),
+        }
+    }
+
+    fn spec(&self) -> Result<RuleSpec, Failure> {
+        let text = self.text.clone();
+        Ok(RuleSpec {
+            name: optional(&self.name, parsed)?,
+            effect: if self.deny {
+                Effect::Deny
+            } else {
+                Effect::Allow
+            },
+            mode: if self.audit {
+                Mode::Audit
+            } else {
+                Mode::Enforce
+            },
+            condition: if self.cel {
+                Written::Cel(text)
+            } else {
+                Written::Short(text)
+            },
+        })
+    }
+}
+
+impl PolicyCall {
+    fn checked(&self) -> Result<PolicyChange, Failure> {
+        let role = match self.role.as_deref() {
+            None => None,
+            Some("inlet") => Some(Role::Inlet),
+            Some("outlet") => Some(Role::Outlet),
+            Some(_) => return Err(malformed("a portal is an inlet or an outlet")),
+        };
+        let specs: Vec<RuleSpec> = self
+            .rules
+            .iter()
+            .map(RuleCall::spec)
+            .collect::<Result<_, _>>()?;
+        Ok(PolicyChange {
+            address: parsed(&self.address)?,
+            role,
+            policy: policies::read(&specs).map_err(malformed)?,
+        })
+    }
 }
 
 /// What a ticket should give, as it travels; see [`TicketSpec`].
@@ -86,6 +180,7 @@ impl Call {
             Call::Audit { count } => AdminCall::Audit {
                 count: (*count).min(ADMIN_AUDIT_MAX),
             },
+            Call::SetPolicy(change) => AdminCall::SetPolicy(Box::new(change.checked()?)),
         }))
     }
 }
@@ -139,8 +234,21 @@ pub fn answer(reply: AdminReply, now_s: u64) -> Result<Value, Failure> {
         AdminReply::Members(rows) => rows.iter().map(show::member).collect(),
         AdminReply::Member(row) => row.as_deref().map_or(Value::Null, show::member),
         AdminReply::Audit(rows) => rows.iter().map(show::audit).collect(),
+        AdminReply::PolicySet(portals) => portals
+            .iter()
+            .map(|(role, cut)| {
+                serde_json::json!({
+                    "role": role.word(),
+                    "changed": cut.is_some(),
+                    "lanes_cut": cut.unwrap_or(0),
+                })
+            })
+            .collect(),
         AdminReply::Refused { code, why } => {
-            let what = "the authority refused";
+            let what = match code == Problem::NoSuchPortal.code() {
+                true => "the process refused",
+                false => "the authority refused",
+            };
             return Err(Failure::of_core(code, Exit::Runtime, what, &why));
         }
     })

@@ -1,5 +1,7 @@
 //! Which of a process's workers a command is for.
 
+use std::sync::Arc;
+
 use super::Command;
 use crate::ids::WorkerId;
 
@@ -21,6 +23,7 @@ impl Command {
             | Command::Targets { .. }
             | Command::Gate { .. }
             | Command::Hosts { .. }
+            | Command::Limits { .. }
             | Command::AuthorityTime { .. }
             | Command::Drain { .. }
             | Command::Stop => None,
@@ -48,6 +51,10 @@ impl Command {
             Command::Hosts { portal, workers } => Command::Hosts {
                 portal: *portal,
                 workers: *workers,
+            },
+            Command::Limits { portal, limits } => Command::Limits {
+                portal: *portal,
+                limits: Arc::clone(limits),
             },
             Command::AuthorityTime { unix_millis, at } => Command::AuthorityTime {
                 unix_millis: *unix_millis,

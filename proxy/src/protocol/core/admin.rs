@@ -12,6 +12,8 @@ use zeroize::Zeroizing;
 use super::status::Status;
 use crate::error::{Code, Problem};
 use crate::limits::{TICKET_LIFE, TICKET_LIFE_MAX, TICKET_USES_MAX};
+use crate::protocol::command::Role;
+use crate::protocol::policy::Policy;
 use crate::protocol::store::{
     AuditRow, Grants, MemberKey, MemberRow, NewTicket, ProjectRow, Store, StoreError, StoreReply,
     StoreRequest, TicketAnswer, TicketRow, expiry,
@@ -42,6 +44,19 @@ pub enum AdminCall {
         /// How many.
         count: usize,
     },
+    /// Give portals another policy.
+    SetPolicy(Box<PolicyChange>),
+}
+
+/// Another policy for the portals at a relay address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicyChange {
+    /// The relay address.
+    pub address: RelayAddress,
+    /// Only this end, where the process has both.
+    pub role: Option<Role>,
+    /// What their policy is from now on.
+    pub policy: Policy,
 }
 
 /// What a ticket should give.
@@ -114,6 +129,8 @@ pub enum AdminReply {
     Member(Option<Box<MemberRow>>),
     /// Audit rows.
     Audit(Vec<AuditRow>),
+    /// Each portal whose policy was set, and how many lanes that cut; `None` if it was the same.
+    PolicySet(Vec<(Role, Option<usize>)>),
     /// It was not done, and this is why.
     Refused {
         /// Stable code.
@@ -166,6 +183,10 @@ impl AdminDesk<'_> {
     pub fn begin(&self, call: AdminCall, now: UnixTime, random: &mut dyn Random) -> AdminStep {
         let request = match call {
             AdminCall::Status => return AdminStep::Reply(AdminReply::not_here()),
+            AdminCall::SetPolicy(change) => {
+                let refused = AdminReply::refused(Problem::NoSuchPortal, change.address);
+                return AdminStep::Reply(refused);
+            }
             AdminCall::CreateTicket(spec) => {
                 return match self.make_ticket(&spec, now, random) {
                     Ok((ticket, text)) => AdminStep::Ask(

@@ -29,7 +29,7 @@ mod outbox;
 mod relay;
 pub mod server;
 pub mod status;
-mod text;
+pub(in crate::protocol) mod text;
 mod uplink;
 
 #[cfg(test)]
@@ -49,7 +49,7 @@ mod tests;
 )]
 mod world;
 
-pub use admin::{AdminCall, AdminDesk, AdminReply, TicketSpec, credential_body};
+pub use admin::{AdminCall, AdminDesk, AdminReply, PolicyChange, TicketSpec, credential_body};
 pub use config::{
     AuthorityConfig, InletConfig, MemberConfig, OutletConfig, RelayConfig, ServerConfig,
     TargetConfig,

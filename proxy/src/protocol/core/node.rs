@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crypto::attestation::Purpose;
-use crypto::check::{Denial, Evidence, Grant, Revocation, Standing};
+use crypto::check::{Denial, Evidence, Grant, Reason, Revocation, Standing};
 use crypto::identity::IdentitySecret;
 use crypto::names::RelayAddress;
 use crypto::suite::SuiteMask;
@@ -31,6 +31,9 @@ pub struct Node {
     /// Peers that were seen since the start, so that a new one is logged. Bounded; beyond the
     /// bound each counts as new.
     pub seen: BTreeSet<Id>,
+    /// Peers and rules in audit mode that were logged, so that each pair is logged once a policy.
+    /// Bounded; beyond the bound none is logged.
+    pub audited: BTreeSet<(Id, String)>,
     /// Members that an outlet's policy has just denied, and where: for the relay.
     pub denied: Vec<(RelayAddress, Id)>,
 }
@@ -59,6 +62,7 @@ impl Node {
             membership,
             last_denial: None,
             seen: BTreeSet::new(),
+            audited: BTreeSet::new(),
             denied: Vec::new(),
         }
     }
@@ -102,8 +106,13 @@ impl Node {
 
 /// The record of a denial by this end's check.
 pub fn denial_record(what: &str, denial: &Denial) -> LogRecord {
-    LogRecord::new(Level::Warn, what)
+    let record = LogRecord::new(Level::Warn, what)
         .code(Code(denial.code()))
         .with("step", denial.step().letter())
-        .with("why", denial.reason())
+        .with("why", denial.reason());
+    if let Reason::Policy(denial) = denial.reason() {
+        record.with("rule", &denial.rule)
+    } else {
+        record
+    }
 }

@@ -122,6 +122,8 @@ pub struct PortalStatus {
     /// Its policy pins the peer's id in every rule, so even the authority can't put another in
     /// its place.
     pub pinned: bool,
+    /// The rules of its policy, a line each.
+    pub rules: Vec<String>,
     /// Why it is not ready.
     pub why: Option<String>,
 }

@@ -99,6 +99,11 @@ impl Lane {
         }
     }
 
+    /// Bytes that have moved on this stream, both ways: sent, and delivered to the app.
+    pub fn moved(&self, n: StreamNo) -> u64 {
+        self.slot(n).map_or(0, |slot| slot.sent + slot.delivered())
+    }
+
     /// A DATA record of `len` bytes was sealed for this stream.
     pub fn on_app_data(&mut self, n: StreamNo, len: usize) {
         assert!(

@@ -11,6 +11,7 @@ mod circuits;
 mod drain;
 mod faults;
 mod lanes;
+mod limits;
 mod links;
 mod rig;
 mod shunned;

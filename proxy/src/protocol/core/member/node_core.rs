@@ -5,6 +5,8 @@
 //!                        └──────────── renewed credential ───────────────────────────▸
 //! ```
 
+mod policies;
+
 use std::collections::VecDeque;
 
 use crypto::Random;
@@ -39,6 +41,8 @@ pub struct MemberCore {
     /// First frames of handshakes that wait for their turn, and until when.
     waiting: VecDeque<(LinkId, Vec<u8>, Instant)>,
     streams: StreamLog,
+    /// When policies that read the clock are asked again about live peers.
+    review_due: Instant,
     stopping: bool,
 }
 
@@ -79,9 +83,11 @@ impl MemberCore {
             outlets,
             waiting: VecDeque::new(),
             streams: StreamLog::default(),
+            review_due: Instant::FAR_FUTURE,
             stopping: false,
         };
         core.set_gates();
+        core.plan_review(now);
         core.look(now);
         core
     }
@@ -300,6 +306,7 @@ impl MemberCore {
     fn on_admin(&mut self, now: Now, no: AdminNo, call: &AdminCall) {
         let reply = match call {
             AdminCall::Status => AdminReply::Status(Box::new(self.status(now))),
+            AdminCall::SetPolicy(change) => self.change_policy(now, change),
             AdminCall::CreateTicket(_)
             | AdminCall::Tickets { .. }
             | AdminCall::Members { .. }
@@ -333,6 +340,7 @@ impl MemberCore {
         }
         let wanted = self.wants_relay();
         self.streams.on_timer(&mut self.node.out, now);
+        self.review_policies(now);
         self.enrollment.on_timer(&mut self.node, now);
         let news = self.relay.on_timer(&mut self.node, now, wanted);
         debug_assert!(
@@ -393,6 +401,7 @@ impl Core for MemberCore {
                 self.enrollment.on_ticket(&mut self.node, now, *ticket);
                 self.set_gates();
             }
+            Input::Policies(policies) => self.set_policies(now, policies),
             Input::Stop => self.stop(),
             Input::Timer => self.shake(now),
         }
@@ -421,6 +430,7 @@ impl Core for MemberCore {
             .fold(self.relay.next_timer(self.wants_relay()), Instant::min)
             .min(self.enrollment.next_timer())
             .min(self.streams.next_timer())
+            .min(self.review_due)
     }
 
     #[cfg(test)]

@@ -3,19 +3,21 @@
 
 use crypto::Id;
 use crypto::check::{
-    Denial, Direction, Evidence, EvidenceError, MemberQuestion, VerifiedMember, verify_member,
+    Denial, Direction, Evidence, EvidenceError, MemberQuestion, MemberView, PolicyDenial, Reason,
+    VerifiedMember, verify_member,
 };
-use crypto::names::RelayAddress;
+use crypto::credential::Roles;
+use crypto::names::{Attributes, Name, RelayAddress};
 use crypto::statics::StaticPublic;
 
 use crate::error::{CloseReason, Code};
 use crate::ids::{BundleId, LinkId};
-use crate::limits::PEERS_SEEN_MAX;
+use crate::limits::{AUDITED_MAX, PEERS_SEEN_MAX};
 use crate::protocol::command::{Command, LaneCommand};
 use crate::protocol::core::io::{Level, LogRecord, Now};
 use crate::protocol::core::membership::Membership;
 use crate::protocol::core::node::{NoRevocations, Node, denial_record};
-use crate::protocol::policy::Policy;
+use crate::protocol::policy::{Effect, Policy};
 use crate::time::Instant;
 
 /// How a portal judges its peers.
@@ -51,6 +53,24 @@ impl Judge<'_> {
     }
 }
 
+/// What a policy is asked about a peer that has passed the rest of the check.
+struct Facts {
+    name: Name,
+    attributes: Attributes,
+    roles: Roles,
+}
+
+impl Facts {
+    /// `None` for who has shown no credential, and so was not checked for a portal.
+    fn of(peer: &VerifiedMember) -> Option<Facts> {
+        Some(Facts {
+            name: peer.name()?.clone(),
+            attributes: peer.attributes()?.clone(),
+            roles: peer.roles(),
+        })
+    }
+}
+
 /// A lane with its peer.
 pub struct Lane {
     /// The peer's id.
@@ -65,6 +85,7 @@ pub struct Lane {
     pub retiring: bool,
     serial: u64,
     static_key: StaticPublic,
+    facts: Option<Facts>,
 }
 
 /// Why a renewed credential was not accepted.
@@ -85,6 +106,75 @@ impl Lane {
             retiring: false,
             serial: peer.serial(),
             static_key: peer.static_key(),
+            facts: Facts::of(peer),
+        }
+    }
+
+    /// Asks the policy again about a peer that was checked before: the policy is another one, or it
+    /// is another time. A peer that is allowed no longer is cut, and this returns false.
+    pub fn review(&self, node: &mut Node, now: Now, link: LinkId, judge: &Judge<'_>) -> bool {
+        let Err(denial) = self.ask(node, now, judge) else {
+            self.log_audited(node, now, judge);
+            return true;
+        };
+        let what = "a lane was cut: the policy does not allow the peer any more";
+        let rule = denial.rule.clone();
+        let reason = Reason::Policy(denial);
+        let record = LogRecord::new(Level::Warn, what)
+            .code(Code(reason.code()))
+            .with("why", reason)
+            .with("rule", rule)
+            .with("address", judge.address)
+            .with("peer", self.peer)
+            .with("peer_name", &self.name);
+        node.deny(record);
+        let what = LaneCommand::Cut(CloseReason::NotAuthorized);
+        node.out.command(Command::Lane { link, what });
+        false
+    }
+
+    fn view<'a>(&'a self, node: &Node, now: Now, judge: &Judge<'a>) -> Option<MemberView<'a>> {
+        let facts = self.facts.as_ref()?;
+        Some(MemberView {
+            id: &self.peer,
+            name: &facts.name,
+            attributes: &facts.attributes,
+            roles: facts.roles,
+            address: judge.address,
+            now: node.clock.now(now),
+        })
+    }
+
+    fn ask(&self, node: &Node, now: Now, judge: &Judge<'_>) -> Result<(), PolicyDenial> {
+        match self.view(node, now, judge) {
+            Some(view) => crypto::check::Policy::decide(judge.policy, &view),
+            None => Err(PolicyDenial {
+                rule: "(none)".into(),
+                reason: "the peer has shown no attributes".into(),
+            }),
+        }
+    }
+
+    /// Logs what rules in audit mode would have changed for this peer, which is allowed.
+    pub fn log_audited(&self, node: &mut Node, now: Now, judge: &Judge<'_>) {
+        let Some(view) = self.view(node, now, judge) else {
+            return;
+        };
+        for audited in judge.policy.audit(&view, true) {
+            debug_assert_eq!(audited.effect, Effect::Deny, "it is allowed already");
+            let pair = (self.peer, audited.rule);
+            if node.audited.len() >= AUDITED_MAX || node.audited.contains(&pair) {
+                continue;
+            }
+            let what = "a rule in audit mode would have denied a peer";
+            let record = LogRecord::new(Level::Warn, what)
+                .with("why", audited.reason)
+                .with("rule", &pair.1)
+                .with("address", judge.address)
+                .with("peer", self.peer)
+                .with("peer_name", &self.name);
+            node.audited.insert(pair);
+            node.out.log(record);
         }
     }
 
@@ -150,7 +240,9 @@ impl Lane {
         }
         self.serial = peer.serial();
         self.name = peer_name(&peer);
+        self.facts = Facts::of(&peer);
         remember(node, judge.policy, &peer);
+        self.log_audited(node, now, judge);
         Ok(Some((peer.serial(), permit_end(node, now, &peer))))
     }
 }

@@ -409,6 +409,8 @@ impl Core for ServerCore {
                     enrollment.on_ticket(node, now, *ticket);
                 }
             }
+            // A server has no portals.
+            Input::Policies(_) => {}
             Input::Stop => self.stop(),
             Input::Timer => self.door.shake(&mut self.parts, now),
         }

@@ -4,6 +4,7 @@ mod circuits;
 mod denial;
 mod enrollment;
 mod faults;
+mod policies;
 mod portal;
 mod renewal;
 mod strangers;

@@ -169,6 +169,8 @@ impl World {
                 relay.denied(address, member, now);
             }
             Command::Targets { targets, .. } => self.host_mut(host).targets = targets,
+            // Drivers say these to workers.
+            Command::Limits { .. } => {}
             Command::Gate { portal, gate } => {
                 self.host_mut(host).gates.insert(portal, gate);
             }

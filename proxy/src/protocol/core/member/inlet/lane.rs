@@ -61,6 +61,7 @@ impl Inlet {
         match self.terms.check(node, now, shake, asks, bytes) {
             Ok(checked) => {
                 let lane = Lane::new(&checked.shaken.peer, bundle);
+                lane.log_audited(node, now, &self.terms.judge());
                 self.terms.adopt(node, now, link, checked);
                 self.build(
                     link,

@@ -8,6 +8,7 @@
 mod circuits;
 mod lane;
 mod place;
+mod policy;
 mod terms;
 
 use std::net::SocketAddr;
@@ -311,6 +312,7 @@ impl Inlet {
             circuits,
             peers,
             pinned: self.terms.config.allow.pinned(),
+            rules: self.terms.config.allow.lines(),
             why: self
                 .trouble
                 .as_ref()

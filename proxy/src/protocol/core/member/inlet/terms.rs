@@ -15,6 +15,7 @@ use crate::protocol::core::config::InletConfig;
 use crate::protocol::core::io::{Level, LogRecord, Now};
 use crate::protocol::core::member::peer::{Judge, peer_name, permit_end, remember};
 use crate::protocol::core::node::{Node, denial_record};
+use crate::protocol::policy::Policy;
 use crate::protocol::session::SessionError;
 use crate::protocol::shake::{InletShake, Shaken, Side};
 
@@ -26,6 +27,8 @@ pub struct Terms {
     pub suites: SuiteMask,
     /// What streams ask for.
     targets: Arc<[String]>,
+    /// How often the policy was set.
+    policy_version: u64,
 }
 
 /// Why there is no handshake.
@@ -57,7 +60,18 @@ impl Terms {
             config,
             suites,
             targets,
+            policy_version: 1,
         }
+    }
+
+    /// The policy is this one from now on. Returns whether it is another one.
+    pub fn set_policy(&mut self, policy: Policy) -> bool {
+        let other = self.config.allow != policy;
+        if other {
+            self.config.allow = policy;
+            self.policy_version += 1;
+        }
+        other
     }
 
     /// How outlets are judged.
@@ -151,7 +165,7 @@ impl Terms {
             peer_name: peer_name(&shaken.peer),
             serial: shaken.peer.serial(),
             targets: Arc::clone(&self.targets),
-            policy_version: 1,
+            policy_version: self.policy_version,
             not_after: permit_end(node, now, &shaken.peer),
         };
         let becomes = match circuit {

@@ -9,6 +9,7 @@
 
 mod circuits;
 mod lanes;
+mod policy;
 mod shake;
 
 use std::collections::BTreeMap;
@@ -60,6 +61,8 @@ pub struct Outlet {
     portal: PortalNo,
     address: crypto::names::RelayAddress,
     policy: Policy,
+    /// How often the policy was set.
+    policy_version: u64,
     suites: SuiteMask,
     workers: u8,
     names: Arc<[String]>,
@@ -93,6 +96,7 @@ impl Outlet {
             portal,
             address: at,
             policy: allow,
+            policy_version: 1,
             suites,
             workers: workers.max(1),
             names: Arc::from(targets.names()),
@@ -322,6 +326,11 @@ impl Outlet {
         }
     }
 
+    /// Its number.
+    pub fn portal(&self) -> PortalNo {
+        self.portal
+    }
+
     fn judge(&self) -> Judge<'_> {
         let (address, policy) = (&self.address, &self.policy);
         Judge {
@@ -410,6 +419,7 @@ impl Outlet {
                 .map(|(_, lane)| (lane.peer, lane.name.clone()))
                 .collect(),
             pinned: self.policy.pinned(),
+            rules: self.policy.lines(),
             why: self
                 .trouble
                 .as_ref()

@@ -77,6 +77,7 @@ impl Outlet {
             return self.deny(node, link, proposal, why);
         }
         let lane = Lane::new(&peer, proposal.bundle);
+        lane.log_audited(node, now, &self.judge());
         let worker = self.worker_for_lane(link.worker());
         let link = self.adopt(node, now, (link, worker), proposal, peer, Becomes::Lane);
         self.stages.insert(link, Stage::Lane(lane));
@@ -115,7 +116,7 @@ impl Outlet {
             peer_name: peer_name(&peer),
             serial: peer.serial(),
             targets: Arc::clone(&self.names),
-            policy_version: 1,
+            policy_version: self.policy_version,
             not_after: permit_end(node, now, &peer),
         };
         let shaken = proposal.accept(peer);
