@@ -13,7 +13,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum, value_parser};
 use crypto::Id;
 use crypto::names::{HostPort, Name, RelayAddress};
 
-use super::values::{Attribute, Life, Seconds};
+use super::values::{Attribute, CredentialTtl, Life, MaxAge, Seconds};
 use crate::limits::{BENCH_RATE_MAX, BENCH_ROUNDS_MAX, BENCH_SIZE_MAX, BENCH_STREAMS_MAX};
 
 /// An end-to-end encrypted, mutually authorized portal for TCP.
@@ -101,7 +101,7 @@ pub enum Command {
     Project(ProjectCommand),
     /// Run the project's authority and relay
     Serve(ServeArgs),
-    /// Make and list enrollment tickets
+    /// Make, list and take back enrollment tickets
     #[command(subcommand)]
     Ticket(TicketCommand),
     /// Redeem a ticket: this node becomes a member
@@ -116,7 +116,7 @@ pub enum Command {
     Status(StatusArgs),
     /// For probes: exit code 0 if the process is alive
     Health(HealthArgs),
-    /// List the project's members
+    /// List the project's members, and end memberships
     #[command(subcommand)]
     Member(MemberCommand),
     /// Show this node's identity
@@ -157,6 +157,9 @@ pub struct ServeArgs {
     /// Whether a relay passes bulk on in the kernel (splice), without copying it [default: on]
     #[arg(long, env = "ADIT_RELAY_SPLICE", value_enum, value_name = "ON|OFF")]
     pub relay_splice: Option<Switch>,
+    /// How long credentials are valid, 10s to 1h [default: 1h]
+    #[arg(long, env = "ADIT_CREDENTIAL_TTL", value_name = "TIME")]
+    pub credential_ttl: Option<CredentialTtl>,
     /// State and ticket of a relay whose authority is elsewhere.
     #[command(flatten)]
     pub node: NodeArgs,
@@ -187,6 +190,16 @@ pub enum TicketCommand {
     Create(Box<TicketCreateArgs>),
     /// List tickets (never their secrets)
     List,
+    /// Take a ticket back: nobody redeems it any more
+    Revoke(TicketRevokeArgs),
+}
+
+/// `adit ticket revoke`
+#[derive(Debug, ClapArgs)]
+pub struct TicketRevokeArgs {
+    /// Its id, or the first 8 digits or more, as `ticket list` shows them; or the name that it gives
+    #[arg(value_name = "ID|NAME")]
+    pub ticket: String,
 }
 
 /// `adit ticket create`
@@ -250,6 +263,9 @@ pub struct NodeArgs {
     /// End when the ticket can't be redeemed, instead of waiting for a new one
     #[arg(long, env = "ADIT_EXIT_IF_NOT_ENROLLED")]
     pub exit_if_not_enrolled: bool,
+    /// Cut streams when the authority has not spoken of revocations for so long, 5s to 1h [default: 5m]
+    #[arg(long, env = "ADIT_REVOCATION_MAX_AGE", value_name = "TIME")]
+    pub revocation_max_age: Option<MaxAge>,
 }
 
 /// `adit inlet`
@@ -339,6 +355,19 @@ pub struct HealthArgs {
 pub enum MemberCommand {
     /// List members with their attributes
     List,
+    /// End a membership for good: its streams are cut now, wherever they are
+    Revoke(MemberRevokeArgs),
+}
+
+/// `adit member revoke`
+#[derive(Debug, ClapArgs)]
+pub struct MemberRevokeArgs {
+    /// The member's name or id, as `member list` shows them
+    #[arg(value_name = "NAME|ID")]
+    pub member: String,
+    /// Why, for the audit
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
 }
 
 /// `adit identity …`

@@ -2,6 +2,7 @@
 //! legs by. Legs themselves never come here; pairing is the worker's.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crypto::attestation::Purpose;
 use crypto::check::{
@@ -19,8 +20,9 @@ use zeroize::Zeroizing;
 use super::clock::AuthorityClock;
 use super::io::{Level, LogRecord, Now};
 use super::membership::Pinned;
-use super::node::{NoRevocations, denial_record};
+use super::node::denial_record;
 use super::outbox::Outbox;
+use super::revocations::RevokedMembers;
 use crate::error::{CloseReason, Problem};
 use crate::ids::{AddressHash, LinkId, SessionId};
 use crate::limits::{SESSION_DEAD, SESSIONS_MAX, SESSIONS_PER_MEMBER_MAX};
@@ -67,6 +69,8 @@ pub struct RelayCore {
     by_id: BTreeMap<SessionId, LinkId>,
     /// When the pass of each session ends.
     ends: BTreeSet<(Instant, LinkId)>,
+    /// Who is a member no longer.
+    revoked: Arc<RevokedMembers>,
 }
 
 impl RelayCore {
@@ -139,7 +143,7 @@ impl RelayCore {
             mut sealed,
         } = accepted;
         let time = clock.now(now);
-        let member = match check_node(grant, &evidence, &remote_static, time) {
+        let member = match check_node(grant, &self.revoked, &evidence, &remote_static, time) {
             Ok(member) => member,
             Err(denial) => return Err(NotAdmitted::Denied(Box::new((denial, sealed)))),
         };
@@ -189,6 +193,45 @@ impl RelayCore {
         out.send_frame(link, frame);
         out.deadline(link, now.mono, SESSION_DEAD, CloseReason::SessionDead);
         Ok(())
+    }
+
+    /// Begins with the list that an earlier process held.
+    pub fn know_revocations(&mut self, revoked: Arc<RevokedMembers>) {
+        self.revoked = revoked;
+    }
+
+    /// There is a newer revocation list: sessions of members that it names end, and with them their
+    /// legs, at once.
+    pub fn on_revocations(&mut self, out: &mut Outbox, revoked: Arc<RevokedMembers>) {
+        let sessions = self.sessions.iter();
+        let ended: Vec<LinkId> = sessions
+            .filter(|(_, session)| revoked.has(&session.member.id(), session.member.serial()))
+            .map(|(link, _)| *link)
+            .collect();
+        for link in ended {
+            if let Some(session) = self.sessions.get(&link) {
+                let why = CloseReason::Revoked;
+                let record = LogRecord::new(Level::Warn, format!("a relay session ended: {why}"))
+                    .code(why.code())
+                    .with("peer", session.member.id())
+                    .with("list", revoked.number());
+                out.log(record);
+            }
+            self.refuse(out, link, Problem::RelayDenied);
+        }
+        // Legs outlive their sessions: those of a member without one end too.
+        let before = std::mem::replace(&mut self.revoked, revoked);
+        for member in self.revoked.members() {
+            if !before.names(member) {
+                out.command(Command::MemberGone { member: *member });
+            }
+        }
+    }
+
+    /// Sessions of a member.
+    pub fn sessions_of(&self, member: &Id) -> usize {
+        let own = (*member, LinkId(0))..=(*member, LinkId(u64::MAX));
+        self.by_peer.range(own).count()
     }
 
     /// A session's link is gone.
@@ -281,7 +324,7 @@ impl RelayCore {
         let mut evidence = session.evidence.clone();
         evidence.grant = Grant::Pass(Box::new(pass));
         let key = session.member.static_key();
-        let member = check_node(grant, &evidence, &key, clock.now(now))
+        let member = check_node(grant, &self.revoked, &evidence, &key, clock.now(now))
             .map_err(|denial| denial_record(what, &denial).with("peer", peer))?;
         if member.serial() < session.member.serial() {
             return Ok(());
@@ -402,6 +445,7 @@ impl RelayCore {
 
 fn check_node(
     grant: &RelayGrant,
+    revoked: &RevokedMembers,
     shown: &Evidence,
     key: &StaticPublic,
     now: UnixTime,
@@ -412,7 +456,8 @@ fn check_node(
         remote_static: key,
         now,
         part: SessionPart::Node,
-        revocation: &NoRevocations,
+        // Only availability is at stake here, so an old list is good enough.
+        revocation: revoked,
     };
     verify_pass(shown, &question)
 }

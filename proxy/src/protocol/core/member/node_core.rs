@@ -6,6 +6,7 @@
 //! ```
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use crypto::Random;
 
@@ -26,6 +27,7 @@ use crate::protocol::core::enrollment::{Enrollment, EnrollmentNews};
 use crate::protocol::core::io::{AdminNo, Core, Input, Level, LogRecord, Now, Output, ResolveNo};
 use crate::protocol::core::link_event::{self, LinkEvent};
 use crate::protocol::core::node::Node;
+use crate::protocol::core::revocations::{Freshness, Revocations};
 use crate::protocol::core::status::Status;
 use crate::time::Instant;
 
@@ -39,6 +41,8 @@ pub struct MemberCore {
     /// First frames of handshakes that wait for their turn, and until when.
     waiting: VecDeque<(LinkId, Vec<u8>, Instant)>,
     streams: StreamLog,
+    /// Of the revocation list, at the last look.
+    freshness: Freshness,
     stopping: bool,
 }
 
@@ -48,6 +52,8 @@ impl MemberCore {
         let MemberConfig {
             identity,
             membership,
+            revocations,
+            revocation_max_age,
             ticket,
             wish,
             suites,
@@ -55,6 +61,10 @@ impl MemberCore {
             outlets,
         } = config;
         let mut node = Node::new(identity, membership, random);
+        node.revocations = Revocations::new(revocation_max_age, now.mono);
+        if let Some(held) = revocations {
+            node.revocations.restore(held, &node.clock, now);
+        }
         let id = node.keyring.id();
         node.out
             .log(LogRecord::new(Level::Info, "identity").with("id", id));
@@ -78,6 +88,7 @@ impl MemberCore {
             outlets,
             waiting: VecDeque::new(),
             streams: StreamLog::default(),
+            freshness: Freshness::Waiting,
             stopping: false,
         };
         core.set_gates();
@@ -88,7 +99,8 @@ impl MemberCore {
     /// Whether the relay session is wanted.
     fn wants_relay(&self) -> bool {
         let portals = !self.inlets.is_empty() || !self.outlets.is_empty();
-        portals && self.node.membership.is_some() && !self.stopping
+        let member = self.node.membership.is_some() && !self.enrollment.is_revoked();
+        portals && member && !self.stopping
     }
 
     /// Apps are reset at once while there is nothing to hope for.
@@ -96,6 +108,10 @@ impl MemberCore {
         let hopeless = self.node.membership.is_none() && !self.enrollment.hopeful();
         let gate = if hopeless {
             Gate::Reset(CloseReason::NotAuthorized)
+        } else if self.enrollment.is_revoked() {
+            Gate::Reset(CloseReason::Revoked)
+        } else if self.freshness == Freshness::Stale {
+            Gate::Reset(CloseReason::RevocationStale)
         } else {
             Gate::Wait
         };
@@ -224,6 +240,8 @@ impl MemberCore {
                     }
                 }
             }
+            EnrollmentNews::Heard => {}
+            EnrollmentNews::Revocations => self.on_revocations(now),
             EnrollmentNews::NoteChanged => self.relay.wake(),
             EnrollmentNews::TimeChanged => {
                 self.relay.wake();
@@ -231,7 +249,65 @@ impl MemberCore {
                     inlet.wake();
                 }
             }
+            EnrollmentNews::Refused if self.enrollment.is_revoked() => {
+                self.cut_all(now, CloseReason::Revoked);
+                self.relay.stop(&mut self.node);
+                self.set_gates();
+            }
             EnrollmentNews::Refused => self.set_gates_if_hopeless(),
+        }
+    }
+
+    /// Another list is held: whoever it names is cut, here and now.
+    fn on_revocations(&mut self, now: Now) {
+        let revoked = Arc::clone(self.node.revocations.revoked());
+        let why = CloseReason::Revoked;
+        let node = &mut self.node;
+        let mut cut = 0;
+        for inlet in &mut self.inlets {
+            cut += inlet.cut(node, now, why, |lane| lane.is_revoked(&revoked));
+        }
+        for outlet in &mut self.outlets {
+            cut += outlet.cut(node, why, |lane| lane.is_revoked(&revoked));
+        }
+        let news = self.relay.on_revocations(node, now);
+        self.enrollment.say_held(node, now, cut);
+        self.on_relay(now, news);
+    }
+
+    /// Ends every lane.
+    fn cut_all(&mut self, now: Now, why: CloseReason) {
+        for inlet in &mut self.inlets {
+            inlet.cut(&mut self.node, now, why, |_| true);
+        }
+        for outlet in &mut self.outlets {
+            outlet.cut(&mut self.node, why, |_| true);
+        }
+    }
+
+    /// What the age of the authority's word on revocations has changed.
+    fn look_at_revocations(&mut self, now: Now) {
+        if self.node.membership.is_none() {
+            return self.relay.hold(true);
+        }
+        let turned = self.node.revocations.look(&mut self.node.out, now.mono);
+        self.freshness = self.node.revocations.freshness_at(now.mono);
+        self.relay.hold(!self.freshness.permits());
+        match turned {
+            Some(true) => {
+                self.set_gates();
+                for inlet in &mut self.inlets {
+                    inlet.wake();
+                }
+                for outlet in &mut self.outlets {
+                    outlet.wake();
+                }
+            }
+            Some(false) => {
+                self.cut_all(now, CloseReason::RevocationStale);
+                self.set_gates();
+            }
+            None => {}
         }
     }
 
@@ -278,6 +354,11 @@ impl MemberCore {
         }
     }
 
+    fn revocations_timer(&self) -> Instant {
+        let member = self.node.membership.as_ref();
+        member.map_or(Instant::FAR_FUTURE, |_| self.node.revocations.next_timer())
+    }
+
     fn on_resolved(
         &mut self,
         now: Now,
@@ -303,6 +384,8 @@ impl MemberCore {
             | AdminCall::Tickets { .. }
             | AdminCall::Members { .. }
             | AdminCall::Member(_)
+            | AdminCall::RevokeMember { .. }
+            | AdminCall::RevokeTicket(_)
             | AdminCall::Audit { .. } => AdminReply::not_here(),
         };
         self.node.out.push(Output::Admin {
@@ -333,6 +416,7 @@ impl MemberCore {
         let wanted = self.wants_relay();
         self.streams.on_timer(&mut self.node.out, now);
         self.enrollment.on_timer(&mut self.node, now);
+        self.look_at_revocations(now);
         let news = self.relay.on_timer(&mut self.node, now, wanted);
         debug_assert!(
             matches!(news, RelayNews::None | RelayNews::Lost),
@@ -420,6 +504,7 @@ impl Core for MemberCore {
             .fold(self.relay.next_timer(self.wants_relay()), Instant::min)
             .min(self.enrollment.next_timer())
             .min(self.streams.next_timer())
+            .min(self.revocations_timer())
     }
 
     #[cfg(test)]
@@ -442,6 +527,7 @@ impl Core for MemberCore {
             authority: self.enrollment.reach(now.mono),
             relay: self.relay.reach(now.mono, self.wants_relay()),
             clock_ahead_millis: self.node.clock.wall_ahead(now),
+            revocations: membership.map(|_| self.node.revocations.status(now.mono)),
             portals,
             last_denial: self.node.last_denial.clone(),
             server: None,

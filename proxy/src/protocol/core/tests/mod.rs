@@ -6,4 +6,5 @@ mod enrollment;
 mod faults;
 mod portal;
 mod renewal;
+mod revocation;
 mod strangers;

@@ -214,6 +214,48 @@ impl Inlet {
         }
     }
 
+    /// Cuts the lanes that `is_out` names, one that is being built among them. Returns how many. What
+    /// has no peer yet is checked when it has one.
+    pub fn cut(
+        &mut self,
+        node: &mut Node,
+        now: Now,
+        why: CloseReason,
+        is_out: impl Fn(&Lane) -> bool,
+    ) -> usize {
+        let building = self.building.take_if(|building| match building {
+            Building::Waiting(_, lane, _) => is_out(lane),
+            Building::Leg(..) | Building::Shaking(..) => false,
+        });
+        let mut cut = 0;
+        if let Some(Building::Waiting(link, lane, _)) = building {
+            lane.cut(node, link, &self.terms.config.via, why);
+            self.pool
+                .on_failed(now.mono, Failure::Refused, node.out.random());
+            cut += 1;
+        }
+        let mut live = false;
+        let out = self
+            .bundles
+            .extract_if(.., |_, bundle| is_out(&bundle.lane));
+        for (link, Bundle { lane, circuits }) in out {
+            lane.cut(node, link, &self.terms.config.via, why);
+            circuits.end(node, why);
+            live |= !lane.retiring;
+            cut += 1;
+        }
+        if live {
+            self.pool
+                .on_lost(now.mono, Failure::Refused, node.out.random());
+        }
+        if cut > 0 {
+            self.trouble = Some((why.code(), why.to_string()));
+            self.set_gate(node, Gate::Reset(why));
+            node.out.status_changed();
+        }
+        cut
+    }
+
     fn on_lane_gone(
         &mut self,
         node: &mut Node,

@@ -111,6 +111,11 @@ impl Outlet {
         matches!(self.stages.get(&link), Some(Stage::Paired))
     }
 
+    /// There is news that may make an attempt succeed: don't wait.
+    pub fn wake(&mut self) {
+        self.pool.wake();
+    }
+
     /// There is a usable session: park anew, under it. Legs of the one before stay until those
     /// of this one are there.
     pub fn on_session(&mut self, node: &mut Node, now: Now, relay: &RelayLink) {
