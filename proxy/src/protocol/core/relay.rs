@@ -1,7 +1,7 @@
 //! A relay: who has a session, which addresses it serves, and the leg keys that its workers check
 //! legs by. Legs themselves never come here; pairing is the worker's.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use crypto::attestation::Purpose;
@@ -25,7 +25,7 @@ use super::outbox::Outbox;
 use super::revocations::RevokedMembers;
 use crate::error::{CloseReason, Problem};
 use crate::ids::{AddressHash, LinkId, SessionId};
-use crate::limits::{SESSION_DEAD, SESSIONS_MAX, SESSIONS_PER_MEMBER_MAX};
+use crate::limits::{REVOKED_LEGS_END, SESSION_DEAD, SESSIONS_MAX, SESSIONS_PER_MEMBER_MAX};
 use crate::protocol::command::{Command, ConnectSet, LegEntry, address_hash};
 use crate::protocol::keyring::Keyring;
 use crate::protocol::session::{Accepted, Message, Refusal, RequestNo, Sealed, SessionError};
@@ -71,6 +71,8 @@ pub struct RelayCore {
     ends: BTreeSet<(Instant, LinkId)>,
     /// Who is a member no longer.
     revoked: Arc<RevokedMembers>,
+    /// Of those, whose legs end then.
+    gone: VecDeque<(Instant, Id)>,
 }
 
 impl RelayCore {
@@ -200,9 +202,9 @@ impl RelayCore {
         self.revoked = revoked;
     }
 
-    /// There is a newer revocation list: sessions of members that it names end, and with them their
-    /// legs, at once.
-    pub fn on_revocations(&mut self, out: &mut Outbox, revoked: Arc<RevokedMembers>) {
+    /// There is a newer revocation list: sessions of members that it names end now. Their legs end a
+    /// moment later, paired or not, so that the ends, which know why, come first and can say it.
+    pub fn on_revocations(&mut self, out: &mut Outbox, now: Now, revoked: Arc<RevokedMembers>) {
         let sessions = self.sessions.iter();
         let ended: Vec<LinkId> = sessions
             .filter(|(_, session)| revoked.has(&session.member.id(), session.member.serial()))
@@ -221,11 +223,9 @@ impl RelayCore {
         }
         // Legs outlive their sessions: those of a member without one end too.
         let before = std::mem::replace(&mut self.revoked, revoked);
-        for member in self.revoked.members() {
-            if !before.names(member) {
-                out.command(Command::MemberGone { member: *member });
-            }
-        }
+        let new = self.revoked.members().filter(|id| !before.names(id));
+        let due = now.mono + REVOKED_LEGS_END;
+        self.gone.extend(new.map(|id| (due, *id)));
     }
 
     /// Sessions of a member.
@@ -410,8 +410,11 @@ impl RelayCore {
         }
     }
 
-    /// Ends the sessions whose pass is over.
+    /// Ends the sessions whose pass is over, and the legs of who is a member no longer.
     pub fn on_timer(&mut self, out: &mut Outbox, now: Now) {
+        while let Some((_, member)) = self.gone.pop_front_if(|(due, _)| *due <= now.mono) {
+            out.command(Command::MemberGone { member });
+        }
         while let Some((at, link)) = self.ends.first().copied() {
             if at > now.mono {
                 return;
@@ -429,7 +432,9 @@ impl RelayCore {
 
     /// When [`on_timer`](Self::on_timer) has something to do.
     pub fn next_timer(&self) -> Instant {
-        self.ends.first().map_or(Instant::FAR_FUTURE, |(at, _)| *at)
+        let ends = self.ends.first().map_or(Instant::FAR_FUTURE, |(at, _)| *at);
+        let gone = self.gone.front().map_or(Instant::FAR_FUTURE, |(at, _)| *at);
+        ends.min(gone)
     }
 
     /// Tells all nodes, and ends all sessions.

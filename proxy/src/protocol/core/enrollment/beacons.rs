@@ -2,7 +2,7 @@
 
 use super::records::{refusal_record, with_mend};
 use super::{Enrollment, EnrollmentNews, State};
-use crate::error::Problem;
+use crate::error::{CloseReason, Problem};
 use crate::protocol::core::io::Now;
 use crate::protocol::core::node::Node;
 use crate::protocol::core::revocations::{BeaconFault, Heard};
@@ -84,7 +84,7 @@ impl Enrollment {
     pub(super) fn on_own_revocation(&mut self, node: &mut Node, now: Now) -> EnrollmentNews {
         let problem = Problem::MemberRevoked;
         let text = with_mend(problem, "");
-        self.uplink.refused(node, now, problem.code(), text.clone());
+        self.uplink.leave(node, now, CloseReason::Revoked);
         self.forget_requests();
         if let State::Inside { refused } = &mut self.state
             && !matches!(refused, Some((Problem::MemberRevoked, _)))

@@ -282,6 +282,7 @@ impl MemberCore {
         }
         for outlet in &mut self.outlets {
             outlet.cut(&mut self.node, why, |_| true);
+            outlet.hold(&mut self.node, why);
         }
     }
 

@@ -405,3 +405,11 @@ impl Revocation for AsOf<'_> {
         }
     }
 }
+
+#[cfg(test)]
+#[expect(
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    reason = "a test fails by panicking, and looks at the cases it is about"
+)]
+mod tests;

@@ -68,7 +68,7 @@ impl Parts {
             EnrollmentNews::Revocations => {
                 let revoked = Arc::clone(node.revocations.revoked());
                 enrollment.say_held(node, now, 0);
-                relay.core.on_revocations(&mut self.out, revoked);
+                relay.core.on_revocations(&mut self.out, now, revoked);
             }
             EnrollmentNews::None
             | EnrollmentNews::Heard
@@ -380,7 +380,7 @@ impl ServerCore {
                 self.door.strangers.leave(link);
             }
             if let (Some(revoked), Some(relay)) = (authority.take_list(), &mut parts.relay) {
-                relay.core.on_revocations(&mut parts.out, revoked);
+                relay.core.on_revocations(&mut parts.out, now, revoked);
             }
         }
         self.look_at_revoking(now);

@@ -94,7 +94,7 @@ fn a_revoked_outlet_is_cut_at_once_and_serves_no_more() {
     revoke(&mut world, server, "bank-outlet");
     assert!(world.lanes().is_empty());
     assert_eq!(logged(world.host(inlet), CloseReason::Revoked), 1);
-    assert_eq!(world.host(server).relay_worker.parked(), 0);
+    assert_eq!(world.host(server).relay_worker.parked(), 0, "it left");
     world.run(Duration::from_secs(60));
     assert!(world.lanes().is_empty());
     assert_eq!(world.status(server).server.unwrap().served, vec![]);
@@ -391,4 +391,22 @@ fn a_ticket_of_a_revoked_member_and_one_taken_back_are_good_for_nothing() {
         panic!("there is no such ticket");
     };
     assert_eq!(code, Problem::NoSuchTicket.code());
+}
+
+#[test]
+fn the_relay_cuts_the_legs_of_a_revoked_member_when_neither_end_has_heard() {
+    let Portal {
+        mut world,
+        server,
+        outlet,
+        inlet,
+    } = World::portal(13);
+    world.run(Duration::from_secs(3));
+    world.withhold(outlet);
+    world.withhold(inlet);
+    revoke_in_store(&mut world, server, "analysis-inlet");
+    let took = world.run_until(Duration::from_secs(3), |world| world.lanes().is_empty());
+    assert!(took <= Duration::from_millis(2005), "{took:?}");
+    world.run(Duration::from_secs(60));
+    assert!(world.lanes().is_empty());
 }
