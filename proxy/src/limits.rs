@@ -393,8 +393,10 @@ pub const REVOCATION_MAX_AGE_MAX: Duration = Duration::from_secs(3600);
 pub const BEACON_SKEW: Duration = Duration::from_secs(10);
 /// How often the newest beacon is written to disk, so that a restart does not have to wait for one.
 pub const BEACON_PERSIST: Duration = Duration::from_secs(60);
+/// A revoked member is told so long after all others: they cut it, and can say what they have cut.
+pub const REVOKED_TOLD: Duration = Duration::from_millis(500);
 /// A relay ends the legs of a revoked member so long after it has heard of it: the ends, which can say
-/// why, come first, and two seconds are promised in all.
+/// why, come first. Two seconds are promised in all.
 pub const REVOKED_LEGS_END: Duration = Duration::from_secs(1);
 /// How long `member revoke` waits for the connected nodes to say that they hold the new list.
 pub const REVOKE_WAIT: Duration = Duration::from_secs(2);

@@ -1,8 +1,10 @@
 //! Beacons and the revocation list: once a second the store is asked for the next number, and for the
 //! list if that has changed; both are signed here and said to every member that has a session.
 //!
-//! A revocation asks at once. Members' sessions that a new list names are told so and ended.
+//! A revocation asks at once. Members that a new list names are told so a moment later, and their sessions
+//! end: the others, who cut them and say by what, come first.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crypto::Id;
@@ -12,7 +14,7 @@ use crypto::revocation::{Beacon, RevocationList};
 use super::AuthorityCore;
 use crate::error::{CloseReason, Problem};
 use crate::ids::LinkId;
-use crate::limits::{BEACON_INTERVAL, REVOCATIONS_PART};
+use crate::limits::{BEACON_INTERVAL, REVOCATIONS_PART, REVOKED_TOLD};
 use crate::protocol::core::admin::NodeHolds;
 use crate::protocol::core::io::{Level, LogRecord, Now, StoreNo};
 use crate::protocol::core::outbox::Outbox;
@@ -36,6 +38,8 @@ pub(super) struct Beacons {
     due: Instant,
     /// Something changed since the store was asked.
     again: bool,
+    /// Members that are out, and when they are told.
+    out: VecDeque<(Instant, Id)>,
 }
 
 impl Default for Beacons {
@@ -49,12 +53,18 @@ impl Default for Beacons {
             asked: None,
             due: Instant::ZERO,
             again: false,
+            out: VecDeque::new(),
         }
     }
 }
 
 impl Beacons {
     pub(super) fn next_timer(&self) -> Instant {
+        let told = self.out.front().map_or(Instant::FAR_FUTURE, |(at, _)| *at);
+        told.min(self.next_stamp())
+    }
+
+    fn next_stamp(&self) -> Instant {
         match self.asked {
             Some(_) => Instant::FAR_FUTURE,
             None => self.due,
@@ -102,7 +112,7 @@ impl AuthorityCore {
 
     pub(super) fn ask_stamp(&mut self, out: &mut Outbox, now: Now) {
         let beacons = &mut self.beacons;
-        if beacons.next_timer() > now.mono {
+        if beacons.next_stamp() > now.mono {
             return;
         }
         let have = beacons.list.as_ref().map(|list| list.body().number);
@@ -137,7 +147,6 @@ impl AuthorityCore {
     }
 
     fn stamped(&mut self, out: &mut Outbox, now: Now, stamped: Stamped) {
-        let mut out_now = Vec::new();
         if let Some(entries) = stamped.entries {
             let authority = self.keyring.identity();
             let list = match RevocationList::issue(authority, stamped.list_number, entries) {
@@ -149,7 +158,10 @@ impl AuthorityCore {
                 }
             };
             let revoked = RevokedMembers::of(&list);
-            out_now.extend(revoked.members().copied());
+            let before = &self.beacons.revoked;
+            let new = revoked.members().filter(|id| !before.names(id)).copied();
+            let told = now.mono + REVOKED_TOLD;
+            self.beacons.out.extend(new.map(|id| (told, id)));
             self.beacons.bytes = list.encode();
             self.beacons.revoked = Arc::new(revoked);
             self.beacons.list = Some(list);
@@ -161,9 +173,6 @@ impl AuthorityCore {
         let millis = now.wall_millis;
         let beacon = Beacon::issue(self.keyring.identity(), stamped.number, list, millis);
         self.beacons.beacon = Some(beacon.encode());
-        for member in out_now {
-            self.end_sessions_of(out, &member);
-        }
         let members = self
             .sessions
             .iter()
@@ -178,6 +187,14 @@ impl AuthorityCore {
     pub(super) fn say_beacon(&mut self, out: &mut Outbox, link: LinkId) {
         if let Some(beacon) = self.beacons.beacon.clone() {
             self.reply(out, link, RequestNo::UNASKED, Message::Beacon { beacon });
+        }
+    }
+
+    /// Ends the sessions of those that are to be told by now.
+    pub(super) fn tell_those_out(&mut self, out: &mut Outbox, now: Now) {
+        let due = |(at, _): &mut (Instant, Id)| *at <= now.mono;
+        while let Some((_, member)) = self.beacons.out.pop_front_if(due) {
+            self.end_sessions_of(out, &member);
         }
     }
 

@@ -218,6 +218,7 @@ impl AuthorityCore {
 
     /// Closes the sessions of guests whose time is over, and asks for the next beacon.
     pub fn on_timer(&mut self, out: &mut Outbox, now: Now) {
+        self.tell_those_out(out, now);
         self.ask_stamp(out, now);
         while let Some((until, link)) = self.guests.front().copied() {
             if until > now.mono {
