@@ -33,7 +33,8 @@ trap 'rm -f "$output"' EXIT
 arguments=(--show-output)
 if [[ $long ]]; then
     export ADIT_LONG=1
-    arguments+=(--include-ignored)
+    # One at a time: thousands of connections of several tests would share the kernel's memory for TCP.
+    arguments+=(--include-ignored --test-threads 1)
 fi
 
 step 'cargo test'

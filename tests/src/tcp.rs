@@ -12,7 +12,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use rustix::net::sockopt;
+use rustix::net::{AddressFamily, SocketType, sockopt};
 
 use crate::process::{Failure, Outcome};
 
@@ -84,6 +84,25 @@ pub fn connect(to: SocketAddr) -> Outcome<TcpStream> {
     let fail = |error| Failure(format!("connecting to {to}: {error}"));
     let stream = TcpStream::connect_timeout(&to, PATIENCE).map_err(fail)?;
     stream.set_nodelay(true).map_err(fail)?;
+    set_patience(&stream, PATIENCE)?;
+    Ok(stream)
+}
+
+/// The same with a receive buffer of `bytes`, which the kernel doubles.
+///
+/// It is set before the connection is made: a window that shrinks below half of what was offered
+/// before leaves the sender to its persist timer, at one segment each 200 ms.
+pub fn connect_with_receive_buffer(to: SocketAddr, bytes: usize) -> Outcome<TcpStream> {
+    let family = match to {
+        SocketAddr::V4(_) => AddressFamily::INET,
+        SocketAddr::V6(_) => AddressFamily::INET6,
+    };
+    let connected = rustix::net::socket(family, SocketType::STREAM, None).and_then(|socket| {
+        sockopt::set_socket_recv_buffer_size(&socket, bytes)?;
+        rustix::net::connect(&socket, &to)?;
+        Ok(TcpStream::from(socket))
+    });
+    let stream = connected.map_err(|errno| Failure(format!("connecting to {to}: {errno}")))?;
     set_patience(&stream, PATIENCE)?;
     Ok(stream)
 }

@@ -10,7 +10,6 @@ use std::net::{Shutdown, SocketAddr};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::net::sockopt;
 use tests::portal::{Part, Route, Way};
 use tests::process::{eventually, long};
 use tests::tcp::{self, Ending, Exchange, Order, PATIENCE, Service};
@@ -227,10 +226,17 @@ fn single_bytes_travel_at_once(way: Way) {
 }
 
 fn slow_readers_hold_up_nobody_and_cost_little_memory(way: Way) {
-    let service = Service::exchanges().unwrap();
+    let service = Service::patient_exchanges(30 * PATIENCE).unwrap();
     let Some(mut route) = open(way, &service) else {
         return;
     };
+    let quick = Exchange {
+        up: 16 * MIB,
+        down: 16 * MIB,
+        seed: 7,
+        order: Order::AtOnce,
+    };
+    let alone = timed(&quick, route.entry);
     let before = resident_bytes(&mut route);
 
     // The buffers of the kernel alone hold none of these answers.
@@ -242,30 +248,25 @@ fn slow_readers_hold_up_nobody_and_cost_little_memory(way: Way) {
     };
     let slow: Vec<_> = (0..if long() { 1000 } else { 40 })
         .map(|_| {
-            let client = tcp::connect(route.entry).unwrap();
-            sockopt::set_socket_recv_buffer_size(&client, 16 * 1024).unwrap();
+            let client = tcp::connect_with_receive_buffer(route.entry, 16 * 1024).unwrap();
             held.begin(&client).unwrap();
             client
         })
         .collect();
-    let began = Instant::now();
-    let quick = Exchange {
-        up: 16 * MIB,
-        down: 16 * MIB,
-        seed: 7,
-        order: Order::AtOnce,
-    };
-    quick.run(route.entry).unwrap();
+    for client in &slow {
+        client.peek(&mut [0]).unwrap();
+    }
+    let beside = timed(&quick, route.entry);
     println!(
-        "a quick exchange next to {} slow readers took {:?}",
+        "a quick exchange took {alone:?} alone, {beside:?} next to {} slow readers",
         slow.len(),
-        began.elapsed()
     );
 
     // 256 KiB of credit for each, and as much again for what is under way.
     let allowed = 32 * MIB + slow.len() as u64 * MIB / 2;
     for (before, after) in before.iter().zip(resident_bytes(&mut route)) {
         let grown = after.saturating_sub(*before);
+        println!("a process grew by {} KiB", grown / 1024);
         assert!(
             grown < allowed,
             "a process grew by {grown} bytes; {allowed} are allowed"
@@ -273,6 +274,12 @@ fn slow_readers_hold_up_nobody_and_cost_little_memory(way: Way) {
     }
     // One that begins to read gets everything, in the right order.
     held.rest(&slow[0]).unwrap();
+}
+
+fn timed(exchange: &Exchange, entry: SocketAddr) -> Duration {
+    let began = Instant::now();
+    exchange.run(entry).unwrap();
+    began.elapsed()
 }
 
 /// Resident memory of the portal's processes; directly there is none.

@@ -11,6 +11,7 @@ use super::config::{Close, Dir, Family, SockOpt};
 use super::op::Errno;
 use crate::limits::{
     LISTEN_BACKLOG, LISTEN_PATIENCE, TUNNEL_KEEPALIVE, TUNNEL_KEEPALIVE_PROBE, TUNNEL_USER_TIMEOUT,
+    UNSENT_MAX,
 };
 use crate::time::{Duration, Instant};
 
@@ -41,8 +42,9 @@ pub(super) fn boottime() -> Instant {
 pub fn listener(addr: SocketAddr) -> io::Result<(OwnedFd, SocketAddr)> {
     let fd = new_socket(Family::of(&addr))?;
     sockopt::set_socket_reuseaddr(&fd, true)?;
-    // Accepted sockets inherit both on Linux: no system call per connection.
+    // Accepted sockets inherit all three on Linux: no system call per connection.
     sockopt::set_tcp_nodelay(&fd, true)?;
+    hold_little(fd.as_fd())?;
     reset_unless_told(fd.as_fd())?;
     let (pause, patience) = LISTEN_PATIENCE;
     let deadline = boottime() + patience;
@@ -86,6 +88,7 @@ fn new_socket(family: Family) -> io::Result<OwnedFd> {
 pub(super) fn stream(family: Family, opt: &SockOpt) -> io::Result<OwnedFd> {
     let fd = new_socket(family)?;
     sockopt::set_tcp_nodelay(&fd, true)?;
+    hold_little(fd.as_fd())?;
     reset_unless_told(fd.as_fd())?;
     tune(fd.as_fd(), opt)?;
     Ok(fd)
@@ -116,6 +119,12 @@ pub(super) fn shutdown(fd: BorrowedFd<'_>, d: Dir) -> io::Result<()> {
         Dir::Write => net::Shutdown::Write,
     };
     Ok(net::shutdown(fd, how)?)
+}
+
+/// Bounds what the kernel keeps of what was sent to a peer that does not read: by itself it takes up
+/// to 4 MiB for each, and a thousand slow readers use up its memory for all of TCP.
+fn hold_little(fd: BorrowedFd<'_>) -> io::Result<()> {
+    socket2::SockRef::from(&fd).set_tcp_notsent_lowat(UNSENT_MAX)
 }
 
 /// From now on the kernel resets the connection when it closes it for a process that was killed:

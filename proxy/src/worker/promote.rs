@@ -4,6 +4,10 @@
 //! `PROMOTE_SPAN`, fills `PROMOTE_FULL_RECEIVES` receives in a row, or has used so much credit and
 //! still has more. It goes back after `CIRCUIT_QUIET`. Without an idle circuit, or without Bulk
 //! buffers, it stays on the lane and wishes: the inlet's control is told, an outlet says WANT.
+//!
+//! An app that does not read looks like bulk until the buffers on the way are full, and then keeps
+//! its circuit for as long as it likes. So the last quarter of a bundle's circuits is for directions
+//! that are *steady*: they have moved more than those buffers hold, within a second.
 
 use std::collections::VecDeque;
 
@@ -13,7 +17,10 @@ use super::lane::LaneIx;
 use super::slab::SlotKey;
 use super::stream::Phase;
 use crate::engine::{Class, Engine};
-use crate::limits::{CIRCUITS_SAY_AGAIN, PROMOTE_BYTES, PROMOTE_FULL_RECEIVES, PROMOTE_SPAN};
+use crate::limits::{
+    CIRCUITS_FOR_ALL, CIRCUITS_SAY_AGAIN, PROMOTE_BYTES, PROMOTE_FULL_RECEIVES, PROMOTE_SPAN,
+    PROMOTE_STEADY_BYTES, PROMOTE_STEADY_SPAN,
+};
 use crate::protocol::command::{Event, LaneEvent, Role};
 use crate::protocol::lane::Stays;
 use crate::time::Instant;
@@ -28,6 +35,9 @@ pub(super) struct Pace {
     since: Instant,
     /// Bytes on this stay on the lane.
     stay: u32,
+    /// Bytes of this span of `PROMOTE_STEADY_SPAN`.
+    steady: u32,
+    steady_since: Instant,
 }
 
 impl Pace {
@@ -40,7 +50,12 @@ impl Pace {
             self.since = now;
             self.bytes = 0;
         }
+        if now.since(self.steady_since) > PROMOTE_STEADY_SPAN {
+            self.steady_since = now;
+            self.steady = 0;
+        }
         self.bytes = self.bytes.saturating_add(bytes);
+        self.steady = self.steady.saturating_add(bytes);
         self.stay = self.stay.saturating_add(bytes);
         self.full >= PROMOTE_FULL_RECEIVES || self.bytes >= PROMOTE_BYTES
     }
@@ -48,6 +63,11 @@ impl Pace {
     /// Whether a direction that is out of credit, with more to send, has used much of it.
     pub fn is_pressed(&self) -> bool {
         self.stay >= PROMOTE_BYTES
+    }
+
+    /// Whether the other end reads, as well: buffers alone would not have taken so much.
+    fn is_steady(&self) -> bool {
+        self.steady >= PROMOTE_STEADY_BYTES
     }
 }
 
@@ -91,14 +111,17 @@ impl<E: Engine> Worker<E> {
         if !fit || stream.rx.on.is_some() || stream.rx.ended {
             return;
         }
+        let steady = stream.rx.pace.is_steady();
         let has_buffers = self.net.engine.pool().classes[Class::Bulk.index()].free > 0;
         let Some(lane) = self.lanes.get_mut(ix) else {
             return;
         };
-        let stays = if has_buffers {
-            lane.proto.promote(n).err()
-        } else {
+        let stays = if !has_buffers {
             Some(Stays::NotNow)
+        } else if !steady && lane.proto.circuits_sending() >= CIRCUITS_FOR_ALL {
+            Some(Stays::NoCircuit)
+        } else {
+            lane.proto.promote(n).err()
         };
         match stays {
             None => {
@@ -129,7 +152,9 @@ impl<E: Engine> Worker<E> {
             let Some(lane) = self.lanes.get_mut(ix).filter(|lane| lane.end.is_none()) else {
                 return;
             };
-            if lane.wishes.waiting.is_empty() || !lane.proto.has_idle_circuit() {
+            let free =
+                lane.proto.has_idle_circuit() && lane.proto.circuits_sending() < CIRCUITS_FOR_ALL;
+            if lane.wishes.waiting.is_empty() || !free {
                 return;
             }
             let Some(key) = lane.wishes.waiting.pop_front() else {
@@ -237,6 +262,22 @@ mod tests {
             assert!(!pace.note(size, Class::Medium, now));
         }
         assert!(pace.note(size, Class::Medium, now));
+    }
+
+    #[test]
+    fn steady_is_what_goes_on_after_the_buffers_are_full() {
+        let mut stalled = Pace::default();
+        let mut read = Pace::default();
+        let mut now = Instant::ZERO;
+        for round in 0..200 {
+            if round < 60 {
+                stalled.note(Class::Medium.size(), Class::Medium, now);
+            }
+            read.note(Class::Medium.size(), Class::Medium, now);
+            now = now + Duration::from_millis(5);
+        }
+        assert!(stalled.is_pressed() && !stalled.is_steady());
+        assert!(read.is_steady());
     }
 
     #[test]

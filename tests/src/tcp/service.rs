@@ -66,7 +66,18 @@ impl Service {
 
     /// Serves [`Exchange`]s. A report says that all bytes of one came and went, or what was wrong.
     pub fn exchanges() -> Outcome<Service> {
-        Service::start(|stream| {
+        Service::patient_exchanges(PATIENCE)
+    }
+
+    /// The same for clients that may leave an answer unread for `patience`. Its kernel buffers are
+    /// small: a thousand of 4 MiB would be all the memory that the kernel has for TCP.
+    pub fn patient_exchanges(patience: Duration) -> Outcome<Service> {
+        Service::start(move |stream| {
+            set_patience(stream, patience)?;
+            if patience > PATIENCE {
+                let set = sockopt::set_socket_send_buffer_size(stream, CHUNK);
+                set.map_err(|error| Failure(format!("setting SO_SNDBUF: {error}")))?;
+            }
             let exchange = Exchange::read(stream)
                 .map_err(|error| Failure(format!("reading the header: {error}")))?;
             exchange.serve(stream).map(|()| Ending::Fin)

@@ -48,6 +48,11 @@ impl Lane {
         self.circuits.idle().is_some()
     }
 
+    /// How many circuits this end sends on.
+    pub fn circuits_sending(&self) -> usize {
+        self.circuits.sending()
+    }
+
     /// Begins to move the sending direction of a stream to an idle circuit: SWITCH is queued, and
     /// nothing more may be sent on the lane. [`Reaction::Moved`] says when the circuit may be used.
     ///

@@ -220,6 +220,12 @@ impl Circuits {
         idle.map(|(&no, _)| no)
     }
 
+    /// How many carry a run of this end's, or wait until the other end has read one.
+    pub(super) fn sending(&self) -> usize {
+        let busy = |circuit: &&Circuit| circuit.out != Sending::Idle;
+        self.table.values().filter(busy).count()
+    }
+
     /// Notes how many are in use, after one more is.
     pub(super) fn note_use(&mut self) {
         let used = self.table.values().filter(|circuit| circuit.is_used());
