@@ -408,6 +408,8 @@ pub const REVOKED_TOLD: Duration = Duration::from_millis(500);
 pub const REVOKED_LEGS_END: Duration = Duration::from_secs(1);
 /// How long `member revoke` waits for the connected nodes to say that they hold the new list.
 pub const REVOKE_WAIT: Duration = Duration::from_secs(2);
+/// Digits of a ticket's id that `ticket list` shows, and that name it.
+pub const TICKET_ID_DIGITS_MIN: usize = 8;
 /// Longest reason of a revocation.
 pub const REVOKE_REASON_MAX: usize = 128;
 /// Shortest life of a credential that can be asked for (`--credential-ttl`).

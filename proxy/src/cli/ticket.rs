@@ -11,9 +11,7 @@ use super::settings::Settings;
 use crate::control::admin::wire::{Call, TicketCall};
 use crate::control::failure::{Exit, Failure};
 use crate::error::Problem;
-
-/// Digits of a ticket's id that `ticket list` shows, and that name it.
-const ID_DIGITS_MIN: usize = 8;
+use crate::limits::TICKET_ID_DIGITS_MIN;
 
 pub(super) fn create(settings: &Settings, args: &TicketCreateArgs) -> Result<u8, Failure> {
     let call = Call::CreateTicket(Box::new(ticket_call(args)));
@@ -132,7 +130,7 @@ fn cells(row: &Value) -> Vec<String> {
     vec![
         output::text(row, "id")
             .chars()
-            .take(ID_DIGITS_MIN)
+            .take(TICKET_ID_DIGITS_MIN)
             .collect(),
         output::text(row, "name").into(),
         output::text(row, "state").into(),
@@ -173,7 +171,8 @@ fn which(rows: &[Value], said: &str) -> Result<String, Failure> {
         let what = format!("can't tell which ticket is {said:?}");
         Err(Failure::new(problem.code(), Exit::Usage, what, why).fix(problem.mend()))
     };
-    let is_digits = said.len() >= ID_DIGITS_MIN && said.bytes().all(|b| b.is_ascii_hexdigit());
+    let is_digits =
+        said.len() >= TICKET_ID_DIGITS_MIN && said.bytes().all(|b| b.is_ascii_hexdigit());
     let by_id = |row: &&Value| is_digits && output::text(row, "id").starts_with(said);
     let by_name = |row: &&Value| row["state"] == "open" && output::text(row, "name") == said;
     let mut found: Vec<&Value> = rows.iter().filter(by_id).collect();

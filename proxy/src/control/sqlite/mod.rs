@@ -208,6 +208,42 @@ mod tests {
     }
 
     #[test]
+    fn a_full_list_refuses_and_changes_nothing() {
+        use crate::protocol::store::{MemberKey, Revoke, RevokeAnswer};
+        let scratch = Scratch::new("full");
+        let mut store = SqliteStore::open(&scratch.file("authority.db")).unwrap();
+        let row = crate::protocol::store::ProjectRow {
+            id: crypto::Id([7; 32]),
+            name: "acme".parse().unwrap(),
+            addresses: Vec::new(),
+            note_number: 1,
+            created: crypto::UnixTime(5),
+        };
+        store.create_project(&row).unwrap();
+        let fill = format!(
+            "PRAGMA foreign_keys = OFF;
+             INSERT INTO members (id, name, attributes, roles, may_serve, identity, enrolled, serial,
+                 issued) VALUES (zeroblob(32), 'last', '{{}}', 1, '[]', x'00', 5, 3, 5);
+             WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {})
+                 INSERT INTO revocations SELECT randomblob(32), 1, 1, 100 FROM n;",
+            crypto::limits::REVOCATIONS_MAX
+        );
+        store.connection.execute_batch(&fill).unwrap();
+        let revoke = |now| Revoke {
+            member: MemberKey::Name("last".parse().unwrap()),
+            actor: row.id,
+            reason: String::new(),
+            now: crypto::UnixTime(now),
+        };
+        assert_eq!(store.revoke(&revoke(99)), Ok(RevokeAnswer::Full));
+        let member = store.member(&revoke(99).member).unwrap();
+        assert_eq!(member.unwrap().revoked, None);
+        // It is possible again when the others have left.
+        let answer = store.revoke(&revoke(101));
+        assert!(matches!(answer, Ok(RevokeAnswer::Revoked { .. })));
+    }
+
+    #[test]
     fn a_newer_schema_is_refused_untouched() {
         let scratch = Scratch::new("newer");
         let path = scratch.file("authority.db");

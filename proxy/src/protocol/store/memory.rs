@@ -431,4 +431,48 @@ mod tests {
     fn the_memory_store_conforms() {
         super::super::conformance::conformance(&mut || Box::new(MemoryStore::new()));
     }
+
+    #[test]
+    fn a_full_list_refuses_and_changes_nothing() {
+        let mut store = MemoryStore::new();
+        let (issued, now) = (UnixTime(1_000_000), UnixTime(1_000_001));
+        let admit = |n: u64| {
+            let mut id = [0; 32];
+            id[..8].copy_from_slice(&n.to_be_bytes());
+            Admit {
+                id: Id(id),
+                identity: Vec::new(),
+                name: format!("m-{n}").parse().expect("a literal name"),
+                grants: super::super::Grants {
+                    attributes: crypto::names::Attributes::new(),
+                    roles: Roles::MEMBER,
+                    may_serve: Vec::new(),
+                    may_connect: crypto::credential::Connect::All,
+                },
+                now: issued,
+                life: Duration::from_secs(3600),
+            }
+        };
+        let revoke = |n: u64, now: UnixTime| Revoke {
+            member: MemberKey::Id(admit(n).id),
+            actor: Id([1; 32]),
+            reason: String::new(),
+            now,
+        };
+        let last = REVOCATIONS_MAX as u64;
+        for n in 0..=last {
+            store.admit(&admit(n)).expect("it is admitted");
+        }
+        for n in 0..last {
+            let answer = store.revoke(&revoke(n, now));
+            assert!(matches!(answer, Ok(RevokeAnswer::Revoked { .. })));
+        }
+        assert_eq!(store.revoke(&revoke(last, now)), Ok(RevokeAnswer::Full));
+        assert_eq!(store.members[&admit(last).id].revoked, None);
+        // It is possible again when the others have left.
+        let later = issued.plus(crate::limits::REVOCATION_KEPT.as_secs() + 1);
+        let answer = store.revoke(&revoke(last, later));
+        assert!(matches!(answer, Ok(RevokeAnswer::Revoked { .. })));
+        assert_eq!(store.revocations.len(), 1);
+    }
 }

@@ -1,7 +1,6 @@
 //! What every store must do about revocations.
 
 use crypto::credential::Roles;
-use crypto::limits::REVOCATIONS_MAX;
 use crypto::revocation::RevocationEntry;
 use crypto::ticket::TicketId;
 use crypto::{Id, UnixTime};
@@ -40,10 +39,6 @@ pub(super) const CHECKS: &[Check] = &[
     ),
     ("a ticket is taken back once", a_ticket_is_taken_back_once),
     ("numbers of beacons rise", numbers_of_beacons_rise),
-    (
-        "a full list refuses and changes nothing",
-        a_full_list_refuses_and_changes_nothing,
-    ),
 ];
 
 fn revoke(member: MemberKey, at: UnixTime) -> Revoke {
@@ -258,38 +253,4 @@ fn numbers_of_beacons_rise(store: &mut dyn Store) {
         assert!(stamped.number > last);
         last = stamped.number;
     }
-}
-
-fn a_full_list_refuses_and_changes_nothing(store: &mut dyn Store) {
-    let crowd = NewTicket {
-        uses: 5000,
-        ..ticket(1, Some("crowd"))
-    };
-    create(store, &crowd);
-    let member = |n: usize| {
-        let mut member = [0; 32];
-        member[..8].copy_from_slice(&(n as u64).to_be_bytes());
-        Id(member)
-    };
-    for n in 0..=REVOCATIONS_MAX {
-        let join = crate::protocol::store::Redeem {
-            id: member(n),
-            ..redeem(1, 0, T0)
-        };
-        assert!(matches!(store.redeem(&join), Ok(RedeemAnswer::Enrolled(_))));
-    }
-    for n in 0..REVOCATIONS_MAX {
-        revoked(store, &revoke(MemberKey::Id(member(n)), T0.plus(1)));
-    }
-    let last = revoke(MemberKey::Id(member(REVOCATIONS_MAX)), T0.plus(2));
-    assert_eq!(store.revoke(&last), Ok(RevokeAnswer::Full));
-    let row = store.member(&last.member).expect("members are found");
-    assert_eq!(row.and_then(|row| row.revoked), None);
-    // It is possible again when the others have left.
-    let later = Revoke {
-        now: T0.plus(REVOCATION_KEPT.as_secs() + 1),
-        ..last
-    };
-    revoked(store, &later);
-    assert_eq!(list(store, later.now).len(), 0, "its own have expired too");
 }
