@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crypto::SeededRandom;
+use crypto::UnixTime;
 use crypto::identity::IdentitySecret;
 use crypto::ticket::Ticket;
 use proxy::engine::simulated::{EngineId, Rng, SimCarry, SimEngine, SimWaker, World};
@@ -26,7 +27,7 @@ use proxy::protocol::core::{
     ServerConfig, ServerCore, StateFile, Status, TargetConfig,
 };
 use proxy::protocol::policy::Policy;
-use proxy::protocol::store::{MemoryStore, ProjectRow, Store, StoreError};
+use proxy::protocol::store::{MemberKey, MemoryStore, ProjectRow, Revoke, Store, StoreError};
 use proxy::protocol::stream::Visits;
 use proxy::time::{Duration, Instant};
 use proxy::worker::counters::Counters;
@@ -503,6 +504,23 @@ impl Process {
         self.look(now, &BTreeMap::new());
         let life = self.life.as_mut().unwrap();
         life.replies.pop().unwrap()
+    }
+
+    /// Revokes a member in the authority's store, as another process of the authority does.
+    ///
+    /// # Panics
+    /// When it is no authority.
+    pub fn revoke_in_store(&mut self, now: UnixTime, name: &str) {
+        let Seat::Server { store, project, .. } = &mut self.seat else {
+            panic!("not the authority");
+        };
+        let revoke = Revoke {
+            member: MemberKey::Name(name.parse().unwrap()),
+            actor: project.id,
+            reason: String::new(),
+            now,
+        };
+        store.revoke(&revoke).unwrap();
     }
 
     /// What `adit status` would show; `None` while it is dead.

@@ -89,7 +89,7 @@ impl Node {
 
     /// Writes the newest word on revocations, when that is due.
     pub fn persist_revocations(&mut self, now: Now) {
-        if let Some(bytes) = self.revocations.to_persist(now.mono) {
+        if let Some(bytes) = self.revocations.take_for_disk(now.mono) {
             self.out.persist(StateFile::Revocations, bytes);
         }
     }

@@ -122,10 +122,6 @@ pub struct Revoke {
 
 /// What came of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "one at a time, and boxed where it travels"
-)]
 pub enum RevokeAnswer {
     /// It is revoked, and this is its entry in the list.
     Revoked {

@@ -84,6 +84,7 @@ impl Enrollment {
         }
         self.time.due = now.mono + jitter(TIME_REFRESH, node.out.random());
         announce_time(node, now);
+        node.revocations.on_time(&node.clock, now);
         self.schedule_renewal(node, now);
         let ahead = node.clock.wall_ahead(now).unwrap_or(0);
         let skewed = u128::from(ahead.unsigned_abs()) > CLOCK_SKEW_WARN.as_millis();

@@ -80,6 +80,8 @@ pub struct Revocations {
     /// The newest that was believed.
     beacon: Option<Beacon>,
     heard: Option<Instant>,
+    /// That is by what was on disk, and by the clock of then.
+    from_disk: bool,
     fetching: Option<Fetching>,
     /// Waiting since then.
     since: Instant,
@@ -104,6 +106,7 @@ impl Revocations {
             revoked: Arc::default(),
             beacon: None,
             heard: None,
+            from_disk: false,
             fetching: None,
             since: now,
             persist_due: Instant::ZERO,
@@ -122,7 +125,18 @@ impl Revocations {
         self.revoked = Arc::new(RevokedMembers::of(&list));
         self.list = Some(list);
         self.beacon = Some(beacon);
+        self.from_disk = true;
         self.freshness = self.freshness_at(now.mono);
+    }
+
+    /// The authority has told the time: what was on disk is as old as that says, whatever the wall
+    /// clock said.
+    pub fn on_time(&mut self, clock: &AuthorityClock, now: Now) {
+        let Some(beacon) = self.beacon.as_ref().filter(|_| self.from_disk) else {
+            return;
+        };
+        let age = clock.millis(now).saturating_sub(beacon.body().unix_millis);
+        self.heard = before(now.mono, Duration::from_millis(age));
     }
 
     /// The node has become a member just now.
@@ -238,8 +252,10 @@ impl Revocations {
     }
 
     fn accept(&mut self, beacon: Beacon, heard: Instant) {
+        let known = self.heard.filter(|_| !self.from_disk);
+        self.heard = Some(known.map_or(heard, |known| known.max(heard)));
         self.beacon = Some(beacon);
-        self.heard = Some(self.heard.map_or(heard, |before| before.max(heard)));
+        self.from_disk = false;
         self.fault_logged = false;
     }
 
@@ -297,7 +313,7 @@ impl Revocations {
     }
 
     /// What to write to disk now, if anything.
-    pub fn to_persist(&mut self, now: Instant) -> Option<Zeroizing<Vec<u8>>> {
+    pub fn take_for_disk(&mut self, now: Instant) -> Option<Zeroizing<Vec<u8>>> {
         if self.persist_due > now {
             return None;
         }

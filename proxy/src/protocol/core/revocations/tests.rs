@@ -246,9 +246,12 @@ fn it_warns_once_at_ten_seconds_cuts_at_the_age_allowed_and_says_when_it_is_back
 fn what_is_on_disk_goes_on_at_its_age_and_is_never_younger() {
     let mut world = holding();
     let list = world.list(1, 1);
-    let bytes = world.held.to_persist(mono(0)).unwrap();
-    assert!(world.held.to_persist(mono(59)).is_none(), "once a minute");
-    assert!(world.held.to_persist(mono(60)).is_some());
+    let bytes = world.held.take_for_disk(mono(0)).unwrap();
+    assert!(
+        world.held.take_for_disk(mono(59)).is_none(),
+        "once a minute"
+    );
+    assert!(world.held.take_for_disk(mono(60)).is_some());
     let restored = |now: Now| {
         let held = HeldRevocations::decode(&bytes, &world.authority).unwrap();
         let mut again = Revocations::new(MAX_AGE, now.mono);
@@ -273,6 +276,12 @@ fn what_is_on_disk_goes_on_at_its_age_and_is_never_younger() {
         wall_millis: at(0).wall_millis - 3_600_000,
     };
     assert_eq!(restored(behind).age(behind.mono), None);
+    // Until the authority tells the time, which counts in place of the wall clock.
+    let mut corrected = restored(behind);
+    let mut clock = AuthorityClock::default();
+    assert!(clock.learn(mono(2), mono(2), at(30).wall_millis));
+    corrected.on_time(&clock, at(2));
+    assert_eq!(corrected.age(mono(2)), Some(Duration::from_secs(30)));
     // An older beacon than the one on disk is a replay after a restart too.
     let mut again = restored(at(20));
     let beacon = Beacon::issue(&world.project.authority, 10, &list, at(20).wall_millis);
