@@ -248,6 +248,7 @@ fn adopt(role: Role, link: LinkId) -> ToWorker<SimCarry> {
             serial: 1,
             targets: Arc::from([TARGET.to_string()]),
             policy_version: 1,
+            list_number: 1,
             not_after: Instant::FAR_FUTURE,
         },
     })))

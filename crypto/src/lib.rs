@@ -12,6 +12,7 @@
 //! | [`statics`], [`attestation`] | Noise static keys, and an identity's word for them |
 //! | [`credential`] | what the authority says of a member, and the part relays are shown |
 //! | [`project`], [`ticket`] | how a node learns of a project and joins it |
+//! | [`revocation`] | the signed list of who is no member any more, and the beacon |
 //! | [`check`] | the one place where a peer is believed: steps (a) to (f) |
 //! | [`suite`], [`noise`] | cipher suites and the handshake, as type states |
 //! | [`record`], [`leg`] | sealing records, session frames and leg prefaces |
@@ -44,6 +45,7 @@ pub mod planted;
 pub mod project;
 pub mod random;
 pub mod record;
+pub mod revocation;
 #[cfg(test)]
 mod secrets;
 pub mod sign;

@@ -41,6 +41,14 @@ pub const EVIDENCE_MAX: usize = 16 + IDENTITY_MAX + ATTESTATION_MAX + CREDENTIAL
 pub const NOTE_RELAYS_MAX: usize = 16;
 /// Longest encoded project note: identity, relays, and 512 for the rest.
 pub const NOTE_MAX: usize = IDENTITY_MAX + NOTE_RELAYS_MAX * (HOST_PORT_MAX + 3) + 512;
+/// Most entries of a revocation list: one a second for an hour and more, the life of a credential.
+pub const REVOCATIONS_MAX: usize = 4096;
+/// Longest entry of a revocation list: array head, member, serial, number.
+pub const REVOCATION_ENTRY_MAX: usize = 1 + 34 + 9 + 9;
+/// Longest encoded revocation list: entries, and 256 for the rest.
+pub const REVOCATION_LIST_MAX: usize = REVOCATIONS_MAX * REVOCATION_ENTRY_MAX + 256;
+/// Longest encoded beacon.
+pub const BEACON_MAX: usize = 256;
 
 // ---- tickets ------------------------------------------------------------------------------
 

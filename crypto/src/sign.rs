@@ -28,9 +28,9 @@ pub enum SignedKind {
     Pass = 4,
     /// A [`ProjectNote`](crate::project::ProjectNote).
     Project = 5,
-    /// A revocation list.
+    /// A [`RevocationList`](crate::revocation::RevocationList).
     RevocationList = 6,
-    /// A beacon.
+    /// A [`Beacon`](crate::revocation::Beacon).
     Beacon = 7,
 }
 

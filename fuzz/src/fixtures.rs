@@ -6,6 +6,7 @@ use crypto::credential::{Connect, Credential, CredentialBody, Pass, Roles, issue
 use crypto::identity::IdentitySecret;
 use crypto::names::{Attributes, HostPort, Name, RelayAddress};
 use crypto::project::ProjectNote;
+use crypto::revocation::{Beacon, RevocationEntry, RevocationList};
 use crypto::statics::StaticKeypair;
 use crypto::suite::SuiteMask;
 use crypto::ticket::Ticket;
@@ -30,6 +31,10 @@ pub struct Project {
     pub pass: Pass,
     /// What nodes are told of the project.
     pub note: ProjectNote,
+    /// A revocation list with two members.
+    pub list: RevocationList,
+    /// A beacon for it.
+    pub beacon: Beacon,
     /// A ticket.
     pub ticket: Ticket,
 }
@@ -96,6 +101,14 @@ impl Project {
         let name = || text::<Name>("acme");
         let note = ProjectNote::issue(&authority, name(), 3, addresses(), SuiteMask(3))
             .expect("two relays fit");
+        let entry = |member: u8, max_serial: u64| RevocationEntry {
+            member: Id([member; 32]),
+            max_serial,
+            number: max_serial,
+        };
+        let list = RevocationList::issue(&authority, 300, vec![entry(9, 4), entry(3, 300)])
+            .expect("two members fit");
+        let beacon = Beacon::issue(&authority, 70_000, &list, NOW.0 * 1000);
         let mark = authority.identity().mark();
         let ticket = Ticket::create(
             &mut random,
@@ -114,6 +127,8 @@ impl Project {
             credential,
             pass,
             note,
+            list,
+            beacon,
             ticket,
         }
     }

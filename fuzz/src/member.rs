@@ -9,6 +9,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use crypto::SeededRandom;
 use crypto::check::TrustedAuthority;
+use crypto::revocation::{Beacon, RevocationList};
 use crypto::suite::SuiteMask;
 use proxy::error::CloseReason;
 use proxy::ids::{LinkId, PortalNo};
@@ -16,8 +17,8 @@ use proxy::limits::LEG_ANSWER;
 use proxy::protocol::command::{Command, Event, LaneEvent};
 use proxy::protocol::core::membership::Pinned;
 use proxy::protocol::core::{
-    AdminCall, AdminNo, Core, InletConfig, Input, MemberConfig, MemberCore, Membership, Now,
-    OutletConfig, Output, ResolveNo, TargetConfig,
+    AdminCall, AdminNo, Core, HeldRevocations, InletConfig, Input, MemberConfig, MemberCore,
+    Membership, Now, OutletConfig, Output, ResolveNo, TargetConfig,
 };
 use proxy::protocol::policy::Policy;
 use proxy::time::{Duration, Instant};
@@ -47,11 +48,17 @@ fn core(now: Now) -> MemberCore {
         pass: project.pass,
         pinned: Pinned::default(),
     };
+    // Nobody is revoked, by a beacon of this moment.
+    let list = RevocationList::issue(&project.authority, 1, Vec::new()).expect("an empty list");
+    let beacon = Beacon::issue(&project.authority, 1, &list, now.wall_millis);
+    let revocations = HeldRevocations::new(list, beacon).expect("a list and its beacon");
     let allow = || Policy::parse(&["postgres-outlet=true".to_owned()]);
     let config = MemberConfig {
         workers: 1,
         identity: project.member,
         membership: Some(membership),
+        revocations: Some(revocations),
+        revocation_max_age: Duration::from_secs(300),
         ticket: None,
         wish: None,
         suites: SuiteMask(3),

@@ -3,13 +3,15 @@
 use std::sync::LazyLock;
 
 use crypto::attestation::Attestation;
-use crypto::check::{Evidence, Grant};
+use crypto::check::{Evidence, Grant, TrustedAuthority};
 use crypto::credential::{Credential, Pass};
 use crypto::identity::{Identity, IdentitySecret};
 use crypto::project::ProjectNote;
+use crypto::revocation::{Beacon, Keys, RevocationList};
+use proxy::protocol::core::HeldRevocations;
 
 use crate::Target;
-use crate::fixtures::Project;
+use crate::fixtures::{NOW, Project};
 
 /// Fails when the object that `bytes` were read as would be written otherwise.
 fn canonical(bytes: &[u8], again: &[u8]) -> bool {
@@ -92,4 +94,43 @@ pub const NOTE: Target = Target {
         })
     },
     seeds: || vec![("note", PROJECT.note.encode())],
+};
+
+/// Those of the one project that are believed.
+fn keys() -> TrustedAuthority {
+    TrustedAuthority::new(PROJECT.authority.identity().clone(), NOW)
+}
+
+pub const REVOCATION_LIST: Target = Target {
+    name: "revocation_list",
+    body: |bytes| {
+        let list = RevocationList::verify(bytes, Keys::At(&keys(), NOW));
+        list.is_ok_and(|it| {
+            canonical(&PROJECT.list.encode(), &it.encode()) && canonical(bytes, &it.encode())
+        })
+    },
+    seeds: || vec![("two", PROJECT.list.encode())],
+};
+
+pub const BEACON: Target = Target {
+    name: "beacon",
+    body: |bytes| {
+        let beacon = Beacon::verify(bytes, Keys::At(&keys(), NOW));
+        beacon.is_ok_and(|it| {
+            canonical(&PROJECT.beacon.encode(), &it.encode()) && canonical(bytes, &it.encode())
+        })
+    },
+    seeds: || vec![("beacon", PROJECT.beacon.encode())],
+};
+
+pub const HELD_REVOCATIONS: Target = Target {
+    name: "held_revocations",
+    body: |bytes| {
+        let held = HeldRevocations::decode(bytes, &keys());
+        held.is_ok_and(|it| canonical(bytes, &it.encode()))
+    },
+    seeds: || {
+        let held = HeldRevocations::new(PROJECT.list.clone(), PROJECT.beacon.clone());
+        vec![("held", held.expect("its list").encode().to_vec())]
+    },
 };

@@ -169,6 +169,33 @@ fn message_seeds() -> Vec<(&'static str, Vec<u8>)> {
         ),
         of(Kind::Authority, "get_project", Message::GetProject),
         of(Kind::Authority, "project", Message::Project { note }),
+        of(
+            Kind::Authority,
+            "beacon",
+            Message::Beacon {
+                beacon: b"a beacon".to_vec(),
+            },
+        ),
+        of(
+            Kind::Authority,
+            "get_revocations",
+            Message::GetRevocations { offset: 12_288 },
+        ),
+        of(
+            Kind::Authority,
+            "revocations",
+            Message::Revocations {
+                number: 3,
+                length: 12_291,
+                offset: 12_288,
+                part: b"end".to_vec(),
+            },
+        ),
+        of(
+            Kind::Authority,
+            "holds",
+            Message::Holds { number: 3, cut: 1 },
+        ),
         of(Kind::Relay, "pong", Message::Pong),
         of(Kind::Relay, "welcome", welcome),
         of(

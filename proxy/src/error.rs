@@ -200,6 +200,12 @@ close_reasons! {
     /// The permit of this peer expired unrenewed.
     PermitExpired = 3002, "the credential expired",
         "check that the node reaches the authority: adit status";
+    /// A membership was revoked: the peer's, or this node's own.
+    Revoked = 3003, "the membership was revoked",
+        "nothing if it was meant; else a fresh ticket for that node, with an empty state directory: adit ticket create --name NAME …";
+    /// The authority has not said for too long that nobody else was revoked.
+    RevocationStale = 3004, "no word from the authority on revocations for too long",
+        "adit status says since when the authority is not reached; streams come back with it; --revocation-max-age says how long is too long";
     /// This process is draining or stopping.
     Stopping = 1901, "this process is stopping",
         "nothing: start the process again if it should run";
@@ -304,6 +310,12 @@ problems! {
     /// A ticket would replace a member that does not exist.
     NoSuchMember = 2015, "there is no live member of that name",
         "adit member list";
+    /// There is no such ticket to take back.
+    NoSuchTicket = 2016, "there is no such ticket",
+        "adit ticket list";
+    /// The last administrator can be revoked only where the authority runs.
+    LastAdmin = 2017, "this is the last administrator",
+        "make another one first";
     /// The wall clock is far from the authority's time.
     ClockSkew = 3101, "this machine's clock differs from the authority's time",
         "set the clock (timedatectl set-ntp true)";
@@ -313,6 +325,12 @@ problems! {
     /// The credential is over and was not renewed.
     CredentialExpired = 3103, "this node's credential expired and could not be renewed",
         "adit status; check that the authority is reachable";
+    /// No beacon for a while; streams are cut when it lasts for --revocation-max-age.
+    RevocationsLate = 3111, "no word from the authority on revocations",
+        "check that the authority runs and is reached: adit status";
+    /// The authority names an older revocation list than this node has seen, or another of that number.
+    RevocationsBack = 3112, "the authority's revocation list is not the one after the one seen before",
+        "restore the authority's newest state; an older one has forgotten who was revoked";
     /// The relay did not believe this node.
     RelayDenied = 3104, "the relay does not accept this node",
         "adit status; the relay's log says why";
@@ -334,6 +352,9 @@ problems! {
     /// The store can't be used now.
     StoreUnavailable = 7001, "the authority's store can't be used now",
         "look at the authority's log";
+    /// Too many members were revoked within an hour.
+    RevocationsFull = 7003, "the revocation list is full",
+        "try again later: entries leave when the credentials that they name have expired, after an hour at most";
     /// Too many requests are under way.
     AuthorityBusy = 7002, "the authority is busy",
         "wait; it is tried again";

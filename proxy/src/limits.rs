@@ -381,6 +381,44 @@ pub const SESSIONS_PER_MEMBER_MAX: usize = 4;
 pub const SERVED_MAX: usize = crypto::limits::ADDRESSES_MAX;
 /// Requests that a session may have unanswered.
 pub const SESSION_REQUESTS_MAX: usize = 16;
+/// A beacon is sent this often.
+pub const BEACON_INTERVAL: Duration = Duration::from_secs(1);
+/// Numbers of beacons that a store takes for itself in one write: a beacon a second costs a write
+/// every 18 hours.
+pub const BEACONS_RESERVED: u64 = 64 * 1024;
+/// How long before its end a credential may have been issued, with the tolerance that the check
+/// grants, and what the clocks of several authority processes may differ: a revoked member's entry
+/// stays so long after its newest credential was issued.
+pub const REVOCATION_KEPT: Duration =
+    Duration::from_secs(crypto::limits::CREDENTIAL_LIFE_MAX + crypto::limits::CLOCK_TOLERANCE + 60);
+/// Bytes of the revocation list in one message.
+pub const REVOCATIONS_PART: usize = 12 * 1024;
+/// A node whose newest beacon is older than this warns …
+pub const BEACON_LATE: Duration = Duration::from_secs(10);
+/// … and cuts its streams and opens none when it is older than this, unless told otherwise …
+pub const REVOCATION_MAX_AGE: Duration = Duration::from_secs(5 * 60);
+/// … by a time of at least …
+pub const REVOCATION_MAX_AGE_MIN: Duration = Duration::from_secs(5);
+/// … and at most.
+pub const REVOCATION_MAX_AGE_MAX: Duration = Duration::from_secs(3600);
+/// By how much a beacon's time may be behind this node's without making it older: clocks of several
+/// authority processes differ.
+pub const BEACON_SKEW: Duration = Duration::from_secs(10);
+/// How often the newest beacon is written to disk, so that a restart does not have to wait for one.
+pub const BEACON_PERSIST: Duration = Duration::from_secs(60);
+/// A revoked member is told so long after all others: they cut it, and can say what they have cut.
+pub const REVOKED_TOLD: Duration = Duration::from_millis(500);
+/// A relay ends the legs of a revoked member so long after it has heard of it: the ends, which can say
+/// why, come first. Two seconds are promised in all.
+pub const REVOKED_LEGS_END: Duration = Duration::from_secs(1);
+/// How long `member revoke` waits for the connected nodes to say that they hold the new list.
+pub const REVOKE_WAIT: Duration = Duration::from_secs(2);
+/// Digits of a ticket's id that `ticket list` shows, and that name it.
+pub const TICKET_ID_DIGITS_MIN: usize = 8;
+/// Longest reason of a revocation.
+pub const REVOKE_REASON_MAX: usize = 128;
+/// Shortest life of a credential that can be asked for (`--credential-ttl`).
+pub const CREDENTIAL_LIFE_MIN: Duration = Duration::from_secs(10);
 
 // ---- control: texts -------------------------------------------------------------------------
 

@@ -63,7 +63,7 @@ impl TrustedAuthority {
     }
 
     /// Key `index`, if it is accepted at `now`.
-    pub(super) fn accepted_key(&self, index: u16, now: UnixTime) -> Option<&PublicKey> {
+    pub(crate) fn accepted_key(&self, index: u16, now: UnixTime) -> Option<&PublicKey> {
         let current = self.identity.len();
         let accepted =
             index == current || index.checked_add(1) == Some(current) && now <= self.previous_until;

@@ -14,7 +14,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum, value_parser};
 use crypto::Id;
 use crypto::names::{HostPort, Name, RelayAddress};
 
-use super::values::{Attribute, Life, Moment, Seconds, Workers};
+use super::values::{Attribute, CredentialTtl, Life, MaxAge, Moment, Seconds, Workers};
 use crate::limits::{BENCH_RATE_MAX, BENCH_ROUNDS_MAX, BENCH_SIZE_MAX, BENCH_STREAMS_MAX};
 use crate::protocol::portal_limits::{Limits, PortalLimits};
 
@@ -106,7 +106,7 @@ pub enum Command {
     Project(ProjectCommand),
     /// Run the project's authority and relay
     Serve(ServeArgs),
-    /// Make and list enrollment tickets
+    /// Make, list and take back enrollment tickets
     #[command(subcommand)]
     Ticket(TicketCommand),
     /// Redeem a ticket: this node becomes a member
@@ -127,7 +127,7 @@ pub enum Command {
     /// Check a configuration file, and show what holds
     #[command(subcommand)]
     Config(ConfigCommand),
-    /// List the project's members
+    /// List the project's members, and end memberships
     #[command(subcommand)]
     Member(MemberCommand),
     /// Show this node's identity
@@ -168,6 +168,9 @@ pub struct ServeArgs {
     /// Whether a relay passes bulk on in the kernel (splice), without copying it [default: on]
     #[arg(long, env = "ADIT_RELAY_SPLICE", value_enum, value_name = "ON|OFF")]
     pub relay_splice: Option<Switch>,
+    /// How long credentials are valid, 10s to 1h [default: 1h]
+    #[arg(long, env = "ADIT_CREDENTIAL_TTL", value_name = "TIME")]
+    pub credential_ttl: Option<CredentialTtl>,
     /// State and ticket of a relay whose authority is elsewhere.
     #[command(flatten)]
     pub node: NodeArgs,
@@ -198,6 +201,16 @@ pub enum TicketCommand {
     Create(Box<TicketCreateArgs>),
     /// List tickets (never their secrets)
     List,
+    /// Take a ticket back: nobody redeems it any more
+    Revoke(TicketRevokeArgs),
+}
+
+/// `adit ticket revoke`
+#[derive(Debug, ClapArgs)]
+pub struct TicketRevokeArgs {
+    /// Its id, or the first 8 digits or more, as `ticket list` shows them; or the name that it gives
+    #[arg(value_name = "ID|NAME")]
+    pub ticket: String,
 }
 
 /// `adit ticket create`
@@ -261,6 +274,9 @@ pub struct NodeArgs {
     /// End when the ticket can't be redeemed, instead of waiting for a new one
     #[arg(long, env = "ADIT_EXIT_IF_NOT_ENROLLED")]
     pub exit_if_not_enrolled: bool,
+    /// Cut streams when the authority has not spoken of revocations for so long, 5s to 1h [default: 5m]
+    #[arg(long, env = "ADIT_REVOCATION_MAX_AGE", value_name = "TIME")]
+    pub revocation_max_age: Option<MaxAge>,
 }
 
 /// The limits of a portal.
@@ -382,6 +398,19 @@ pub struct HealthArgs {
 pub enum MemberCommand {
     /// List members with their attributes
     List,
+    /// End a membership for good: its streams are cut now, wherever they are
+    Revoke(MemberRevokeArgs),
+}
+
+/// `adit member revoke`
+#[derive(Debug, ClapArgs)]
+pub struct MemberRevokeArgs {
+    /// The member's name or id, as `member list` shows them
+    #[arg(value_name = "NAME|ID")]
+    pub member: String,
+    /// Why, for the audit
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
 }
 
 /// `adit identity …`

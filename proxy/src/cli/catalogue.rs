@@ -122,6 +122,11 @@ fn denials() -> Vec<Row> {
                 "d: credential",
                 "check that the peer is a member of this project: adit member list",
             ),
+            3252 => ("e: permission", "nothing if it was meant: adit member list"),
+            3253 => (
+                "e: permission",
+                "check that the authority is reached: adit status; --revocation-max-age says how long is too long",
+            ),
             3250..3260 => (
                 "e: permission",
                 "adit ticket create --may-serve ADDRESS … or --may-connect ADDRESS …, and enroll with it",

@@ -46,6 +46,7 @@ const TOP: &[&str] = &[
     "ticket",
     "node",
     "exit-if-not-enrolled",
+    "revocation-max-age",
     "inlet",
     "outlet",
 ];
@@ -115,6 +116,7 @@ impl ConfigFile {
                 ticket: top.text("ticket")?.map(PathBuf::from),
                 node: top.parsed("node")?,
                 exit_if_not_enrolled: top.flag("exit-if-not-enrolled")?,
+                revocation_max_age: top.parsed("revocation-max-age")?,
             },
             inlets: inlets.iter().map(inlet).collect::<Result<_, _>>()?,
             outlets: outlets.iter().map(outlet).collect::<Result<_, _>>()?,
@@ -376,6 +378,7 @@ mod tests {
             workers = 2
             ticket = "/run/ticket"
             exit-if-not-enrolled = true
+            revocation-max-age = "90s"
             [[inlet]]
             via = "postgres"
             from = "127.0.0.1:0"
@@ -390,6 +393,8 @@ mod tests {
         assert_eq!(config.global.workers, Some(Workers::Count(2)));
         assert_eq!(config.global.project.unwrap().as_str(), "acme");
         assert!(config.node.exit_if_not_enrolled);
+        let max_age = config.node.revocation_max_age.unwrap().0;
+        assert_eq!(max_age.as_secs(), 90);
         assert_eq!(config.inlets[0].allow.rules().len(), 2);
         assert_eq!(config.outlets[0].to.port(), 80);
     }
@@ -411,6 +416,7 @@ mod tests {
             ("engine = \"fast\"", "auto, uring, epoll"),
             ("engine = 1", "a text in quotes"),
             ("json = \"yes\"", "true or false"),
+            ("revocation-max-age = \"2s\"", "between 5s and 1h"),
             ("inlet = 1", "[[inlet]] tables"),
             ("[[inlet]]\nvia = \"a\"", "it is missing"),
             (

@@ -25,7 +25,7 @@ use crate::control::runtime::Runtime;
 use crate::control::serve::{self, Roles};
 use crate::control::ticket_file::TicketSource;
 use crate::control::worker_thread::{EngineDecision, Listener};
-use crate::limits::DEMO_DEADLINE;
+use crate::limits::{CREDENTIAL_LIFE, DEMO_DEADLINE, REVOCATION_MAX_AGE};
 use crate::protocol::core::AdminReply;
 use crate::protocol::portal_limits::{Limits, PortalLimits};
 
@@ -104,7 +104,14 @@ async fn tell(
         relay: true,
     };
     let at = listener.address;
-    let mut server = serve::start(opened, both, listener, engine.clone(), on_ring)?;
+    let mut server = serve::start(
+        opened,
+        both,
+        CREDENTIAL_LIFE,
+        listener,
+        engine.clone(),
+        on_ring,
+    )?;
     server.until(|progress| progress.ready).await?;
     story.step(&format!("serve      authority and relay at {at}"))?;
 
@@ -203,6 +210,7 @@ fn plan(
         node: settings::parsed(node)?,
         ticket: Some(ticket),
         exit_if_not_enrolled: true,
+        revocation_max_age: REVOCATION_MAX_AGE,
         inlets,
         outlets,
     })
@@ -242,6 +250,8 @@ fn ticket(home: &Home, project: &Name, name: &str, serves: bool) -> Result<Ticke
         | AdminReply::Tickets(_)
         | AdminReply::Members(_)
         | AdminReply::Member(_)
+        | AdminReply::Revoked(_)
+        | AdminReply::TicketRevoked { .. }
         | AdminReply::Audit(_)
         | AdminReply::PolicySet(_) => Err(refused()),
     }

@@ -45,6 +45,13 @@ pub(super) fn run(global: &GlobalArgs, args: RunArgs) -> Result<u8, Failure> {
         },
         ticket,
         exit_if_not_enrolled: exit_if_not_enrolled(&args.node, &file.node),
+        revocation_max_age: settings::max_age(&NodeArgs {
+            revocation_max_age: args
+                .node
+                .revocation_max_age
+                .or(file.node.revocation_max_age),
+            ..NodeArgs::default()
+        }),
         inlets: file.inlets,
         outlets: file.outlets,
     };

@@ -10,6 +10,7 @@ use crate::control::runtime::Runtime;
 use crate::control::serve::{self, Roles};
 use crate::control::signals::{self, StopSignals};
 use crate::control::worker_thread::{EngineDecision, Listener};
+use crate::limits::CREDENTIAL_LIFE;
 
 /// The directory of a relay whose authority is elsewhere.
 const RELAY_NODE: &str = "relay";
@@ -37,7 +38,9 @@ pub(super) fn run(settings: &Settings, args: &ServeArgs) -> Result<u8, Failure> 
     let runtime = Runtime::for_control(engine.kind)?;
     runtime.block_on(async {
         let signals = StopSignals::new()?;
-        let running = serve::start(project, roles, listener, engine, runtime.has_ring())?;
+        let life = args.credential_ttl.map_or(CREDENTIAL_LIFE, |ttl| ttl.0);
+        let on_ring = runtime.has_ring();
+        let running = serve::start(project, roles, life, listener, engine, on_ring)?;
         signals::run(running, signals).await
     })?;
     Ok(0)
@@ -66,6 +69,7 @@ fn run_relay(settings: &Settings, args: &ServeArgs) -> Result<u8, Failure> {
         },
         ticket: settings::ticket_source(&args.node, settings::ticket_text())?,
         exit_if_not_enrolled: args.node.exit_if_not_enrolled,
+        revocation_max_age: settings::max_age(&args.node),
         inlets: Vec::new(),
         outlets: Vec::new(),
     };

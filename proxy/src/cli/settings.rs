@@ -11,7 +11,9 @@ use crate::control::failure::{Exit, Failure, codes};
 use crate::control::files::Home;
 use crate::control::ticket_file::TicketSource;
 use crate::engine::Choice;
+use crate::limits::REVOCATION_MAX_AGE;
 use crate::protocol::policy::{Effect, Policy, RuleSpec};
+use crate::time::Duration;
 
 /// Workers where nothing was said. One for each core would carry more where cores are idle, and costs
 /// each of a few busy connections a quarter more of the processor (BENCHMARKING.md): a sidecar has few.
@@ -96,6 +98,12 @@ pub(super) fn ticket_source(
     }
     let text = text.filter(|text| !text.trim().is_empty());
     Ok(text.map(|text| TicketSource::Text(Zeroizing::new(text))))
+}
+
+/// How old the authority's word on revocations may be.
+pub(super) fn max_age(args: &NodeArgs) -> Duration {
+    args.revocation_max_age
+        .map_or(REVOCATION_MAX_AGE, |age| age.0)
 }
 
 /// `ADIT_TICKET`.

@@ -54,6 +54,7 @@ fn describe(name: &str, status: &Value) -> String {
     for served in status["server"]["served"].as_array().into_iter().flatten() {
         fact("serves", served_text(served));
     }
+    fact("revocations", revocations(&status["revocations"]));
     for portal in status["portals"].as_array().into_iter().flatten() {
         fact(text(portal, "role"), portal_text(portal));
         fact("  rules", rules(&portal["rules"]));
@@ -124,6 +125,22 @@ fn engine(value: &Value) -> String {
         line.push_str(&format!("; no io_uring: {why}"));
     }
     line
+}
+
+fn revocations(value: &Value) -> String {
+    if value.is_null() {
+        return String::new();
+    }
+    let ends = seconds(&value["max_age_s"]);
+    match value["heard_s"].as_u64() {
+        Some(0..=9) => format!("list {}, up to date", value["list"]),
+        Some(_) => format!(
+            "list {}, no word from the authority for {}; streams end at {ends}",
+            value["list"],
+            seconds(&value["heard_s"])
+        ),
+        None => "no word from the authority yet; no stream opens before it".into(),
+    }
 }
 
 fn clock(ahead_ms: &Value) -> String {

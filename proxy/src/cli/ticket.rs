@@ -1,15 +1,17 @@
-//! `adit ticket create` and `adit ticket list`
+//! `adit ticket create`, `adit ticket list` and `adit ticket revoke`
 
 use std::io::IsTerminal;
 
 use serde_json::{Value, json};
 
-use super::args::{TicketCreateArgs, TicketRole};
+use super::args::{TicketCreateArgs, TicketRevokeArgs, TicketRole};
 use super::output;
 use super::reach;
 use super::settings::Settings;
 use crate::control::admin::wire::{Call, TicketCall};
-use crate::control::failure::Failure;
+use crate::control::failure::{Exit, Failure};
+use crate::error::Problem;
+use crate::limits::TICKET_ID_DIGITS_MIN;
 
 pub(super) fn create(settings: &Settings, args: &TicketCreateArgs) -> Result<u8, Failure> {
     let call = Call::CreateTicket(Box::new(ticket_call(args)));
@@ -126,7 +128,10 @@ fn cells(row: &Value) -> Vec<String> {
         .last()
         .map(|last| output::short_id(output::text(last, "by")));
     vec![
-        output::text(row, "id").chars().take(8).collect(),
+        output::text(row, "id")
+            .chars()
+            .take(TICKET_ID_DIGITS_MIN)
+            .collect(),
         output::text(row, "name").into(),
         output::text(row, "state").into(),
         format!("{}/{}", redeemed.len(), row["uses"]),
@@ -135,4 +140,70 @@ fn cells(row: &Value) -> Vec<String> {
         output::list(&row["may_serve"]),
         last.unwrap_or_default(),
     ]
+}
+
+pub(super) fn revoke(settings: &Settings, args: &TicketRevokeArgs) -> Result<u8, Failure> {
+    let rows = reach::authority_rows(settings, |after| Call::Tickets { after })?;
+    let id = which(&rows, &args.ticket)?;
+    let call = Call::RevokeTicket { ticket: id.clone() };
+    let answer = reach::authority_call(settings, &call)?;
+    let already = answer["already"] == true;
+    if settings.json {
+        output::json(&json!({ "id": id, "already": already }))?;
+        return Ok(0);
+    }
+    let what = if already {
+        "already revoked"
+    } else {
+        "revoked"
+    };
+    output::line(&format!("{what}: ticket {id}"))?;
+    if !already {
+        output::say("note: who has redeemed it stays a member; see adit member revoke");
+    }
+    Ok(0)
+}
+
+/// The ticket that was meant: by the beginning of its id, or the only open one that gives that name.
+fn which(rows: &[Value], said: &str) -> Result<String, Failure> {
+    let refuse = |why: String| {
+        let problem = Problem::NoSuchTicket;
+        let what = format!("can't tell which ticket is {said:?}");
+        Err(Failure::new(problem.code(), Exit::Usage, what, why).fix(problem.mend()))
+    };
+    let is_digits =
+        said.len() >= TICKET_ID_DIGITS_MIN && said.bytes().all(|b| b.is_ascii_hexdigit());
+    let by_id = |row: &&Value| is_digits && output::text(row, "id").starts_with(said);
+    let by_name = |row: &&Value| row["state"] == "open" && output::text(row, "name") == said;
+    let mut found: Vec<&Value> = rows.iter().filter(by_id).collect();
+    if found.is_empty() {
+        found = rows.iter().filter(by_name).collect();
+    }
+    match found.as_slice() {
+        [only] => Ok(output::text(only, "id").to_owned()),
+        [] => refuse("no ticket has an id that begins so, and no open one gives that name".into()),
+        several => refuse(format!("{} tickets fit", several.len())),
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ticket_is_named_by_the_beginning_of_its_id_or_its_name() {
+        let rows = [
+            json!({ "id": "00112233aa", "name": "bank", "state": "used" }),
+            json!({ "id": "00112233bb", "name": "bank", "state": "open" }),
+            json!({ "id": "ffffffff00", "name": "other", "state": "open" }),
+        ];
+        assert_eq!(which(&rows, "ffffffff").unwrap(), "ffffffff00");
+        assert_eq!(which(&rows, "00112233a").unwrap(), "00112233aa");
+        assert_eq!(which(&rows, "bank").unwrap(), "00112233bb");
+        for unclear in ["00112233", "ffff", "nobody", ""] {
+            let failure = which(&rows, unclear).unwrap_err();
+            assert_eq!(failure.code, Problem::NoSuchTicket.code(), "{unclear}");
+        }
+    }
 }

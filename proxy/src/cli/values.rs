@@ -9,7 +9,8 @@ use crypto::UnixTime;
 use crypto::names::{AttributeValue, Name};
 
 use crate::limits::{
-    BENCH_TIME_MAX, BENCH_TIME_MIN, TICKET_LIFE_MAX, TICKET_LIFE_MIN, WORKERS_MAX,
+    BENCH_TIME_MAX, BENCH_TIME_MIN, CREDENTIAL_LIFE, CREDENTIAL_LIFE_MIN, REVOCATION_MAX_AGE_MAX,
+    REVOCATION_MAX_AGE_MIN, TICKET_LIFE_MAX, TICKET_LIFE_MIN, WORKERS_MAX,
 };
 
 /// `NAME=VALUE`.
@@ -84,28 +85,55 @@ impl FromStr for Life {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Life, String> {
-        const EXPECTED: &str = "a time is a number and a unit, such as 90s, 10m, 12h or 7d";
-        let unit_s = match text.chars().next_back() {
-            Some('s') => 1,
-            Some('m') => 60,
-            Some('h') => 3600,
-            Some('d') => 24 * 3600,
-            _ => return Err(EXPECTED.into()),
-        };
-        let digits = &text[..text.len() - 1];
-        if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
-            return Err(EXPECTED.into());
-        }
-        let number: u64 = digits.parse().map_err(|_| EXPECTED)?;
-        let life = Duration::from_secs(number.saturating_mul(unit_s));
-        if !(TICKET_LIFE_MIN..=TICKET_LIFE_MAX).contains(&life) {
-            return Err(format!(
-                "it must be between {} and {}",
-                Life(TICKET_LIFE_MIN),
-                Life(TICKET_LIFE_MAX)
-            ));
-        }
-        Ok(Life(life))
+        time(text, TICKET_LIFE_MIN, TICKET_LIFE_MAX).map(Life)
+    }
+}
+
+/// How old the authority's word on revocations may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MaxAge(pub Duration);
+
+impl FromStr for MaxAge {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<MaxAge, String> {
+        time(text, REVOCATION_MAX_AGE_MIN, REVOCATION_MAX_AGE_MAX).map(MaxAge)
+    }
+}
+
+/// How long a credential is valid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CredentialTtl(pub Duration);
+
+impl FromStr for CredentialTtl {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<CredentialTtl, String> {
+        time(text, CREDENTIAL_LIFE_MIN, CREDENTIAL_LIFE).map(CredentialTtl)
+    }
+}
+
+/// Digits and a unit of s, m, h, d, within bounds.
+fn time(text: &str, min: Duration, max: Duration) -> Result<Duration, String> {
+    const EXPECTED: &str = "a time is a number and a unit, such as 90s, 10m, 12h or 7d";
+    let unit_s = match text.chars().next_back() {
+        Some('s') => 1,
+        Some('m') => 60,
+        Some('h') => 3600,
+        Some('d') => 24 * 3600,
+        _ => return Err(EXPECTED.into()),
+    };
+    let digits = &text[..text.len() - 1];
+    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(EXPECTED.into());
+    }
+    let number: u64 = digits.parse().map_err(|_| EXPECTED)?;
+    let time = Duration::from_secs(number.saturating_mul(unit_s));
+    if (min..=max).contains(&time) {
+        Ok(time)
+    } else {
+        let (min, max) = (duration_text(min), duration_text(max));
+        Err(format!("it must be between {min} and {max}"))
     }
 }
 
@@ -246,6 +274,18 @@ mod tests {
         ] {
             assert!(bad.parse::<Moment>().is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn ages_and_credential_lives_have_bounds_of_their_own() {
+        assert_eq!("5s".parse(), Ok(MaxAge(Duration::from_secs(5))));
+        assert_eq!("1h".parse(), Ok(MaxAge(Duration::from_secs(3600))));
+        assert_eq!("10s".parse(), Ok(CredentialTtl(Duration::from_secs(10))));
+        for bad in ["4s", "61m", "5", ""] {
+            assert!(bad.parse::<MaxAge>().is_err(), "{bad:?}");
+        }
+        assert!("9s".parse::<CredentialTtl>().is_err());
+        assert!("2h".parse::<CredentialTtl>().is_err());
     }
 
     #[test]

@@ -42,6 +42,8 @@ use crate::time::{Duration, Instant};
 
 /// The file in which a node keeps its membership.
 pub const MEMBERSHIP_FILE: &str = "membership";
+/// What a node knows of revocations, in its state directory.
+pub const REVOCATIONS_FILE: &str = "revocations";
 
 /// What portals' policies are from now on.
 pub type Policies = Vec<(PortalNo, Policy)>;
@@ -338,16 +340,20 @@ impl<C: Core> Driver<C> {
     }
 
     async fn persist(&mut self, file: StateFile, bytes: &[u8]) {
-        let StateFile::Membership = file;
+        let name = match file {
+            StateFile::Membership => MEMBERSHIP_FILE,
+            StateFile::Revocations => REVOCATIONS_FILE,
+        };
         let dir = self.parts.state.path();
         let written = if self.parts.on_ring {
-            files::replace_on_ring(dir, MEMBERSHIP_FILE, bytes.to_vec()).await
+            files::replace_on_ring(dir, name, bytes.to_vec()).await
         } else {
-            files::replace(dir, MEMBERSHIP_FILE, bytes)
+            files::replace(dir, name, bytes)
         };
         if let Err(error) = written {
-            // The membership lives on in memory; after a restart the ticket may be repeated.
-            let failure = files::unusable(&dir.join(MEMBERSHIP_FILE), &error);
+            // It lives on in memory; after a restart the ticket may be repeated, and the authority's
+            // next word on revocations is waited for.
+            let failure = files::unusable(&dir.join(name), &error);
             let record = LogRecord::new(Level::Error, failure.what).code(failure.code);
             log::emit(&record.with("why", failure.why));
         }

@@ -21,11 +21,12 @@ use crate::error::Problem;
 use crate::ids::PortalNo;
 use crate::protocol::command::Role;
 use crate::protocol::core::{
-    InletConfig, Level, LogRecord, MemberConfig, MemberCore, Membership, OutletConfig, RelayConfig,
-    ServerConfig, ServerCore, TargetConfig,
+    HeldRevocations, InletConfig, Level, LogRecord, MemberConfig, MemberCore, Membership,
+    OutletConfig, RelayConfig, ServerConfig, ServerCore, TargetConfig,
 };
 use crate::protocol::policy::Policy;
 use crate::protocol::portal_limits::PortalLimits;
+use crate::time::Duration;
 
 /// An inlet, as configured.
 #[derive(Clone, Debug)]
@@ -67,6 +68,8 @@ pub struct NodePlan {
     pub ticket: Option<TicketSource>,
     /// End when it can't become a member.
     pub exit_if_not_enrolled: bool,
+    /// How old the authority's word on revocations may be while streams go on.
+    pub revocation_max_age: Duration,
     /// Its inlets.
     pub inlets: Vec<Inlet>,
     /// Its outlets.
@@ -79,6 +82,7 @@ pub struct Node {
     state: StateDir,
     identity: IdentitySecret,
     membership: Option<Membership>,
+    revocations: Option<HeldRevocations>,
     ticket: Option<Ticket>,
 }
 
@@ -96,6 +100,7 @@ impl Node {
         let state = StateDir::open(&path, DirKind::Node, plan.what)?;
         let identity = keys::load_or_create(&state, IDENTITY_FILE)?;
         let membership = load_membership(&state, &identity)?;
+        let revocations = load_revocations(&state, membership.as_ref())?;
         let ticket = match (ticket, &membership) {
             (Some(Ok(ticket)), _) => Some(ticket),
             (Some(Err(failure)), None) => return Err(failure),
@@ -124,6 +129,7 @@ impl Node {
             state,
             identity,
             membership,
+            revocations,
             ticket,
         })
     }
@@ -150,6 +156,7 @@ impl Node {
             state,
             identity,
             membership,
+            revocations,
             ticket,
         } = self;
         let mut listeners = Vec::new();
@@ -185,6 +192,8 @@ impl Node {
         let config = MemberConfig {
             identity,
             membership,
+            revocations,
+            revocation_max_age: plan.revocation_max_age,
             ticket,
             wish: Some(plan.node),
             suites: local_mask(),
@@ -225,6 +234,7 @@ impl Node {
             state,
             identity,
             membership,
+            revocations,
             ticket,
         } = self;
         let name = plan.node;
@@ -233,6 +243,7 @@ impl Node {
             name,
             leg_address: None,
             membership,
+            revocations,
             ticket,
         };
         let config = ServerConfig {
@@ -306,6 +317,25 @@ pub fn load_membership(
             &error.to_string(),
         )),
     }
+}
+
+/// Reads what a node's directory holds of revocations. Without a membership nothing can be told of it.
+///
+/// # Errors
+/// The file is damaged or newer; it is left as it is.
+fn load_revocations(
+    state: &StateDir,
+    membership: Option<&Membership>,
+) -> Result<Option<HeldRevocations>, Failure> {
+    let Some(membership) = membership else {
+        return Ok(None);
+    };
+    let Some(bytes) = state.read(driver::REVOCATIONS_FILE)? else {
+        return Ok(None);
+    };
+    HeldRevocations::decode(&bytes, &membership.authority)
+        .map(Some)
+        .map_err(|why| corrupt(&state.path().join(driver::REVOCATIONS_FILE), &why))
 }
 
 /// The project that was named, else the ticket's, else the only one that knows this node.

@@ -137,6 +137,7 @@ impl Project {
         let authority = AuthorityConfig {
             identity: self.authority,
             project: self.row,
+            credential_life: CREDENTIAL_LIFE,
         };
         let config = ServerConfig {
             authority: Some(authority),

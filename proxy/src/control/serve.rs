@@ -15,6 +15,7 @@ use super::worker_thread::{EngineDecision, Listener};
 use crate::protocol::core::{
     AuthorityConfig, Level, LogRecord, RelayConfig, ServerConfig, ServerCore,
 };
+use crate::time::Duration;
 
 /// The name of the relay that runs next to the authority.
 const RELAY_NAME: &str = "relay";
@@ -47,6 +48,7 @@ pub fn default_listen(project: &Project) -> SocketAddr {
 pub fn start(
     project: Project,
     roles: Roles,
+    credential_life: Duration,
     listener: Listener,
     engine: EngineDecision,
     on_ring: bool,
@@ -69,6 +71,7 @@ pub fn start(
             name,
             leg_address: None,
             membership: None,
+            revocations: None,
             ticket: None,
         })
     } else {
@@ -77,6 +80,7 @@ pub fn start(
     let authority = roles.authority.then_some(AuthorityConfig {
         identity: authority,
         project: row,
+        credential_life,
     });
     log::emit(&LogRecord::new(Level::Info, "listening").with("address", listener.address));
     let config = ServerConfig { authority, relay };

@@ -121,6 +121,11 @@ pub enum Command {
         /// The session.
         session: SessionId,
     },
+    /// Relay: that member is one no longer: end its legs now, paired or not.
+    MemberGone {
+        /// Who.
+        member: Id,
+    },
     /// Relay: an outlet's policy denied that inlet member at that address.
     MemberDenied {
         /// The address.
@@ -251,6 +256,8 @@ pub struct Permit {
     pub targets: Arc<[String]>,
     /// Of the policy that allowed it.
     pub policy_version: u64,
+    /// Of the revocation list by which the peer was not revoked.
+    pub list_number: u64,
     /// When it ends unless extended.
     pub not_after: Instant,
 }

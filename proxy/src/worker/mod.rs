@@ -381,6 +381,7 @@ impl<E: Engine> Worker<E> {
             Command::Circuit { link, what } => self.circuit_command(link, what),
             Command::LegKey(entry) => self.leg_key(*entry),
             Command::LegKeyGone { session } => self.leg_key_gone(session),
+            Command::MemberGone { member } => self.leg_member_gone(member),
             Command::MemberDenied { address, member } => self.leg_denied(address, member),
             Command::Targets { portal, targets } => self.set_targets(portal, targets),
             Command::Gate { portal, gate } => self.set_gate(portal, gate),

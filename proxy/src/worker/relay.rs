@@ -157,6 +157,16 @@ impl<E: Engine> Worker<E> {
         self.legs_look();
     }
 
+    /// `Command::MemberGone`.
+    pub(super) fn leg_member_gone(&mut self, member: Id) {
+        self.relay.table.forget(&member);
+        self.relay.sweep_at = self.relay.table.next_deadline();
+        for handle in self.relay.pairing.legs_of(&member) {
+            self.leg_cut(handle);
+        }
+        self.leg_serves_less(&member);
+    }
+
     /// `Command::MemberDenied`.
     pub(super) fn leg_denied(&mut self, address: AddressHash, member: Id) {
         self.relay.pairing.on_denied(self.now, address, member);

@@ -54,8 +54,31 @@ fn authority_messages() -> Vec<(&'static str, u32, Message)> {
         ),
         ("GET PROJECT", 4, Message::GetProject),
         ("PROJECT", 4, Message::Project { note: note() }),
-        ("PING", 5, Message::Ping),
-        ("PONG", 5, Message::Pong),
+        (
+            "BEACON",
+            0,
+            Message::Beacon {
+                beacon: b"a beacon".to_vec(),
+            },
+        ),
+        (
+            "GET REVOCATIONS",
+            5,
+            Message::GetRevocations { offset: 12_288 },
+        ),
+        (
+            "REVOCATIONS",
+            5,
+            Message::Revocations {
+                number: 3,
+                length: 12_291,
+                offset: 12_288,
+                part: b"end".to_vec(),
+            },
+        ),
+        ("HOLDS", 6, Message::Holds { number: 3, cut: 1 }),
+        ("PING", 7, Message::Ping),
+        ("PONG", 7, Message::Pong),
     ]
 }
 

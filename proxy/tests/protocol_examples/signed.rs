@@ -3,6 +3,7 @@
 use crypto::attestation::Purpose;
 use crypto::check::{Evidence, Grant};
 use crypto::project::ProjectNote;
+use crypto::revocation::{Beacon, RevocationEntry, RevocationList};
 use crypto::suite::SuiteMask;
 use crypto::ticket::Ticket;
 use minicbor::Decoder;
@@ -33,6 +34,15 @@ pub fn inlet_evidence() -> Evidence {
     }
 }
 
+fn revocation_list() -> RevocationList {
+    let entry = RevocationEntry {
+        member: cast::inlet().id(),
+        max_serial: 7,
+        number: 3,
+    };
+    RevocationList::issue(&cast::authority(), 3, vec![entry]).unwrap()
+}
+
 pub fn examples() -> Vec<(&'static str, String)> {
     let mut identity = Paper::new();
     let mut changing = cast::inlet();
@@ -56,6 +66,9 @@ pub fn examples() -> Vec<(&'static str, String)> {
     let relays = vec!["relay.example.com:7348".parse().unwrap()];
     let (name, suites) = ("acme".parse().unwrap(), SuiteMask(3));
     let note = ProjectNote::issue(&cast::authority(), name, 1, relays, suites).unwrap();
+
+    let list = revocation_list();
+    let beacon = Beacon::issue(&cast::authority(), 1000, &list, NOW.0 * 1000);
 
     let ticket = Ticket::create(
         &mut Same(0x42),
@@ -99,6 +112,11 @@ pub fn examples() -> Vec<(&'static str, String)> {
         ),
         ("pass", signed("the inlet's pass", &pass.encode())),
         ("project-note", signed("a project note", &note.encode())),
+        (
+            "revocation-list",
+            signed("a list that names the inlet", &list.encode()),
+        ),
+        ("beacon", signed("a beacon for it", &beacon.encode())),
         ("ticket", text.finish()),
         ("evidence", evidence.finish()),
     ]

@@ -6,6 +6,7 @@ use crypto::credential::Roles;
 use crypto::identity::IdentitySecret;
 use crypto::{Random, UnixTime};
 use proxy::engine::simulated::{Faults, Rng, World};
+use proxy::limits::REVOCATION_MAX_AGE;
 use proxy::protocol::core::{AdminCall, AdminReply, TicketSpec};
 use proxy::protocol::store::{MemoryStore, ProjectRow, Store};
 use proxy::time::{Duration, Instant};
@@ -101,6 +102,8 @@ pub struct Shape {
     pub apart: bool,
     /// By how many seconds the wall clock of a node is wrong.
     pub wrong_clock: Option<(Who, i64)>,
+    /// `--revocation-max-age` of all.
+    pub max_age: Duration,
     /// The attribute that the authority gives the inlet; the outlet wants `postgres-inlet`.
     pub inlet_is: &'static str,
     /// The attribute that the authority gives the outlet; the inlet wants `postgres-outlet`.
@@ -118,6 +121,7 @@ impl Default for Shape {
             crowd: false,
             apart: false,
             wrong_clock: None,
+            max_age: REVOCATION_MAX_AGE,
             inlet_is: "postgres-inlet",
             outlet_is: "postgres-outlet",
         }
@@ -221,6 +225,7 @@ impl Who {
 fn set(process: &mut Process, who: Who, shape: &Shape) {
     let workers = shape.workers.iter().find(|(of, _)| *of == who);
     process.workers = workers.map_or(1, |(_, workers)| *workers);
+    process.max_age = shape.max_age;
     process.buffers = shape.buffers;
     process.lag = shape.lag;
 }

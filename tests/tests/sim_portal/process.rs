@@ -12,22 +12,23 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crypto::SeededRandom;
+use crypto::UnixTime;
 use crypto::identity::IdentitySecret;
 use crypto::ticket::Ticket;
 use proxy::engine::simulated::{EngineId, Rng, SimCarry, SimEngine, SimWaker, World};
 use proxy::engine::{Engine, EngineConfig, tear_down};
 use proxy::error::CloseReason;
 use proxy::ids::{PortalNo, WorkerId};
-use proxy::limits::EVENTS_PER_LOOK;
+use proxy::limits::{CREDENTIAL_LIFE, EVENTS_PER_LOOK, REVOCATION_MAX_AGE};
 use proxy::mailbox::{ControlEnd, ToWorker, mailboxes};
 use proxy::protocol::command::{Command, Event, LegEntry, StreamReport};
 use proxy::protocol::core::{
-    AdminCall, AdminNo, AdminReply, AuthorityConfig, Core, InletConfig, Input, LogRecord,
-    MemberConfig, MemberCore, Membership, Now, OutletConfig, Output, RelayConfig, ServerConfig,
-    ServerCore, StateFile, Status, TargetConfig,
+    AdminCall, AdminNo, AdminReply, AuthorityConfig, Core, HeldRevocations, InletConfig, Input,
+    LogRecord, MemberConfig, MemberCore, Membership, Now, OutletConfig, Output, RelayConfig,
+    ServerConfig, ServerCore, StateFile, Status, TargetConfig,
 };
 use proxy::protocol::policy::Policy;
-use proxy::protocol::store::{MemoryStore, ProjectRow, Store, StoreError};
+use proxy::protocol::store::{MemberKey, MemoryStore, ProjectRow, Revoke, Store, StoreError};
 use proxy::protocol::stream::Visits;
 use proxy::time::{Duration, Instant};
 use proxy::worker::counters::Counters;
@@ -189,6 +190,10 @@ pub struct Process {
     pub clock_error_s: i64,
     /// Its store answers everything with an error.
     pub store_fails: bool,
+    /// What it wrote of revocations.
+    pub revocations: Option<Zeroizing<Vec<u8>>>,
+    /// `--revocation-max-age`, from the next start on.
+    pub max_age: Duration,
     /// What its control told the worker about legs.
     pub leg_keys: LegKeys,
     left: (u32, usize),
@@ -214,6 +219,8 @@ impl Process {
             workers: 1,
             clock_error_s: 0,
             store_fails: false,
+            revocations: None,
+            max_age: REVOCATION_MAX_AGE,
             leg_keys: LegKeys::default(),
             left: (0, 0),
             visits: Visits::default(),
@@ -323,6 +330,7 @@ impl Process {
                     authority: Some(AuthorityConfig {
                         identity: IdentitySecret::from_bytes(authority).unwrap(),
                         project: project.clone(),
+                        credential_life: CREDENTIAL_LIFE,
                     }),
                     relay: relay.as_ref().map(|key| relay_config(key, None, None)),
                 };
@@ -333,7 +341,8 @@ impl Process {
                 membership,
                 ticket,
             } => {
-                let relay = relay_config(identity, membership.as_ref(), ticket.as_ref());
+                let mut relay = relay_config(identity, membership.as_ref(), ticket.as_ref());
+                relay.revocations = held(self.revocations.as_ref(), relay.membership.as_ref());
                 let config = ServerConfig {
                     authority: None,
                     relay: Some(relay),
@@ -348,11 +357,13 @@ impl Process {
             } => {
                 let identity = IdentitySecret::from_bytes(identity).unwrap();
                 let id = identity.id();
+                let read = |bytes: &Zeroizing<Vec<u8>>| Membership::decode(bytes, &id).unwrap();
+                let membership = membership.as_ref().map(read);
                 let (inlets, outlets) = configs(plans);
                 let config = MemberConfig {
-                    membership: membership
-                        .as_ref()
-                        .map(|bytes| Membership::decode(bytes, &id).unwrap()),
+                    revocations: held(self.revocations.as_ref(), membership.as_ref()),
+                    revocation_max_age: self.max_age,
+                    membership,
                     identity,
                     ticket: ticket.as_ref().map(|text| Ticket::from_text(text).unwrap()),
                     wish: None,
@@ -538,6 +549,10 @@ impl Process {
                         *membership = Some(bytes);
                     }
                 }
+                Output::Persist {
+                    file: StateFile::Revocations,
+                    bytes,
+                } => self.revocations = Some(bytes),
                 Output::TicketSpent => {
                     if let Seat::Node { ticket, .. } | Seat::Relay { ticket, .. } = &mut self.seat {
                         *ticket = None;
@@ -577,6 +592,23 @@ impl Process {
         self.look(now, &BTreeMap::new());
         let life = self.life.as_mut().unwrap();
         life.replies.pop().unwrap()
+    }
+
+    /// Revokes a member in the authority's store, as another process of the authority does.
+    ///
+    /// # Panics
+    /// When it is no authority.
+    pub fn revoke_in_store(&mut self, now: UnixTime, name: &str) {
+        let Seat::Server { store, project, .. } = &mut self.seat else {
+            panic!("not the authority");
+        };
+        let revoke = Revoke {
+            member: MemberKey::Name(name.parse().unwrap()),
+            actor: project.id,
+            reason: String::new(),
+            now,
+        };
+        store.revoke(&revoke).unwrap();
     }
 
     /// What `adit status` would show; `None` while it is dead.
@@ -642,6 +674,14 @@ impl Life {
     }
 }
 
+fn held(
+    bytes: Option<&Zeroizing<Vec<u8>>>,
+    membership: Option<&Membership>,
+) -> Option<HeldRevocations> {
+    let (bytes, membership) = bytes.zip(membership)?;
+    Some(HeldRevocations::decode(bytes, &membership.authority).unwrap())
+}
+
 fn relay_config(
     identity: &[u8],
     membership: Option<&Zeroizing<Vec<u8>>>,
@@ -654,6 +694,7 @@ fn relay_config(
         name: "relay".parse().unwrap(),
         leg_address: None,
         membership: membership.map(|bytes| Membership::decode(bytes, &id).unwrap()),
+        revocations: None,
         ticket: ticket.map(|text| Ticket::from_text(text).unwrap()),
     }
 }

@@ -4,8 +4,10 @@
 use crate::cast::{Shape, Who};
 use crate::endpoint::Ending;
 use crate::portal::Portal;
+use crate::process::EPOCH;
 use crate::script::Script;
-use proxy::error::Problem;
+use proxy::error::{CloseReason, Problem};
+use proxy::limits::{REVOCATION_MAX_AGE, REVOCATION_MAX_AGE_MAX};
 use proxy::time::Duration;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -55,8 +57,13 @@ fn nodes_that_come_while_the_store_fails_are_in_once_it_works() {
 
 #[test]
 fn a_store_that_fails_for_less_than_a_credential_lives_disturbs_nobody() {
+    // How old the word on revocations may be is another matter.
+    let shape = Shape {
+        max_age: REVOCATION_MAX_AGE_MAX,
+        ..Shape::default()
+    };
     for seed in 0..5 {
-        let mut portal = Portal::up(seed, &Shape::default());
+        let mut portal = Portal::up(seed, &shape);
         let long = long_app(&mut portal);
         portal.pass(MINUTE * (10 + seed as u32));
         portal.of(Who::Server).store_fails = true;
@@ -135,6 +142,7 @@ fn a_relay_works_while_its_authority_is_away_and_after_its_own_restart() {
         let shape = Shape {
             apart: true,
             crowd: true,
+            max_age: REVOCATION_MAX_AGE_MAX,
             ..Shape::default()
         };
         let mut portal = Portal::up(seed, &shape);
@@ -153,6 +161,63 @@ fn a_relay_works_while_its_authority_is_away_and_after_its_own_restart() {
         portal.restart(Who::Server);
         portal.pass(MINUTE * 60);
         works(&mut portal, Who::Inlet, Duration::from_secs(2));
+        portal.close(false);
+    }
+}
+
+#[test]
+fn a_revoked_inlet_s_streams_end_within_two_seconds_and_nobody_else_s() {
+    for seed in 0..6 {
+        let shape = Shape {
+            apart: seed % 2 == 0,
+            crowd: true,
+            ..Shape::default()
+        };
+        let mut portal = Portal::up(seed, &shape);
+        portal.pass(Duration::from_millis(1500 + 137 * seed));
+        let script = || {
+            let mut script = Script::echo(20_000_000, 20_000);
+            script.app.pace = Some((20, Duration::from_millis(10)));
+            script
+        };
+        let stays = portal.app_at(Who::Inlet, 0, script());
+        let goes = portal.app_at(Who::Second, 0, script());
+        portal.pass(Duration::from_millis(500));
+        let now = crypto::UnixTime(EPOCH + portal.world.now().as_nanos() / 1_000_000_000);
+        portal.of(Who::Server).revoke_in_store(now, "second-inlet");
+        let ended = portal.within(Duration::from_secs(2), |portal| {
+            portal.apps[goes].end.is_over()
+        });
+        assert!(ended, "seed {seed}: {}", portal.story());
+        let ending = portal.apps[goes].end.ending;
+        assert!(matches!(ending, Ending::Failed(_)), "{ending:?}");
+        assert_eq!(portal.ended(Who::Outlet, CloseReason::Revoked), 1);
+        portal.pass(Duration::from_secs(20));
+        let ending = portal.apps[stays].end.ending;
+        assert_eq!(ending, Ending::Open, "seed {seed}: {}", portal.story());
+        portal.close(false);
+    }
+}
+
+#[test]
+fn streams_end_at_the_age_allowed_while_the_authority_is_away_and_are_back_with_it() {
+    for seed in 0..4 {
+        let shape = Shape {
+            apart: true,
+            ..Shape::default()
+        };
+        let mut portal = Portal::up(seed, &shape);
+        portal.pass(Duration::from_secs(5 + seed));
+        let long = long_app(&mut portal);
+        portal.of(Who::Server).kill();
+        portal.pass(REVOCATION_MAX_AGE - Duration::from_secs(3));
+        let ending = portal.apps[long].end.ending;
+        assert_eq!(ending, Ending::Open, "seed {seed}: {}", portal.story());
+        portal.pass(Duration::from_secs(4));
+        let ending = portal.apps[long].end.ending;
+        assert!(matches!(ending, Ending::Failed(_)), "{ending:?}");
+        portal.restart(Who::Server);
+        works(&mut portal, Who::Inlet, BACK * 2);
         portal.close(false);
     }
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::protocol::command::Role;
 use crate::protocol::core::{
-    LogRecord, MembershipStatus, PortalStatus, Reach, ServerStatus, Status,
+    LogRecord, MembershipStatus, PortalStatus, Reach, Revoked, ServerStatus, Status,
 };
 use crate::protocol::store::{AuditRow, Grants, MemberRow, TicketRow};
 
@@ -99,6 +99,31 @@ pub fn member(row: &MemberRow) -> Value {
     )
 }
 
+/// A revocation, and whom it has cut as far as the authority knows.
+pub fn revoked(revoked: &Revoked) -> Value {
+    let nodes: Value = revoked
+        .nodes
+        .iter()
+        .map(|node| {
+            json!({
+                "id": node.id.to_string(),
+                "name": node.name.as_ref().map(ToString::to_string),
+                "holds_list": node.holds,
+                "lanes_cut": node.cut,
+            })
+        })
+        .collect();
+    json!({
+        "member": member(&revoked.member),
+        "already": revoked.entry.is_none(),
+        "max_serial": revoked.entry.map(|entry| entry.max_serial),
+        "list": revoked.entry.map(|entry| entry.number),
+        "tickets_void": revoked.tickets,
+        "sessions_ended": revoked.sessions,
+        "nodes": nodes,
+    })
+}
+
 /// A row of the audit trail.
 pub fn audit(row: &AuditRow) -> Value {
     json!({
@@ -122,6 +147,11 @@ pub fn status(status: &Status) -> Value {
         "authority": reach(&status.authority),
         "relay": reach(&status.relay),
         "clock_ahead_ms": status.clock_ahead_millis,
+        "revocations": status.revocations.map(|known| json!({
+            "list": known.list,
+            "heard_s": known.heard.map(|age| age.as_secs()),
+            "max_age_s": known.max_age.as_secs(),
+        })),
         "portals": status.portals.iter().map(portal).collect::<Value>(),
         "last_denial": status.last_denial.as_ref().map(record),
         "server": status.server.as_ref().map(server),

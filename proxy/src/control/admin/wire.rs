@@ -14,10 +14,11 @@ use super::show;
 use crate::control::failure::{Exit, Failure, codes};
 use crate::control::policies;
 use crate::error::Problem;
-use crate::limits::ADMIN_AUDIT_MAX;
+use crate::limits::{ADMIN_AUDIT_MAX, REVOKE_REASON_MAX};
 use crate::protocol::command::Role;
 use crate::protocol::core::{AdminCall, AdminReply, PolicyChange, TicketSpec};
 use crate::protocol::policy::{Effect, Mode, RuleSpec, Written};
+use crate::protocol::store::MemberKey;
 use crate::time::Duration;
 
 /// A call as it travels.
@@ -39,6 +40,18 @@ pub enum Call {
     Members {
         /// The last id of the page before.
         after: Option<String>,
+    },
+    /// End a membership.
+    RevokeMember {
+        /// A name or an id.
+        member: String,
+        /// Why; may be empty.
+        reason: String,
+    },
+    /// Take a ticket back.
+    RevokeTicket {
+        /// Its id (hexadecimal).
+        ticket: String,
     },
     /// The last rows of the audit trail.
     Audit {
@@ -177,6 +190,11 @@ impl Call {
             Call::Members { after } => AdminCall::Members {
                 after: optional(after, parsed)?,
             },
+            Call::RevokeMember { member, reason } => AdminCall::RevokeMember {
+                member: member_key(member)?,
+                reason: reason_text(reason)?,
+            },
+            Call::RevokeTicket { ticket } => AdminCall::RevokeTicket(ticket_id(ticket)?),
             Call::Audit { count } => AdminCall::Audit {
                 count: (*count).min(ADMIN_AUDIT_MAX),
             },
@@ -233,6 +251,8 @@ pub fn answer(reply: AdminReply, now_s: u64) -> Result<Value, Failure> {
         AdminReply::Tickets(rows) => rows.iter().map(|row| show::ticket(row, now_s)).collect(),
         AdminReply::Members(rows) => rows.iter().map(show::member).collect(),
         AdminReply::Member(row) => row.as_deref().map_or(Value::Null, show::member),
+        AdminReply::Revoked(revoked) => show::revoked(&revoked),
+        AdminReply::TicketRevoked { already } => serde_json::json!({ "already": already }),
         AdminReply::Audit(rows) => rows.iter().map(show::audit).collect(),
         AdminReply::PolicySet(portals) => portals
             .iter()
@@ -282,6 +302,23 @@ fn addresses(texts: &[String]) -> Result<Vec<RelayAddress>, Failure> {
     texts.iter().map(|text| parsed(text)).collect()
 }
 
+/// An id if it is one, else a name.
+fn member_key(text: &str) -> Result<MemberKey, Failure> {
+    match text.parse::<Id>() {
+        Ok(id) => Ok(MemberKey::Id(id)),
+        Err(_) => parsed(text).map(MemberKey::Name),
+    }
+}
+
+/// Goes into the audit as it is: a bounded line without control characters.
+fn reason_text(text: &str) -> Result<String, Failure> {
+    if text.len() > REVOKE_REASON_MAX || text.chars().any(char::is_control) {
+        let why = format!("a reason is a line of at most {REVOKE_REASON_MAX} bytes");
+        return Err(malformed(why));
+    }
+    Ok(text.to_owned())
+}
+
 fn ticket_id(text: &str) -> Result<TicketId, Failure> {
     let bytes = data_encoding::HEXLOWER
         .decode(text.as_bytes())
@@ -315,6 +352,13 @@ mod tests {
             Call::Tickets { after: None },
             Call::CreateTicket(Box::new(ticket)),
             Call::Audit { count: 3 },
+            Call::RevokeMember {
+                member: "bank".into(),
+                reason: String::new(),
+            },
+            Call::RevokeTicket {
+                ticket: "00".repeat(16),
+            },
         ] {
             let line = serde_json::to_string(&call).unwrap();
             assert_eq!(read_call(&line).unwrap(), call, "{line}");
@@ -362,6 +406,30 @@ mod tests {
             let failure = Call::CreateTicket(Box::new(bad)).checked().unwrap_err();
             assert_eq!(failure.code, codes::ADMIN);
         }
+    }
+
+    #[test]
+    fn who_is_revoked_is_named_by_name_or_id_and_the_reason_is_a_line() {
+        let call = |member: &str, reason: &str| Call::RevokeMember {
+            member: member.into(),
+            reason: reason.into(),
+        };
+        let id = Id([7; 32]);
+        for (text, key) in [
+            ("bank".into(), MemberKey::Name("bank".parse().unwrap())),
+            (id.to_string(), MemberKey::Id(id)),
+        ] {
+            let checked = call(&text, "left the company").checked().unwrap();
+            let expected = AdminCall::RevokeMember {
+                member: key,
+                reason: "left the company".into(),
+            };
+            assert_eq!(checked, Some(expected));
+        }
+        for (member, reason) in [("a b", ""), ("", ""), ("bank", "two\nlines")] {
+            assert!(call(member, reason).checked().is_err());
+        }
+        assert!(call("bank", &"x".repeat(129)).checked().is_err());
     }
 
     #[test]

@@ -9,7 +9,9 @@
 //! | [`schema`] | the tables and their version |
 //! | [`rows`] | rows to values and back |
 //! | [`store`] | the methods |
+//! | [`revocation`] | those about revocations |
 
+mod revocation;
 mod rows;
 mod schema;
 mod store;
@@ -26,6 +28,8 @@ use crate::protocol::store::StoreError;
 #[derive(Debug)]
 pub struct SqliteStore {
     connection: Connection,
+    /// Numbers of beacons taken from the file and not used up.
+    beacons: Option<revocation::Beacons>,
 }
 
 impl SqliteStore {
@@ -43,7 +47,7 @@ impl SqliteStore {
         };
         let mut connection = Connection::open(path).map_err(failed)?;
         match schema::examine(&connection).map_err(failed)? {
-            schema::Found::Ours | schema::Found::Empty => {}
+            schema::Found::Ours | schema::Found::Older(_) | schema::Found::Empty => {}
             schema::Found::Newer(version) => {
                 let why = format!(
                     "its schema is version {version}, and this adit knows {}",
@@ -58,7 +62,10 @@ impl SqliteStore {
             }
         }
         schema::prepare(&mut connection, STORE_BUSY_WAIT).map_err(failed)?;
-        Ok(SqliteStore { connection })
+        Ok(SqliteStore {
+            connection,
+            beacons: None,
+        })
     }
 
     /// Runs `change` in a transaction, which is taken back when it fails.
@@ -162,6 +169,78 @@ mod tests {
             .create_project(&row)
             .unwrap();
         assert_eq!(SqliteStore::open(&path).unwrap().project(), Ok(Some(row)));
+    }
+
+    #[test]
+    fn a_file_of_the_version_before_is_brought_up_and_keeps_its_rows() {
+        let scratch = Scratch::new("older");
+        let path = scratch.file("authority.db");
+        let old = Connection::open(&path).unwrap();
+        old.execute_batch(schema::TABLES_1).unwrap();
+        old.pragma_update(None, "application_id", schema::APPLICATION)
+            .unwrap();
+        old.pragma_update(None, "user_version", 1).unwrap();
+        let member = "INSERT INTO members (id, name, attributes, roles, may_serve, identity,
+             enrolled, serial, issued, revoked) VALUES (?1, ?2, '{}', 1, '[]', x'00', 5, ?3, 5, ?4)";
+        old.execute(member, ([7_u8; 32], "bank", 3, Option::<i64>::None))
+            .unwrap();
+        old.execute(member, ([8_u8; 32], "bank", 2, Some(9)))
+            .unwrap();
+        drop(old);
+        let mut store = SqliteStore::open(&path).unwrap();
+        let members = store.members(None).unwrap();
+        assert_eq!(members.len(), 2);
+        // Who was replaced before there was a list is in the first one.
+        let stamp = |have, now| crate::protocol::store::Stamp {
+            have,
+            now: crypto::UnixTime(now),
+        };
+        let stamped = store.stamp(&stamp(None, 6)).unwrap();
+        let entries = stamped.entries.unwrap();
+        assert_eq!(entries.len(), 1);
+        assert_eq!(entries[0].member, crypto::Id([8; 32]));
+        assert_eq!((entries[0].max_serial, stamped.list_number), (2, 1));
+        drop(store);
+        let again = SqliteStore::open(&path).unwrap().stamp(&stamp(Some(1), 6));
+        let again = again.unwrap();
+        assert_eq!(again.entries, None);
+        assert!(again.number > stamped.number, "also over a restart");
+    }
+
+    #[test]
+    fn a_full_list_refuses_and_changes_nothing() {
+        use crate::protocol::store::{MemberKey, Revoke, RevokeAnswer};
+        let scratch = Scratch::new("full");
+        let mut store = SqliteStore::open(&scratch.file("authority.db")).unwrap();
+        let row = crate::protocol::store::ProjectRow {
+            id: crypto::Id([7; 32]),
+            name: "acme".parse().unwrap(),
+            addresses: Vec::new(),
+            note_number: 1,
+            created: crypto::UnixTime(5),
+        };
+        store.create_project(&row).unwrap();
+        let fill = format!(
+            "PRAGMA foreign_keys = OFF;
+             INSERT INTO members (id, name, attributes, roles, may_serve, identity, enrolled, serial,
+                 issued) VALUES (zeroblob(32), 'last', '{{}}', 1, '[]', x'00', 5, 3, 5);
+             WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {})
+                 INSERT INTO revocations SELECT randomblob(32), 1, 1, 100 FROM n;",
+            crypto::limits::REVOCATIONS_MAX
+        );
+        store.connection.execute_batch(&fill).unwrap();
+        let revoke = |now| Revoke {
+            member: MemberKey::Name("last".parse().unwrap()),
+            actor: row.id,
+            reason: String::new(),
+            now: crypto::UnixTime(now),
+        };
+        assert_eq!(store.revoke(&revoke(99)), Ok(RevokeAnswer::Full));
+        let member = store.member(&revoke(99).member).unwrap();
+        assert_eq!(member.unwrap().revoked, None);
+        // It is possible again when the others have left.
+        let answer = store.revoke(&revoke(101));
+        assert!(matches!(answer, Ok(RevokeAnswer::Revoked { .. })));
     }
 
     #[test]

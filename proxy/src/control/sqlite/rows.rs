@@ -28,7 +28,8 @@ pub(super) fn integer(value: u64) -> Result<i64, StoreError> {
     i64::try_from(value).map_err(|_| StoreError::Refused("a number is too large".into()))
 }
 
-fn unsigned(row: &Row<'_>, column: &str) -> Result<u64, StoreError> {
+/// A number of a row.
+pub(super) fn unsigned(row: &Row<'_>, column: &str) -> Result<u64, StoreError> {
     u64::try_from(row.get::<_, i64>(column)?).map_err(|_| damaged(column))
 }
 

@@ -1,18 +1,19 @@
 //! The tables and their version.
 //!
 //! Lists are JSON, so that a person with a SQLite shell can read them; ids and hashes are blobs.
-//! A change of this text raises [`VERSION`] and adds a step that brings an older file up.
+//! A change raises [`VERSION`] and adds a step that brings an older file up; a new file takes all steps.
 
 use std::time::Duration;
 
 use rusqlite::{Connection, TransactionBehavior};
 
 /// The schema's version, kept in `user_version`.
-pub(super) const VERSION: i64 = 1;
+pub(super) const VERSION: i64 = 2;
 /// Marks the file as ours (`application_id`): "ADIT".
-const APPLICATION: i64 = 0x4144_4954;
+pub(super) const APPLICATION: i64 = 0x4144_4954;
 
-const TABLES: &str = "
+/// The tables of version 1.
+pub(super) const TABLES_1: &str = "
 CREATE TABLE project (
     only        INTEGER PRIMARY KEY CHECK (only = 1),
     id          BLOB NOT NULL CHECK (length(id) = 32),
@@ -82,6 +83,30 @@ CREATE TABLE audit (
 ) STRICT;
 ";
 
+/// From version 1 to 2: the revocation list, with the members that were replaced before there was
+/// one, and the numbers of lists and beacons. An entry stays for the life of a credential and a
+/// little more (`limits::REVOCATION_KEPT`), counted from when the newest was issued.
+const STEP_2: &str = "
+CREATE TABLE revocations (
+    member      BLOB PRIMARY KEY CHECK (length(member) = 32) REFERENCES members (id),
+    max_serial  INTEGER NOT NULL,
+    number      INTEGER NOT NULL,
+    ends        INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX revocations_end ON revocations (ends);
+
+CREATE TABLE numbers (
+    only        INTEGER PRIMARY KEY CHECK (only = 1),
+    list        INTEGER NOT NULL,
+    beacons     INTEGER NOT NULL
+) STRICT;
+
+INSERT INTO revocations (member, max_serial, number, ends)
+    SELECT id, serial, 1, issued + 3690 FROM members
+    WHERE revoked IS NOT NULL ORDER BY issued DESC LIMIT 4096;
+INSERT INTO numbers VALUES (1, 1, 0);
+";
+
 /// What makes questions fast and changes nothing that is stored: older releases don't mind it, so
 /// it raises no version.
 const INDEXES: &str = "
@@ -95,6 +120,8 @@ pub(super) enum Found {
     Empty,
     /// This version.
     Ours,
+    /// One that is brought up to this version when it is opened.
+    Older(i64),
     /// A version that this build does not know.
     Newer(i64),
     /// Something else's.
@@ -112,6 +139,7 @@ pub(super) fn examine(connection: &Connection) -> rusqlite::Result<Found> {
     Ok(match (application, version, tables) {
         (0, 0, 0) => Found::Empty,
         (APPLICATION, VERSION, _) => Found::Ours,
+        (APPLICATION, older @ 1..VERSION, _) => Found::Older(older),
         (APPLICATION, newer, _) if newer > VERSION => Found::Newer(newer),
         _ => Found::Foreign,
     })
@@ -126,9 +154,19 @@ pub(super) fn prepare(connection: &mut Connection, busy_wait: Duration) -> rusql
     connection.pragma_update(None, "trusted_schema", "OFF")?;
     connection.pragma_update(None, "cell_size_check", "ON")?;
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    if matches!(examine(&transaction)?, Found::Empty) {
-        transaction.execute_batch(TABLES)?;
-        transaction.pragma_update(None, "application_id", APPLICATION)?;
+    let from = match examine(&transaction)? {
+        Found::Empty => {
+            transaction.execute_batch(TABLES_1)?;
+            transaction.pragma_update(None, "application_id", APPLICATION)?;
+            1
+        }
+        Found::Older(version) => version,
+        Found::Ours | Found::Newer(_) | Found::Foreign => VERSION,
+    };
+    if from < 2 {
+        transaction.execute_batch(STEP_2)?;
+    }
+    if from < VERSION {
         transaction.pragma_update(None, "user_version", VERSION)?;
     }
     transaction.execute_batch(INDEXES)?;

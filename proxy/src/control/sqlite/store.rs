@@ -7,6 +7,7 @@ use crypto::{Id, UnixTime};
 use rusqlite::{Connection, OptionalExtension, named_params};
 
 use super::SqliteStore;
+use super::revocation::{self, end_membership};
 use super::rows::{self, GrantColumns, integer, json_list};
 use crate::limits::{REUSES_AUDITED_EVERY, STORE_ISSUED_KEPT, STORE_PAGE_MAX};
 use crate::protocol::store::rules::{
@@ -14,7 +15,8 @@ use crate::protocol::store::rules::{
 };
 use crate::protocol::store::{
     Admit, AuditAction, AuditRow, Issue, IssuedRow, MemberKey, MemberRow, NewTicket, ProjectRow,
-    Redeem, RedeemAnswer, Renew, RenewAnswer, Store, StoreError, TicketAnswer, TicketRow, expiry,
+    Redeem, RedeemAnswer, Renew, RenewAnswer, Revoke, RevokeAnswer, RevokeTicket,
+    RevokeTicketAnswer, Stamp, Stamped, Store, StoreError, TicketAnswer, TicketRow, expiry,
 };
 use crate::time::Duration;
 
@@ -173,6 +175,18 @@ impl Store for SqliteStore {
         })
     }
 
+    fn revoke(&mut self, revoke: &Revoke) -> Result<RevokeAnswer, StoreError> {
+        self.change(|db| revocation::revoke(db, revoke))
+    }
+
+    fn revoke_ticket(&mut self, revoke: &RevokeTicket) -> Result<RevokeTicketAnswer, StoreError> {
+        self.change(|db| revocation::revoke_ticket(db, revoke))
+    }
+
+    fn stamp(&mut self, stamp: &Stamp) -> Result<Stamped, StoreError> {
+        self.next_stamp(stamp)
+    }
+
     fn members(&mut self, after: Option<Id>) -> Result<Vec<MemberRow>, StoreError> {
         let after = after.map_or_else(Vec::new, |id| id.0.to_vec());
         let mut statement = self
@@ -222,33 +236,34 @@ fn redeem_first(
     replaces: Option<&Name>,
 ) -> Result<RedeemAnswer, StoreError> {
     let replaced = match replaces {
-        Some(name) => rows::member_by_name(db, name.as_str())?.map(|member| member.id),
+        Some(name) => rows::member_by_name(db, name.as_str())?,
         None => None,
     };
-    let Some(name) = free_name(db, names, &redeem.id, replaced.as_ref())? else {
+    let replaced_id = replaced.as_ref().map(|member| member.id);
+    let Some(name) = free_name(db, names, &redeem.id, replaced_id.as_ref())? else {
         return Ok(match names.first() {
             Some(first) => RedeemAnswer::NameTaken(first.clone()),
             None => RedeemAnswer::Unknown,
         });
     };
+    if let Some(old) = replaced.filter(|old| old.id != redeem.id) {
+        if end_membership(db, &old, &redeem.id, redeem.now)?.is_none() {
+            return Ok(RedeemAnswer::RevocationsFull);
+        }
+        let action = AuditAction::MemberReplaced;
+        audit(db, redeem.now, &redeem.id, action, &old.id.to_string())?;
+    }
     // Checked by the rules already; the row count decides all the same, so that no other writer
-    // of the file could slip in between.
+    // of the file could slip in between. A ticket that was the replaced member's is void by now, and
+    // was good when it was judged.
     let counted = db.execute(
-        "UPDATE tickets SET used = used + 1 WHERE id = ?1 AND used < uses AND revoked IS NULL",
+        "UPDATE tickets SET used = used + 1 WHERE id = ?1 AND used < uses",
         (redeem.ticket.0,),
     )?;
     if counted != 1 {
         return Err(StoreError::Damaged(
             "a ticket's use count and redemptions differ".into(),
         ));
-    }
-    if let Some(old) = replaced.filter(|old| *old != redeem.id) {
-        db.execute(
-            "UPDATE members SET revoked = ?2 WHERE id = ?1",
-            (old.0, integer(redeem.now.0)?),
-        )?;
-        let action = AuditAction::MemberReplaced;
-        audit(db, redeem.now, &redeem.id, action, &old.to_string())?;
     }
     let before = rows::member_by_id(db, &redeem.id)?;
     put_member(
@@ -369,7 +384,7 @@ fn issue_again(
     let Some(member) = member else {
         return Err(StoreError::Damaged("a member is gone".into()));
     };
-    if is_issued_already(&member, identity, now) {
+    if is_issued_already(&member, identity, now, life) {
         let not_after = expiry(member.issued, life);
         return Ok(Issue { member, not_after });
     }
@@ -419,7 +434,8 @@ fn issue(db: &Connection, id: &Id, now: UnixTime, life: Duration) -> Result<Issu
     }
 }
 
-fn audit(
+/// Adds a row to the audit.
+pub(super) fn audit(
     db: &Connection,
     at: UnixTime,
     actor: &Id,

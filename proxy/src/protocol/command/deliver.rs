@@ -19,6 +19,7 @@ impl Command {
             Command::Adopt(adopt) => Some(adopt.link.worker()),
             Command::LegKey(_)
             | Command::LegKeyGone { .. }
+            | Command::MemberGone { .. }
             | Command::MemberDenied { .. }
             | Command::Targets { .. }
             | Command::Gate { .. }
@@ -36,6 +37,7 @@ impl Command {
         Some(match self {
             Command::LegKey(entry) => Command::LegKey(entry.clone()),
             Command::LegKeyGone { session } => Command::LegKeyGone { session: *session },
+            Command::MemberGone { member } => Command::MemberGone { member: *member },
             Command::MemberDenied { address, member } => Command::MemberDenied {
                 address: *address,
                 member: *member,

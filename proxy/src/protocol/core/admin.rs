@@ -5,6 +5,7 @@ use crypto::credential::{Connect, CredentialBody, IssueError, Roles, issue};
 use crypto::identity::{Identity, IdentitySecret};
 use crypto::limits::TICKET_ADDRESSES_MAX;
 use crypto::names::{Attributes, Name, RelayAddress};
+use crypto::revocation::RevocationEntry;
 use crypto::ticket::{Ticket, TicketId};
 use crypto::{Id, Random, UnixTime};
 use zeroize::Zeroizing;
@@ -15,8 +16,9 @@ use crate::limits::{TICKET_LIFE, TICKET_LIFE_MAX, TICKET_USES_MAX};
 use crate::protocol::command::Role;
 use crate::protocol::policy::Policy;
 use crate::protocol::store::{
-    AuditRow, Grants, MemberKey, MemberRow, NewTicket, ProjectRow, Store, StoreError, StoreReply,
-    StoreRequest, TicketAnswer, TicketRow, expiry,
+    AuditRow, Grants, MemberKey, MemberRow, NewTicket, ProjectRow, Revoke, RevokeAnswer,
+    RevokeTicket, RevokeTicketAnswer, Store, StoreError, StoreReply, StoreRequest, TicketAnswer,
+    TicketRow, expiry,
 };
 use crate::time::Duration;
 
@@ -39,6 +41,15 @@ pub enum AdminCall {
     },
     /// One member.
     Member(MemberKey),
+    /// A member is to be one no longer.
+    RevokeMember {
+        /// Who.
+        member: MemberKey,
+        /// Why, for the audit: at most `limits::REVOKE_REASON_MAX` bytes; may be empty.
+        reason: String,
+    },
+    /// A ticket is to be void.
+    RevokeTicket(TicketId),
     /// The last audit rows.
     Audit {
         /// How many.
@@ -127,6 +138,13 @@ pub enum AdminReply {
     Members(Vec<MemberRow>),
     /// A member, if there is such a one.
     Member(Option<Box<MemberRow>>),
+    /// A member was revoked.
+    Revoked(Box<Revoked>),
+    /// A ticket is void.
+    TicketRevoked {
+        /// It was before.
+        already: bool,
+    },
     /// Audit rows.
     Audit(Vec<AuditRow>),
     /// Each portal whose policy was set, and how many lanes that cut; `None` if it was the same.
@@ -138,6 +156,35 @@ pub enum AdminReply {
         /// What is wrong and how to mend it.
         why: String,
     },
+}
+
+/// A revocation, and whom it has cut as far as the authority knows.
+#[derive(Debug)]
+pub struct Revoked {
+    /// The member, `revoked` included.
+    pub member: MemberRow,
+    /// Its entry in the list; nothing if it was revoked before.
+    pub entry: Option<RevocationEntry>,
+    /// Tickets that it made or that were bound to it, void now.
+    pub tickets: u32,
+    /// Sessions of the member that were ended here.
+    pub sessions: usize,
+    /// The members that have an authority session, and whether each holds the list by now. Empty where
+    /// no process serves the project.
+    pub nodes: Vec<NodeHolds>,
+}
+
+/// What a node with an authority session says of the list that it holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeHolds {
+    /// The member.
+    pub id: Id,
+    /// Its name.
+    pub name: Option<Name>,
+    /// Whether it holds the list that is meant, or a newer one.
+    pub holds: bool,
+    /// The lanes that it has cut by its newest list.
+    pub cut: u32,
 }
 
 impl AdminReply {
@@ -199,6 +246,17 @@ impl AdminDesk<'_> {
             AdminCall::Tickets { after } => StoreRequest::Tickets { after },
             AdminCall::Members { after } => StoreRequest::Members { after },
             AdminCall::Member(key) => StoreRequest::Member(key),
+            AdminCall::RevokeMember { member, reason } => StoreRequest::Revoke(Box::new(Revoke {
+                member,
+                actor: self.project.id,
+                reason,
+                now,
+            })),
+            AdminCall::RevokeTicket(ticket) => StoreRequest::RevokeTicket(RevokeTicket {
+                ticket,
+                actor: self.project.id,
+                now,
+            }),
             AdminCall::Audit { count } => StoreRequest::Audit { count },
         };
         AdminStep::Ask(request, AdminPending { ticket: None })
@@ -221,12 +279,21 @@ impl AdminDesk<'_> {
             Ok(StoreReply::Members(rows)) => AdminReply::Members(rows),
             Ok(StoreReply::Member(row)) => AdminReply::Member(row),
             Ok(StoreReply::Audit(rows)) => AdminReply::Audit(rows),
+            Ok(StoreReply::Revoked(answer)) => revoked(*answer),
+            Ok(StoreReply::TicketRevoked(answer)) => match answer {
+                RevokeTicketAnswer::Revoked => AdminReply::TicketRevoked { already: false },
+                RevokeTicketAnswer::Already => AdminReply::TicketRevoked { already: true },
+                RevokeTicketAnswer::Unknown => {
+                    AdminReply::refused(Problem::NoSuchTicket, "adit ticket list shows them")
+                }
+            },
             Ok(
                 StoreReply::Done
                 | StoreReply::Project(_)
                 | StoreReply::Redeemed(_)
                 | StoreReply::Renewed(_)
-                | StoreReply::Admitted(_),
+                | StoreReply::Admitted(_)
+                | StoreReply::Stamped(_),
             ) => AdminReply::refused(Problem::StoreUnavailable, "it answers out of turn"),
             Err(error) => AdminReply::refused(Problem::StoreUnavailable, error),
         }
@@ -310,6 +377,33 @@ impl AdminDesk<'_> {
         };
         Ok((row, ticket.to_text()))
     }
+}
+
+fn revoked(answer: RevokeAnswer) -> AdminReply {
+    let (member, entry, tickets) = match answer {
+        RevokeAnswer::Revoked {
+            member,
+            entry,
+            tickets,
+        } => (member, Some(entry), tickets),
+        RevokeAnswer::Already(member) => (member, None, 0),
+        RevokeAnswer::Unknown => {
+            return AdminReply::refused(Problem::NoSuchMember, "adit member list shows them");
+        }
+        RevokeAnswer::LastAdmin => {
+            return AdminReply::refused(Problem::LastAdmin, Problem::LastAdmin.mend());
+        }
+        RevokeAnswer::Full => {
+            return AdminReply::refused(Problem::RevocationsFull, Problem::RevocationsFull.mend());
+        }
+    };
+    AdminReply::Revoked(Box::new(Revoked {
+        member,
+        entry,
+        tickets,
+        sessions: 0,
+        nodes: Vec::new(),
+    }))
 }
 
 /// The body of a credential of these grants. Without an identity it is the authority's own, to

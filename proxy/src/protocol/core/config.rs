@@ -8,9 +8,11 @@ use crypto::suite::SuiteMask;
 use crypto::ticket::Ticket;
 
 use super::membership::Membership;
+use super::revocations::HeldRevocations;
 use crate::ids::PortalNo;
 use crate::protocol::policy::Policy;
 use crate::protocol::store::ProjectRow;
+use crate::time::Duration;
 
 /// A node.
 pub struct MemberConfig {
@@ -22,6 +24,11 @@ pub struct MemberConfig {
     pub ticket: Option<Ticket>,
     /// The name it asks for where the ticket names none.
     pub wish: Option<Name>,
+    /// What it persisted of revocations (`StateFile::Revocations`, decoded by
+    /// [`HeldRevocations::decode`]).
+    pub revocations: Option<HeldRevocations>,
+    /// How old the authority's word on revocations may be while streams go on.
+    pub revocation_max_age: Duration,
     /// Suites it offers: `crypto::suite::local_mask()`.
     pub suites: SuiteMask,
     /// Its inlets.
@@ -79,6 +86,8 @@ pub struct AuthorityConfig {
     pub identity: IdentitySecret,
     /// The project's row in the store.
     pub project: ProjectRow,
+    /// Life of the credentials that it issues, at most an hour.
+    pub credential_life: Duration,
 }
 
 /// A relay.
@@ -91,6 +100,8 @@ pub struct RelayConfig {
     pub leg_address: Option<SocketAddr>,
     /// What it persisted. Only where the authority is another process.
     pub membership: Option<Membership>,
+    /// What it persisted of revocations. Only where the authority is another process.
+    pub revocations: Option<HeldRevocations>,
     /// A ticket of role `relay`. Only where the authority is another process.
     pub ticket: Option<Ticket>,
 }

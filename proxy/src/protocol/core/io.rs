@@ -129,6 +129,8 @@ pub enum Output {
 pub enum StateFile {
     /// `config::Membership`, encoded.
     Membership,
+    /// [`HeldRevocations`](super::HeldRevocations), encoded.
+    Revocations,
 }
 
 /// How loud a record is.

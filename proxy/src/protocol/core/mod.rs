@@ -27,6 +27,7 @@ pub mod membership;
 mod node;
 mod outbox;
 mod relay;
+mod revocations;
 pub mod server;
 pub mod status;
 pub(in crate::protocol) mod text;
@@ -49,7 +50,9 @@ mod tests;
 )]
 mod world;
 
-pub use admin::{AdminCall, AdminDesk, AdminReply, PolicyChange, TicketSpec, credential_body};
+pub use admin::{
+    AdminCall, AdminDesk, AdminReply, NodeHolds, PolicyChange, Revoked, TicketSpec, credential_body,
+};
 pub use config::{
     AuthorityConfig, InletConfig, MemberConfig, OutletConfig, RelayConfig, ServerConfig,
     TargetConfig,
@@ -57,5 +60,8 @@ pub use config::{
 pub use io::{AdminNo, Core, Input, Level, LogRecord, Now, Output, ResolveNo, StateFile, StoreNo};
 pub use member::MemberCore;
 pub use membership::{Membership, MembershipError};
+pub use revocations::HeldRevocations;
 pub use server::ServerCore;
-pub use status::{CircuitsStatus, MembershipStatus, PortalStatus, Reach, ServerStatus, Status};
+pub use status::{
+    CircuitsStatus, MembershipStatus, PortalStatus, Reach, RevocationsStatus, ServerStatus, Status,
+};

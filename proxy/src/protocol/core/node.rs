@@ -3,16 +3,17 @@
 use std::collections::BTreeSet;
 
 use crypto::attestation::Purpose;
-use crypto::check::{Denial, Evidence, Grant, Reason, Revocation, Standing};
+use crypto::check::{Denial, Evidence, Grant, Reason};
 use crypto::identity::IdentitySecret;
 use crypto::names::RelayAddress;
 use crypto::suite::SuiteMask;
-use crypto::{Id, Random, UnixTime};
+use crypto::{Id, Random};
 
 use super::clock::AuthorityClock;
 use super::io::{Level, LogRecord, Now, StateFile};
 use super::membership::Membership;
 use super::outbox::Outbox;
+use super::revocations::Revocations;
 use crate::error::Code;
 use crate::protocol::keyring::Keyring;
 
@@ -26,6 +27,8 @@ pub struct Node {
     pub clock: AuthorityClock,
     /// Its membership, while it has one.
     pub membership: Option<Membership>,
+    /// Who is revoked, as far as it knows.
+    pub revocations: Revocations,
     /// The last denial, given or received.
     pub last_denial: Option<LogRecord>,
     /// Peers that were seen since the start, so that a new one is logged. Bounded; beyond the
@@ -36,15 +39,6 @@ pub struct Node {
     pub audited: BTreeSet<(Id, String)>,
     /// Members that an outlet's policy has just denied, and where: for the relay.
     pub denied: Vec<(RelayAddress, Id)>,
-}
-
-/// Without a revocation list every serial is good; a credential's hour is the only bound.
-pub struct NoRevocations;
-
-impl Revocation for NoRevocations {
-    fn standing(&self, _id: &Id, _serial: u64, _now: UnixTime) -> Standing {
-        Standing::Good
-    }
 }
 
 impl Node {
@@ -60,6 +54,7 @@ impl Node {
             keyring,
             clock: AuthorityClock::default(),
             membership,
+            revocations: Revocations::default(),
             last_denial: None,
             seen: BTreeSet::new(),
             audited: BTreeSet::new(),
@@ -93,6 +88,13 @@ impl Node {
         if let Some(membership) = &self.membership {
             let bytes = membership.encode();
             self.out.persist(StateFile::Membership, bytes);
+        }
+    }
+
+    /// Writes the newest word on revocations, when that is due.
+    pub fn persist_revocations(&mut self, now: Now) {
+        if let Some(bytes) = self.revocations.take_for_disk(now.mono) {
+            self.out.persist(StateFile::Revocations, bytes);
         }
     }
 

@@ -1,7 +1,8 @@
 //! A relay: who has a session, which addresses it serves, and the leg keys that its workers check
 //! legs by. Legs themselves never come here; pairing is the worker's.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use crypto::attestation::Purpose;
 use crypto::check::{
@@ -19,11 +20,12 @@ use zeroize::Zeroizing;
 use super::clock::AuthorityClock;
 use super::io::{Level, LogRecord, Now};
 use super::membership::Pinned;
-use super::node::{NoRevocations, denial_record};
+use super::node::denial_record;
 use super::outbox::Outbox;
+use super::revocations::RevokedMembers;
 use crate::error::{CloseReason, Problem};
 use crate::ids::{AddressHash, LinkId, SessionId};
-use crate::limits::{SESSION_DEAD, SESSIONS_MAX, SESSIONS_PER_MEMBER_MAX};
+use crate::limits::{REVOKED_LEGS_END, SESSION_DEAD, SESSIONS_MAX, SESSIONS_PER_MEMBER_MAX};
 use crate::protocol::command::{Command, ConnectSet, LegEntry, address_hash};
 use crate::protocol::keyring::Keyring;
 use crate::protocol::session::{Accepted, Message, Refusal, RequestNo, Sealed, SessionError};
@@ -68,6 +70,10 @@ pub struct RelayCore {
     by_id: BTreeMap<SessionId, LinkId>,
     /// When the pass of each session ends.
     ends: BTreeSet<(Instant, LinkId)>,
+    /// Who is a member no longer.
+    revoked: Arc<RevokedMembers>,
+    /// Of those, whose legs end then.
+    gone: VecDeque<(Instant, Id)>,
 }
 
 impl RelayCore {
@@ -140,7 +146,7 @@ impl RelayCore {
             mut sealed,
         } = accepted;
         let time = clock.now(now);
-        let member = match check_node(grant, &evidence, &remote_static, time) {
+        let member = match check_node(grant, &self.revoked, &evidence, &remote_static, time) {
             Ok(member) => member,
             Err(denial) => return Err(NotAdmitted::Denied(Box::new((denial, sealed)))),
         };
@@ -192,6 +198,43 @@ impl RelayCore {
         out.send_frame(link, frame);
         out.deadline(link, now.mono, SESSION_DEAD, CloseReason::SessionDead);
         Ok(())
+    }
+
+    /// Begins with the list that an earlier process held.
+    pub fn know_revocations(&mut self, revoked: Arc<RevokedMembers>) {
+        self.revoked = revoked;
+    }
+
+    /// There is a newer revocation list: sessions of members that it names end now. Their legs end a
+    /// moment later, paired or not, so that the ends, which know why, come first and can say it.
+    pub fn on_revocations(&mut self, out: &mut Outbox, now: Now, revoked: Arc<RevokedMembers>) {
+        let sessions = self.sessions.iter();
+        let ended: Vec<LinkId> = sessions
+            .filter(|(_, session)| revoked.has(&session.member.id(), session.member.serial()))
+            .map(|(link, _)| *link)
+            .collect();
+        for link in ended {
+            if let Some(session) = self.sessions.get(&link) {
+                let why = CloseReason::Revoked;
+                let record = LogRecord::new(Level::Warn, format!("a relay session ended: {why}"))
+                    .code(why.code())
+                    .with("peer", session.member.id())
+                    .with("list", revoked.number());
+                out.log(record);
+            }
+            self.refuse(out, link, Problem::RelayDenied);
+        }
+        // Legs outlive their sessions: those of a member without one end too.
+        let before = std::mem::replace(&mut self.revoked, revoked);
+        let new = self.revoked.members().filter(|id| !before.names(id));
+        let due = now.mono + REVOKED_LEGS_END;
+        self.gone.extend(new.map(|id| (due, *id)));
+    }
+
+    /// Sessions of a member.
+    pub fn sessions_of(&self, member: &Id) -> usize {
+        let own = (*member, LinkId(0))..=(*member, LinkId(u64::MAX));
+        self.by_peer.range(own).count()
     }
 
     /// A session's link is gone.
@@ -284,7 +327,7 @@ impl RelayCore {
         let mut evidence = session.evidence.clone();
         evidence.grant = Grant::Pass(Box::new(pass));
         let key = session.member.static_key();
-        let member = check_node(grant, &evidence, &key, clock.now(now))
+        let member = check_node(grant, &self.revoked, &evidence, &key, clock.now(now))
             .map_err(|denial| denial_record(what, &denial).with("peer", peer))?;
         if member.serial() < session.member.serial() {
             return Ok(());
@@ -370,8 +413,11 @@ impl RelayCore {
         }
     }
 
-    /// Ends the sessions whose pass is over.
+    /// Ends the sessions whose pass is over, and the legs of who is a member no longer.
     pub fn on_timer(&mut self, out: &mut Outbox, now: Now) {
+        while let Some((_, member)) = self.gone.pop_front_if(|(due, _)| *due <= now.mono) {
+            out.command(Command::MemberGone { member });
+        }
         while let Some((at, link)) = self.ends.first().copied() {
             if at > now.mono {
                 return;
@@ -389,7 +435,9 @@ impl RelayCore {
 
     /// When [`on_timer`](Self::on_timer) has something to do.
     pub fn next_timer(&self) -> Instant {
-        self.ends.first().map_or(Instant::FAR_FUTURE, |(at, _)| *at)
+        let ends = self.ends.first().map_or(Instant::FAR_FUTURE, |(at, _)| *at);
+        let gone = self.gone.front().map_or(Instant::FAR_FUTURE, |(at, _)| *at);
+        ends.min(gone)
     }
 
     /// Tells all nodes, and ends all sessions.
@@ -405,6 +453,7 @@ impl RelayCore {
 
 fn check_node(
     grant: &RelayGrant,
+    revoked: &RevokedMembers,
     shown: &Evidence,
     key: &StaticPublic,
     now: UnixTime,
@@ -415,7 +464,8 @@ fn check_node(
         remote_static: key,
         now,
         part: SessionPart::Node,
-        revocation: &NoRevocations,
+        // Only availability is at stake here, so an old list is good enough.
+        revocation: revoked,
     };
     verify_pass(shown, &question)
 }

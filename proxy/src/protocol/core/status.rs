@@ -27,6 +27,8 @@ pub struct Status {
     /// By how much the wall clock is ahead of the authority's time (negative: behind), in
     /// milliseconds; `None` before the first contact.
     pub clock_ahead_millis: Option<i64>,
+    /// What a member knows of revocations.
+    pub revocations: Option<RevocationsStatus>,
     /// The portals, in the order of their numbers.
     pub portals: Vec<PortalStatus>,
     /// The last denial, given or received, as it was logged.
@@ -43,6 +45,17 @@ impl Status {
             None => !self.portals.is_empty() && self.portals.iter().all(|portal| portal.ready),
         }
     }
+}
+
+/// What a member knows of revocations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RevocationsStatus {
+    /// The number of the list that it holds; 0 for none.
+    pub list: u64,
+    /// How long ago the newest beacon was heard.
+    pub heard: Option<Duration>,
+    /// How long that may be while streams go on.
+    pub max_age: Duration,
 }
 
 /// Whether a node is a member.

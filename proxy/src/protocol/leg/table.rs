@@ -228,15 +228,20 @@ impl LegTable {
             .map(|(id, _)| *id)
             .collect();
         for id in &ended {
-            self.members.remove(id);
-            self.sessions
-                .retain(|_, session| session.entry.member != *id);
-            for members in self.served.values_mut() {
-                members.remove(id);
-            }
+            self.forget(id);
+        }
+        ended
+    }
+
+    /// Forgets a member: its sessions' keys are good for nothing any more.
+    pub fn forget(&mut self, id: &Id) {
+        self.members.remove(id);
+        self.sessions
+            .retain(|_, session| session.entry.member != *id);
+        for members in self.served.values_mut() {
+            members.remove(id);
         }
         self.served.retain(|_, members| !members.is_empty());
-        ended
     }
 }
 
@@ -371,6 +376,16 @@ mod tests {
         table.sweep(NOW + Duration::from_secs(3600));
         assert_eq!(table.serving(&ADDRESS), []);
         assert!(table.served.is_empty());
+    }
+
+    #[test]
+    fn a_member_that_is_forgotten_has_no_session_and_no_grace() {
+        let mut table = table();
+        table.publish(entry(2, SessionId([6; 16])));
+        table.forget(&Id([1; 32]));
+        assert_eq!(table.check(NOW, &leg(1)), Err(LegRefusal::UnknownSession));
+        assert_eq!(table.serving(&ADDRESS), [(Id([2; 32]), SessionId([6; 16]))]);
+        assert_eq!(table.end_session(NOW, SESSION), None);
     }
 
     #[test]

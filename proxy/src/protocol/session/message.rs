@@ -13,6 +13,10 @@
 //! | 21 | TimeIs | authority | authority | nonce, milliseconds since 1970 |
 //! | 22 | GetProject | authority | node | |
 //! | 23 | Project | authority | authority | project note |
+//! | 24 | Beacon | authority | authority | beacon |
+//! | 25 | GetRevocations | authority | node | offset |
+//! | 26 | Revocations | authority | authority | list number, length, offset, bytes |
+//! | 27 | Holds | authority | node | list number, lanes cut |
 //! | 32 | Welcome | relay | relay | session id, leg secret, leg address or null |
 //! | 33 | Serve | relay | node | addresses |
 //! | 34 | Served | relay | relay | accepted, refused |
@@ -37,7 +41,7 @@ use zeroize::Zeroizing;
 use super::Kind;
 use crate::error::Problem;
 use crate::ids::{AddressHash, SessionId};
-use crate::limits::{REASON_TEXT_MAX, SERVED_MAX};
+use crate::limits::{REASON_TEXT_MAX, REVOCATIONS_PART, SERVED_MAX};
 use crate::protocol::canonical::{self, Canonical, NotCanonical, Written};
 
 /// The number of a request; 0 for what a server says unasked.
@@ -109,6 +113,19 @@ pub enum Message {
     GetProject,
     /// Here it is.
     Project { note: Vec<u8> },
+    /// Which revocation list is the present one.
+    Beacon { beacon: Vec<u8> },
+    /// The encoded revocation list from there on, please.
+    GetRevocations { offset: u32 },
+    /// A part of it.
+    Revocations {
+        number: u64,
+        length: u32,
+        offset: u32,
+        part: Vec<u8>,
+    },
+    /// This node holds that list, and has cut so many lanes by it; answered by `Pong`.
+    Holds { number: u64, cut: u32 },
     /// What legs of this session need.
     Welcome {
         session: SessionId,
@@ -163,6 +180,10 @@ impl Message {
             Message::TimeIs { .. } => 21,
             Message::GetProject => 22,
             Message::Project { .. } => 23,
+            Message::Beacon { .. } => 24,
+            Message::GetRevocations { .. } => 25,
+            Message::Revocations { .. } => 26,
+            Message::Holds { .. } => 27,
             Message::Welcome { .. } => 32,
             Message::Serve { .. } => 33,
             Message::Served { .. } => 34,
@@ -183,16 +204,19 @@ impl Message {
             | Message::GoingAway => 0,
             Message::Time { .. }
             | Message::Project { .. }
+            | Message::Beacon { .. }
+            | Message::GetRevocations { .. }
             | Message::Serve { .. }
             | Message::PassRenewed { .. }
             | Message::NowServed { .. } => 1,
             Message::Renewed { .. }
             | Message::TimeIs { .. }
+            | Message::Holds { .. }
             | Message::Served { .. }
             | Message::ParkLow { .. }
             | Message::Denied { .. } => 2,
             Message::Redeem { .. } | Message::Enrolled { .. } | Message::Welcome { .. } => 3,
-            Message::Refused(_) => 4,
+            Message::Refused(_) | Message::Revocations { .. } => 4,
         }
     }
 }
@@ -248,6 +272,23 @@ impl Canonical for Envelope {
             }
             Message::Project { note } => {
                 to.bytes(note)?;
+            }
+            Message::Beacon { beacon } => {
+                to.bytes(beacon)?;
+            }
+            Message::GetRevocations { offset } => {
+                to.u32(*offset)?;
+            }
+            Message::Revocations {
+                number,
+                length,
+                offset,
+                part,
+            } => {
+                to.u64(*number)?.u32(*length)?.u32(*offset)?.bytes(part)?;
+            }
+            Message::Holds { number, cut } => {
+                to.u64(*number)?.u32(*cut)?;
             }
             Message::Welcome {
                 session,
@@ -318,6 +359,22 @@ impl Canonical for Envelope {
             23 => Message::Project {
                 note: from.bytes()?.to_vec(),
             },
+            24 => Message::Beacon {
+                beacon: from.bytes()?.to_vec(),
+            },
+            25 => Message::GetRevocations {
+                offset: from.u32()?,
+            },
+            26 => Message::Revocations {
+                number: from.u64()?,
+                length: from.u32()?,
+                offset: from.u32()?,
+                part: bytes_up_to(from, REVOCATIONS_PART)?,
+            },
+            27 => Message::Holds {
+                number: from.u64()?,
+                cut: from.u32()?,
+            },
             32 => Message::Welcome {
                 session: SessionId(canonical::fixed(from)?),
                 secret: Zeroizing::new(canonical::fixed(from)?),
@@ -373,6 +430,14 @@ fn write_addresses(to: &mut Encoder<Vec<u8>>, addresses: &[RelayAddress]) -> Wri
 fn read_addresses(from: &mut Decoder<'_>) -> Result<Vec<RelayAddress>, NotCanonical> {
     let len = canonical::array_up_to(from, SERVED_MAX)?;
     (0..len).map(|_| canonical::text(from)).collect()
+}
+
+fn bytes_up_to(from: &mut Decoder<'_>, max: usize) -> Result<Vec<u8>, NotCanonical> {
+    let bytes = from.bytes()?;
+    if bytes.len() > max {
+        return Err(NotCanonical);
+    }
+    Ok(bytes.to_vec())
 }
 
 /// A text for the log: bounded, without control characters.

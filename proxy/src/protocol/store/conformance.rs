@@ -1,6 +1,8 @@
 //! What every store must do: one function, run against each implementation. It panics on the
 //! first difference and says in which check.
 
+mod revocation;
+
 use crypto::credential::{Connect, Roles};
 use crypto::names::{Attributes, Name};
 use crypto::ticket::TicketId;
@@ -86,6 +88,7 @@ pub fn conformance(make: &mut dyn FnMut() -> Box<dyn Store>) {
             every_change_has_its_audit_row,
         ),
     ];
+    let checks = [checks, revocation::CHECKS].concat();
     for (name, check) in checks {
         println!("store conformance: {name}");
         let mut store = make();

@@ -3,19 +3,28 @@
 
 use std::collections::BTreeMap;
 
+use crypto::credential::Roles;
 use crypto::names::Name;
+use crypto::revocation::RevocationEntry;
 use crypto::ticket::TicketId;
 use crypto::{Id, UnixTime};
 
-use super::request::{Admit, MemberKey, Redeem, RedeemAnswer, Renew, RenewAnswer, TicketAnswer};
+use super::request::{
+    Admit, MemberKey, Redeem, RedeemAnswer, Renew, RenewAnswer, Revoke, RevokeAnswer, RevokeTicket,
+    RevokeTicketAnswer, Stamp, Stamped, TicketAnswer,
+};
 use super::rows::{
     AuditAction, AuditRow, Issue, IssuedRow, MemberRow, NewTicket, ProjectRow, Redemption,
     TicketRow,
 };
-use super::rules::{RedeemPlan, is_issued_already, is_reuse_audited, judge_redeem, judge_renew};
+use super::rules::{
+    RedeemPlan, entry_ends, is_issued_already, is_reuse_audited, judge_redeem, judge_renew,
+    judge_revoke, revocation_subject,
+};
 use super::{Store, StoreError, expiry};
 use crate::limits::{REUSES_AUDITED_EVERY, STORE_PAGE_MAX};
 use crate::time::Duration;
+use crypto::limits::REVOCATIONS_MAX;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -25,6 +34,10 @@ pub struct MemoryStore {
     members: BTreeMap<Id, MemberRow>,
     issued: Vec<IssuedRow>,
     audit: Vec<AuditRow>,
+    /// Entries of the revocation list, and when each leaves it.
+    revocations: BTreeMap<Id, (RevocationEntry, UnixTime)>,
+    list_number: u64,
+    beacon_number: u64,
 }
 
 impl MemoryStore {
@@ -58,7 +71,7 @@ impl MemoryStore {
         life: Duration,
     ) -> Result<Issue, StoreError> {
         let member = self.members.get(&id);
-        match member.filter(|member| is_issued_already(member, identity, now)) {
+        match member.filter(|member| is_issued_already(member, identity, now, life)) {
             Some(member) => Ok(Issue {
                 member: member.clone(),
                 not_after: expiry(member.issued, life),
@@ -100,6 +113,48 @@ impl MemoryStore {
             not_after,
         });
         Ok(Issue { member, not_after })
+    }
+
+    /// Forgets the entries that have ended; a list without them is another list.
+    fn prune(&mut self, now: UnixTime) {
+        let before = self.revocations.len();
+        self.revocations.retain(|_, (_, ends)| *ends >= now);
+        self.list_number += u64::from(self.revocations.len() != before);
+    }
+
+    /// A live member is one no longer. Returns its entry and how many tickets are void now; `None`
+    /// where the list has no room.
+    fn end_membership(
+        &mut self,
+        id: Id,
+        actor: Id,
+        now: UnixTime,
+    ) -> Option<(RevocationEntry, u32)> {
+        self.prune(now);
+        if self.revocations.len() >= REVOCATIONS_MAX {
+            return None;
+        }
+        let member = self.members.get_mut(&id)?;
+        member.revoked = Some(now);
+        self.list_number += 1;
+        let entry = RevocationEntry {
+            member: id,
+            max_serial: member.serial,
+            number: self.list_number,
+        };
+        self.revocations.insert(id, (entry, entry_ends(member)));
+        let own = |row: &TicketRow| row.ticket.created_by == id || row.ticket.bound_to == Some(id);
+        let mut void = Vec::new();
+        for (ticket, row) in &mut self.tickets {
+            if row.revoked.is_none() && own(row) {
+                row.revoked = Some(now);
+                void.push(*ticket);
+            }
+        }
+        for ticket in &void {
+            self.note(now, actor, AuditAction::TicketRevoked, ticket.to_string());
+        }
+        Some((entry, u32::try_from(void.len()).unwrap_or(u32::MAX)))
     }
 
     fn project_id(&self) -> Id {
@@ -195,8 +250,9 @@ impl Store for MemoryStore {
             });
         };
         if let Some(replaced) = replaced.filter(|replaced| *replaced != redeem.id) {
-            if let Some(member) = self.members.get_mut(&replaced) {
-                member.revoked = Some(redeem.now);
+            let ended = self.end_membership(replaced, redeem.id, redeem.now);
+            if ended.is_none() {
+                return Ok(RedeemAnswer::RevocationsFull);
             }
             let subject = replaced.to_string();
             self.note(redeem.now, redeem.id, AuditAction::MemberReplaced, subject);
@@ -285,6 +341,57 @@ impl Store for MemoryStore {
         self.issue(admit.id, admit.now, admit.life)
     }
 
+    fn revoke(&mut self, revoke: &Revoke) -> Result<RevokeAnswer, StoreError> {
+        let found = self.member(&revoke.member)?;
+        let admin =
+            |member: &&MemberRow| member.revoked.is_none() && member.grants.roles.has(Roles::ADMIN);
+        let admins = self.members.values().filter(admin).count();
+        let member = match judge_revoke(found, admins, &self.project_id(), revoke) {
+            Ok(member) => member,
+            Err(answer) => return Ok(answer),
+        };
+        let Some((entry, tickets)) = self.end_membership(member.id, revoke.actor, revoke.now)
+        else {
+            return Ok(RevokeAnswer::Full);
+        };
+        let subject = revocation_subject(&member.id, &revoke.reason);
+        let action = AuditAction::MemberRevoked;
+        self.note(revoke.now, revoke.actor, action, subject);
+        Ok(RevokeAnswer::Revoked {
+            member: MemberRow {
+                revoked: Some(revoke.now),
+                ..member
+            },
+            entry,
+            tickets,
+        })
+    }
+
+    fn revoke_ticket(&mut self, revoke: &RevokeTicket) -> Result<RevokeTicketAnswer, StoreError> {
+        let Some(row) = self.tickets.get_mut(&revoke.ticket) else {
+            return Ok(RevokeTicketAnswer::Unknown);
+        };
+        if row.revoked.is_some() {
+            return Ok(RevokeTicketAnswer::Already);
+        }
+        row.revoked = Some(revoke.now);
+        let subject = revoke.ticket.to_string();
+        let action = AuditAction::TicketRevoked;
+        self.note(revoke.now, revoke.actor, action, subject);
+        Ok(RevokeTicketAnswer::Revoked)
+    }
+
+    fn stamp(&mut self, stamp: &Stamp) -> Result<Stamped, StoreError> {
+        self.prune(stamp.now);
+        self.beacon_number += 1;
+        let entries = || self.revocations.values().map(|(entry, _)| *entry).collect();
+        Ok(Stamped {
+            number: self.beacon_number,
+            list_number: self.list_number,
+            entries: (stamp.have != Some(self.list_number)).then(entries),
+        })
+    }
+
     fn members(&mut self, after: Option<Id>) -> Result<Vec<MemberRow>, StoreError> {
         let above = |(id, _): &(&Id, &MemberRow)| after.is_none_or(|after| **id > after);
         let rows = self.members.iter().filter(above).take(STORE_PAGE_MAX);
@@ -323,5 +430,49 @@ mod tests {
     #[test]
     fn the_memory_store_conforms() {
         super::super::conformance::conformance(&mut || Box::new(MemoryStore::new()));
+    }
+
+    #[test]
+    fn a_full_list_refuses_and_changes_nothing() {
+        let mut store = MemoryStore::new();
+        let (issued, now) = (UnixTime(1_000_000), UnixTime(1_000_001));
+        let admit = |n: u64| {
+            let mut id = [0; 32];
+            id[..8].copy_from_slice(&n.to_be_bytes());
+            Admit {
+                id: Id(id),
+                identity: Vec::new(),
+                name: format!("m-{n}").parse().expect("a literal name"),
+                grants: super::super::Grants {
+                    attributes: crypto::names::Attributes::new(),
+                    roles: Roles::MEMBER,
+                    may_serve: Vec::new(),
+                    may_connect: crypto::credential::Connect::All,
+                },
+                now: issued,
+                life: Duration::from_secs(3600),
+            }
+        };
+        let revoke = |n: u64, now: UnixTime| Revoke {
+            member: MemberKey::Id(admit(n).id),
+            actor: Id([1; 32]),
+            reason: String::new(),
+            now,
+        };
+        let last = REVOCATIONS_MAX as u64;
+        for n in 0..=last {
+            store.admit(&admit(n)).expect("it is admitted");
+        }
+        for n in 0..last {
+            let answer = store.revoke(&revoke(n, now));
+            assert!(matches!(answer, Ok(RevokeAnswer::Revoked { .. })));
+        }
+        assert_eq!(store.revoke(&revoke(last, now)), Ok(RevokeAnswer::Full));
+        assert_eq!(store.members[&admit(last).id].revoked, None);
+        // It is possible again when the others have left.
+        let later = issued.plus(crate::limits::REVOCATION_KEPT.as_secs() + 1);
+        let answer = store.revoke(&revoke(last, later));
+        assert!(matches!(answer, Ok(RevokeAnswer::Revoked { .. })));
+        assert_eq!(store.revocations.len(), 1);
     }
 }

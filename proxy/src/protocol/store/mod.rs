@@ -12,7 +12,7 @@
 //! |---|---|
 //! | [`rows`] | what is stored |
 //! | [`request`] | the questions and answers, as plain data |
-//! | [`rules`] | who may redeem and renew: pure functions over rows |
+//! | [`rules`] | who may redeem, renew and be revoked: pure functions over rows |
 //! | [`memory`] | a store in memory, for the simulation and tests |
 //! | `conformance` | what every store must do, as one function |
 
@@ -25,8 +25,8 @@ pub mod rules;
 
 pub use memory::MemoryStore;
 pub use request::{
-    Admit, MemberKey, Redeem, RedeemAnswer, Renew, RenewAnswer, StoreReply, StoreRequest,
-    TicketAnswer,
+    Admit, MemberKey, Redeem, RedeemAnswer, Renew, RenewAnswer, Revoke, RevokeAnswer, RevokeTicket,
+    RevokeTicketAnswer, Stamp, Stamped, StoreReply, StoreRequest, TicketAnswer,
 };
 pub use rows::{
     AuditAction, AuditRow, Grants, Issue, IssuedRow, MemberRow, NewTicket, ProjectRow, Redemption,
@@ -80,6 +80,19 @@ pub trait Store: Send {
     /// administrator, the relay in the same process), and takes the next serial.
     fn admit(&mut self, admit: &Admit) -> Result<Issue, StoreError>;
 
+    /// Revokes a member by [`rules::judge_revoke`]: its row, its entry in the revocation list, under
+    /// the list's next number, the tickets that it made or that are bound to it, and the audit rows
+    /// are one transaction. Its highest serial is the one that its row has in there, so a renewal is
+    /// either before, and named, or refused.
+    fn revoke(&mut self, revoke: &Revoke) -> Result<RevokeAnswer, StoreError>;
+
+    /// Takes a ticket back: nobody redeems it any more, and nobody again.
+    fn revoke_ticket(&mut self, revoke: &RevokeTicket) -> Result<RevokeTicketAnswer, StoreError>;
+
+    /// The next beacon's number, and the present revocation list. Entries whose credentials have all
+    /// expired leave it here. Called every second: it writes only when something changed.
+    fn stamp(&mut self, stamp: &Stamp) -> Result<Stamped, StoreError>;
+
     /// At most `limits::STORE_PAGE_MAX` members with an id above `after`, in the order of ids.
     fn members(&mut self, after: Option<crypto::Id>) -> Result<Vec<MemberRow>, StoreError>;
 
@@ -105,6 +118,11 @@ pub trait Store: Send {
             StoreRequest::Redeem(redeem) => StoreReply::Redeemed(Box::new(self.redeem(redeem)?)),
             StoreRequest::Renew(renew) => StoreReply::Renewed(Box::new(self.renew(renew)?)),
             StoreRequest::Admit(admit) => StoreReply::Admitted(Box::new(self.admit(admit)?)),
+            StoreRequest::Revoke(revoke) => StoreReply::Revoked(Box::new(self.revoke(revoke)?)),
+            StoreRequest::RevokeTicket(ticket) => {
+                StoreReply::TicketRevoked(self.revoke_ticket(ticket)?)
+            }
+            StoreRequest::Stamp(stamp) => StoreReply::Stamped(Box::new(self.stamp(stamp)?)),
             StoreRequest::Members { after } => StoreReply::Members(self.members(*after)?),
             StoreRequest::Member(key) => StoreReply::Member(self.member(key)?.map(Box::new)),
             StoreRequest::Audit { count } => StoreReply::Audit(self.audit(*count)?),

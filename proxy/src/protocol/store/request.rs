@@ -1,6 +1,7 @@
 //! The questions to a store and its answers, as plain data that may cross a thread.
 
 use crypto::names::Name;
+use crypto::revocation::RevocationEntry;
 use crypto::ticket::TicketId;
 use crypto::{Id, UnixTime};
 
@@ -55,6 +56,8 @@ pub enum RedeemAnswer {
     MemberRevoked,
     /// The identity's history is shorter than, or forks from, what was seen before.
     HistoryForked,
+    /// It replaces a member, and the revocation list has no room for that one now.
+    RevocationsFull,
 }
 
 /// A member asks for its next credential.
@@ -104,6 +107,83 @@ pub struct Admit {
     pub life: Duration,
 }
 
+/// A member is to be one no longer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Revoke {
+    /// Who.
+    pub member: MemberKey,
+    /// Who wants it.
+    pub actor: Id,
+    /// Why, for the audit; may be empty.
+    pub reason: String,
+    /// The authority's time.
+    pub now: UnixTime,
+}
+
+/// What came of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RevokeAnswer {
+    /// It is revoked, and this is its entry in the list.
+    Revoked {
+        /// As it was, `revoked` included.
+        member: MemberRow,
+        /// Its entry.
+        entry: RevocationEntry,
+        /// Tickets that it made or that were bound to it: they are void now.
+        tickets: u32,
+    },
+    /// It was before; nothing changed.
+    Already(MemberRow),
+    /// There is no such member (by name: no live one).
+    Unknown,
+    /// It is the last live administrator, and who wants it does not hold the authority's key.
+    LastAdmin,
+    /// The list has no room now: entries leave when their credentials have expired.
+    Full,
+}
+
+/// A ticket is to be void.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RevokeTicket {
+    /// Which.
+    pub ticket: TicketId,
+    /// Who wants it.
+    pub actor: Id,
+    /// The authority's time.
+    pub now: UnixTime,
+}
+
+/// What came of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RevokeTicketAnswer {
+    /// It is void now.
+    Revoked,
+    /// It was before; nothing changed.
+    Already,
+    /// There is no such ticket.
+    Unknown,
+}
+
+/// The authority is about to say which list is the present one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    /// The number of the list that it holds.
+    pub have: Option<u64>,
+    /// The authority's time.
+    pub now: UnixTime,
+}
+
+/// What it may say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stamped {
+    /// The beacon's number: above all that any process of this store was given before.
+    pub number: u64,
+    /// The number of the present list.
+    pub list_number: u64,
+    /// The present list, unless that is held already.
+    pub entries: Option<Vec<RevocationEntry>>,
+}
+
 /// What came of creating a ticket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TicketAnswer {
@@ -144,6 +224,12 @@ pub enum StoreRequest {
     Renew(Box<Renew>),
     /// [`super::Store::admit`].
     Admit(Box<Admit>),
+    /// [`super::Store::revoke`].
+    Revoke(Box<Revoke>),
+    /// [`super::Store::revoke_ticket`].
+    RevokeTicket(RevokeTicket),
+    /// [`super::Store::stamp`].
+    Stamp(Stamp),
     /// [`super::Store::members`].
     Members {
         /// Only those above.
@@ -175,6 +261,12 @@ pub enum StoreReply {
     Renewed(Box<RenewAnswer>),
     /// A member was admitted.
     Admitted(Box<Issue>),
+    /// What came of a revocation.
+    Revoked(Box<RevokeAnswer>),
+    /// What came of taking a ticket back.
+    TicketRevoked(RevokeTicketAnswer),
+    /// What the next beacon may say.
+    Stamped(Box<Stamped>),
     /// Members.
     Members(Vec<MemberRow>),
     /// A member.

@@ -138,17 +138,23 @@ pub enum AuditAction {
     MemberAdmitted,
     /// A member lost its membership to the one that replaced it.
     MemberReplaced,
+    /// A member was revoked.
+    MemberRevoked,
+    /// A ticket was taken back, by itself or because it was a revoked member's.
+    TicketRevoked,
 }
 
 impl AuditAction {
     /// All of them.
-    pub const ALL: [AuditAction; 6] = [
+    pub const ALL: [AuditAction; 8] = [
         AuditAction::ProjectCreated,
         AuditAction::TicketCreated,
         AuditAction::TicketRedeemed,
         AuditAction::TicketReused,
         AuditAction::MemberAdmitted,
         AuditAction::MemberReplaced,
+        AuditAction::MemberRevoked,
+        AuditAction::TicketRevoked,
     ];
 
     /// Its stable name.
@@ -160,6 +166,8 @@ impl AuditAction {
             AuditAction::TicketReused => "ticket.reused",
             AuditAction::MemberAdmitted => "member.admitted",
             AuditAction::MemberReplaced => "member.replaced",
+            AuditAction::MemberRevoked => "member.revoked",
+            AuditAction::TicketRevoked => "ticket.revoked",
         }
     }
 
@@ -182,6 +190,6 @@ pub struct AuditRow {
     pub actor: Id,
     /// What.
     pub action: AuditAction,
-    /// To what: a ticket's id or a member's name.
+    /// To what: a ticket's id, a member's name, or a revoked member's id, with the reason behind it.
     pub subject: String,
 }

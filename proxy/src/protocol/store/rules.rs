@@ -1,13 +1,15 @@
 //! Who may redeem and renew: pure functions over rows, shared by every store so that they can't
 //! differ. A store calls them inside the transaction that also carries out the plan.
 
-use crypto::UnixTime;
+use crypto::credential::Roles;
 use crypto::identity::Identity;
 use crypto::names::Name;
+use crypto::{Id, UnixTime};
 
-use super::request::{Redeem, RedeemAnswer, Renew, RenewAnswer};
+use super::request::{Redeem, RedeemAnswer, Renew, RenewAnswer, Revoke, RevokeAnswer};
 use super::rows::{MemberRow, TicketRow};
-use crate::limits::{ISSUE_INTERVAL, REDEEM_REPEAT, REUSES_AUDITED_MAX};
+use crate::limits::{ISSUE_INTERVAL, REDEEM_REPEAT, REUSES_AUDITED_MAX, REVOCATION_KEPT};
+use crate::time::Duration;
 
 /// What a permitted redemption does.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,10 +111,54 @@ pub fn judge_renew(member: Option<&MemberRow>, renew: &Renew) -> Result<(), Rene
 }
 
 /// Whether the member's present credential answers a request for the next one: it was issued a
-/// moment ago, for this very identity. Nothing is written then.
-pub fn is_issued_already(member: &MemberRow, identity: &[u8], now: UnixTime) -> bool {
+/// moment ago, for this very identity. Nothing is written then. A moment is a small part of a
+/// credential's `life`.
+pub fn is_issued_already(
+    member: &MemberRow,
+    identity: &[u8],
+    now: UnixTime,
+    life: Duration,
+) -> bool {
+    let moment = ISSUE_INTERVAL.min(life / 6).as_secs();
     let begun = now >= member.issued && member.serial > 0;
-    begun && now.since(member.issued) < ISSUE_INTERVAL.as_secs() && member.identity == identity
+    begun && now.since(member.issued) < moment && member.identity == identity
+}
+
+/// Judges a revocation. `live_admins`: live members of the role `admin`; `project`: the authority,
+/// which may revoke the last of them, for it can make another.
+///
+/// # Errors
+/// The answer, where nothing is to be done.
+#[expect(clippy::result_large_err, reason = "the answer goes out as it is")]
+pub fn judge_revoke(
+    member: Option<MemberRow>,
+    live_admins: usize,
+    project: &Id,
+    revoke: &Revoke,
+) -> Result<MemberRow, RevokeAnswer> {
+    let member = member.ok_or(RevokeAnswer::Unknown)?;
+    if member.revoked.is_some() {
+        return Err(RevokeAnswer::Already(member));
+    }
+    let is_admin = member.grants.roles.has(Roles::ADMIN);
+    if is_admin && live_admins <= 1 && revoke.actor != *project {
+        return Err(RevokeAnswer::LastAdmin);
+    }
+    Ok(member)
+}
+
+/// Until when a revoked member's entry stays in the list: none of its credentials is valid at any
+/// clock then. The newest was issued at `member.issued` at the latest, whatever its life was.
+pub fn entry_ends(member: &MemberRow) -> UnixTime {
+    member.issued.plus(REVOCATION_KEPT.as_secs())
+}
+
+/// What an audit row says of a revocation.
+pub fn revocation_subject(member: &Id, reason: &str) -> String {
+    match reason {
+        "" => member.to_string(),
+        reason => format!("{member}: {reason}"),
+    }
 }
 
 /// Whether one more use of a ticket that was used up is worth a row of the audit. `before`: rows about

@@ -392,6 +392,7 @@ impl Rig {
                 serial: 1,
                 targets: Arc::from([TARGET.to_string()]),
                 policy_version: 1,
+                list_number: 1,
                 not_after: self.permit_ends,
             },
         }))

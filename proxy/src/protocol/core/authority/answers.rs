@@ -6,7 +6,7 @@ use crypto::identity::Identity;
 use super::{AuthorityCore, Pending};
 use crate::error::Problem;
 use crate::protocol::core::admin::credential_body;
-use crate::protocol::core::io::{Level, LogRecord, StoreNo};
+use crate::protocol::core::io::{Level, LogRecord, Now, StoreNo};
 use crate::protocol::core::outbox::Outbox;
 use crate::protocol::session::{Message, Refusal};
 use crate::protocol::store::{Issue, RedeemAnswer, RenewAnswer, StoreError, StoreReply};
@@ -16,9 +16,11 @@ impl AuthorityCore {
     pub fn on_store(
         &mut self,
         out: &mut Outbox,
+        now: Now,
         no: StoreNo,
         answer: Result<StoreReply, StoreError>,
     ) -> Option<Result<StoreReply, StoreError>> {
+        let answer = self.on_stamp(out, now, no, answer)?;
         let Some(Pending {
             link,
             request,
@@ -27,12 +29,14 @@ impl AuthorityCore {
         else {
             return Some(answer);
         };
+        let mut welcome = false;
         let session = self.sessions.get_mut(&link);
         if let Some(session) = session {
             session.waiting = session.waiting.saturating_sub(1);
-            if is_member(&answer) {
-                let was_guest = std::mem::take(&mut session.is_guest);
-                self.freed.extend(was_guest.then_some(link));
+            if let Some(issued) = issued(&answer) {
+                session.name = Some(issued.member.name.clone());
+                welcome = std::mem::take(&mut session.is_guest);
+                self.freed.extend(welcome.then_some(link));
             }
         }
         self.note_store(out, &answer);
@@ -42,12 +46,20 @@ impl AuthorityCore {
             Ok(_) => Message::Refused(Refusal::new(Problem::StoreUnavailable)),
             Err(_) => Message::Refused(Refusal::new(Problem::StoreUnavailable)),
         };
+        let enrolled = matches!(message, Message::Enrolled { .. });
         self.reply(out, link, request, message);
+        if welcome {
+            self.say_beacon(out, link);
+        }
+        if enrolled {
+            // It may have replaced a member.
+            self.stamp_now(out, now);
+        }
         None
     }
 
     /// One line when the store begins to fail, and one when it works again.
-    fn note_store(&mut self, out: &mut Outbox, answer: &Result<StoreReply, StoreError>) {
+    pub(super) fn note_store(&mut self, out: &mut Outbox, answer: &Result<StoreReply, StoreError>) {
         let failed = std::mem::replace(&mut self.store_fails, answer.is_err());
         match answer {
             Err(error) if !failed => {
@@ -121,6 +133,7 @@ impl AuthorityCore {
                 refuse(Problem::NameTaken, name.to_string(), None, None)
             }
             RedeemAnswer::MemberRevoked => refuse(Problem::MemberRevoked, none(), None, None),
+            RedeemAnswer::RevocationsFull => refuse(Problem::RevocationsFull, none(), None, None),
             RedeemAnswer::HistoryForked => refuse(Problem::HistoryForked, none(), None, None),
         };
         out.log(record);
@@ -178,11 +191,18 @@ impl AuthorityCore {
     }
 }
 
-/// Whether the store's answer shows that the session is a member's.
-fn is_member(answer: &Result<StoreReply, StoreError>) -> bool {
-    match answer {
-        Ok(StoreReply::Redeemed(answer)) => matches!(**answer, RedeemAnswer::Enrolled(_)),
-        Ok(StoreReply::Renewed(answer)) => matches!(**answer, RenewAnswer::Renewed(_)),
-        _ => false,
+/// What was issued, if the answer is that: the session is a member's.
+fn issued(answer: &Result<StoreReply, StoreError>) -> Option<&Issue> {
+    let Ok(reply) = answer else { return None };
+    if let StoreReply::Redeemed(answer) = reply
+        && let RedeemAnswer::Enrolled(issue) = &**answer
+    {
+        return Some(issue);
     }
+    if let StoreReply::Renewed(answer) = reply
+        && let RenewAnswer::Renewed(issue) = &**answer
+    {
+        return Some(issue);
+    }
+    None
 }

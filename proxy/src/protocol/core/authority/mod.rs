@@ -8,6 +8,7 @@
 //! little time. Nodes renew first thing in each session.
 
 mod answers;
+mod beacon;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -17,11 +18,13 @@ use crypto::check::{
 };
 use crypto::identity::{Identity, IdentitySecret};
 use crypto::limits::NOTE_RELAYS_MAX;
+use crypto::names::Name;
 use crypto::project::ProjectNote;
 use crypto::statics::StaticKeypair;
 use crypto::suite::{Suite, SuiteMask};
 use crypto::{Id, Random};
 
+use self::beacon::Beacons;
 use super::admin::AdminDesk;
 use super::config::AuthorityConfig;
 use super::io::{Level, LogRecord, Now, StoreNo};
@@ -29,13 +32,13 @@ use super::outbox::Outbox;
 use crate::error::{CloseReason, Problem};
 use crate::ids::LinkId;
 use crate::limits::{
-    CREDENTIAL_LIFE, GUEST_REQUESTS_MAX, GUEST_TIME, SESSION_DEAD, SESSION_REQUESTS_MAX,
-    SESSIONS_MAX, SESSIONS_PER_MEMBER_MAX, STORE_REQUESTS_MAX,
+    GUEST_REQUESTS_MAX, GUEST_TIME, SESSION_DEAD, SESSION_REQUESTS_MAX, SESSIONS_MAX,
+    SESSIONS_PER_MEMBER_MAX, STORE_REQUESTS_MAX,
 };
 use crate::protocol::keyring::Keyring;
 use crate::protocol::session::{Accepted, Message, Refusal, RequestNo, Sealed, SessionError};
 use crate::protocol::store::{ProjectRow, Redeem, Renew, StoreRequest};
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 
 /// What the store was asked for.
 struct Pending {
@@ -54,6 +57,10 @@ struct Session {
     since: Instant,
     /// Store requests without an answer.
     waiting: usize,
+    /// The member's name, once it is known.
+    name: Option<Name>,
+    /// The revocation list that the node says it holds, and how many lanes it has cut by it.
+    holds: Option<(u64, u32)>,
 }
 
 /// Why a peer that finished its handshake has no session.
@@ -78,12 +85,18 @@ pub struct AuthorityCore {
     pending: BTreeMap<StoreNo, Pending>,
     /// The store answered the last request with an error.
     store_fails: bool,
+    credential_life: Duration,
+    beacons: Beacons,
 }
 
 impl AuthorityCore {
     /// The authority of a project. Its note names the first 16 addresses of the row.
     pub fn new(config: AuthorityConfig, random: &mut dyn Random) -> AuthorityCore {
-        let AuthorityConfig { identity, project } = config;
+        let AuthorityConfig {
+            identity,
+            project,
+            credential_life,
+        } = config;
         // Both ends still have to offer what they use: a project forbids nothing by default.
         let suites = SuiteMask::NONE.with(Suite::AesGcm).with(Suite::ChaChaPoly);
         let name = project.name.clone();
@@ -105,6 +118,8 @@ impl AuthorityCore {
             freed: Vec::new(),
             pending: BTreeMap::new(),
             store_fails: false,
+            credential_life,
+            beacons: Beacons::default(),
         }
     }
 
@@ -196,6 +211,8 @@ impl AuthorityCore {
                 is_guest: true,
                 since: now.mono,
                 waiting: 0,
+                name: None,
+                holds: None,
             },
         );
         out.expect_frame(link);
@@ -203,8 +220,10 @@ impl AuthorityCore {
         Ok(())
     }
 
-    /// Closes the sessions of guests whose time is over.
+    /// Closes the sessions of guests whose time is over, and asks for the next beacon.
     pub fn on_timer(&mut self, out: &mut Outbox, now: Now) {
+        self.tell_those_out(out, now);
+        self.ask_stamp(out, now);
         while let Some((until, link)) = self.guests.front().copied() {
             if until > now.mono {
                 return;
@@ -223,9 +242,9 @@ impl AuthorityCore {
 
     /// When [`on_timer`](Self::on_timer) has something to do.
     pub fn next_timer(&self) -> Instant {
-        self.guests
-            .front()
-            .map_or(Instant::FAR_FUTURE, |(until, _)| *until)
+        let guests = self.guests.front();
+        let guests = guests.map_or(Instant::FAR_FUTURE, |(until, _)| *until);
+        guests.min(self.beacons.next_timer())
     }
 
     /// Guests that have been guests no longer since the last call.
@@ -264,6 +283,11 @@ impl AuthorityCore {
             Message::GetProject => Message::Project {
                 note: self.note.encode(),
             },
+            Message::GetRevocations { offset } if !session.is_guest => self.beacons.part(offset),
+            Message::Holds { number, cut } if !session.is_guest => {
+                session.holds = Some((number, cut));
+                Message::Pong
+            }
             Message::Redeem {
                 ticket,
                 secret,
@@ -276,7 +300,7 @@ impl AuthorityCore {
                     id: session.peer.id(),
                     identity: session.peer.identity().encode(),
                     now: now.wall(),
-                    life: CREDENTIAL_LIFE,
+                    life: self.credential_life,
                 };
                 return self.ask(out, link, request, StoreRequest::Redeem(Box::new(redeem)));
             }
@@ -285,7 +309,7 @@ impl AuthorityCore {
                     id: session.peer.id(),
                     identity: session.peer.identity().encode(),
                     now: now.wall(),
-                    life: CREDENTIAL_LIFE,
+                    life: self.credential_life,
                 };
                 return self.ask(out, link, request, StoreRequest::Renew(Box::new(renew)));
             }

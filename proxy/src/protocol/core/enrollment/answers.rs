@@ -50,6 +50,16 @@ impl Enrollment {
                 self.note.due = now.mono + jitter(NOTE_REFRESH, node.out.random());
                 self.on_note(node, now, &note)
             }
+            Message::Beacon { beacon } => self.on_beacon(node, now, &beacon),
+            Message::Revocations {
+                number,
+                length,
+                offset,
+                part,
+            } if self.list_asked == Some(request) => {
+                self.list_asked = None;
+                self.on_revocations(node, now, (number, length, offset), &part)
+            }
             Message::Refused(refusal) => self.on_refused(node, now, request, &refusal),
             _ => {
                 self.uplink.break_off(node, now, &SessionError::Violation);
@@ -74,6 +84,7 @@ impl Enrollment {
         }
         self.time.due = now.mono + jitter(TIME_REFRESH, node.out.random());
         announce_time(node, now);
+        node.revocations.on_time(&node.clock, now);
         self.schedule_renewal(node, now);
         let ahead = node.clock.wall_ahead(now).unwrap_or(0);
         let skewed = u128::from(ahead.unsigned_abs()) > CLOCK_SKEW_WARN.as_millis();
@@ -115,6 +126,7 @@ impl Enrollment {
             pinned,
         });
         self.state = State::Inside { refused: None };
+        node.revocations.begin(now.mono);
         self.note.due = now.mono + jitter(NOTE_REFRESH, node.out.random());
         node.persist();
         node.out.push(Output::TicketSpent);
@@ -225,11 +237,18 @@ impl Enrollment {
             }
             return EnrollmentNews::Refused;
         }
+        if self.list_asked == Some(request) {
+            self.list_asked = None;
+            return EnrollmentNews::None;
+        }
         if self.note.answered(request) {
             self.note
                 .backoff
                 .failed(now.mono, Failure::Refused, node.out.random());
             return EnrollmentNews::None;
+        }
+        if request == RequestNo::UNASKED && problem == Some(Problem::MemberRevoked) {
+            return self.on_own_revocation(node, now);
         }
         if request == RequestNo::UNASKED {
             let here = node.clock.now(now);

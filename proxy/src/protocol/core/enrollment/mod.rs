@@ -11,9 +11,11 @@
 //! | module | what it holds |
 //! |---|---|
 //! | `answers` | what the authority's answers change |
+//! | `beacons` | what it says of revocations |
 //! | `records` | log records, and reading what was granted |
 
 mod answers;
+mod beacons;
 mod records;
 
 use crypto::Id;
@@ -48,6 +50,10 @@ pub enum EnrollmentNews {
     NoteChanged,
     /// It is another time than this node believed: what it refused may be good.
     TimeChanged,
+    /// A beacon was heard for the list that is held.
+    Heard,
+    /// Another revocation list is held now.
+    Revocations,
     /// It is not going to be a member with what it has.
     Refused,
 }
@@ -75,6 +81,8 @@ pub struct Enrollment {
     time: Periodic,
     /// The nonce of the TIME request, and when it was asked.
     time_asked: Option<([u8; 16], Instant)>,
+    /// A part of the revocation list was asked for.
+    list_asked: Option<RequestNo>,
     skew_logged: bool,
 }
 
@@ -129,6 +137,7 @@ impl Enrollment {
             note: Periodic::due_at(now.mono),
             time: Periodic::due_at(now.mono),
             time_asked: None,
+            list_asked: None,
             skew_logged: false,
         };
         announce_time(node, now);
@@ -262,6 +271,7 @@ impl Enrollment {
             UplinkNews::None => EnrollmentNews::None,
             UplinkNews::Up => {
                 self.forget_requests();
+                node.revocations.forget_fetching();
                 // In each session first thing: to the authority it is what tells a member from
                 // a stranger, and to this node what changed while it was away.
                 self.renew.due = now.mono;
@@ -282,6 +292,7 @@ impl Enrollment {
             periodic.asked = None;
         }
         self.time_asked = None;
+        self.list_asked = None;
         if let State::Joining(joining) = &mut self.state {
             joining.asked = None;
         }
@@ -407,6 +418,16 @@ impl Enrollment {
     /// Whether apps at inlets may hope: the node is a member, or about to become one.
     pub fn hopeful(&self) -> bool {
         !matches!(self.state, State::Outside { .. })
+    }
+
+    /// Whether this node was told that it is a member no longer.
+    pub fn is_revoked(&self) -> bool {
+        matches!(
+            &self.state,
+            State::Inside {
+                refused: Some((Problem::MemberRevoked, _))
+            }
+        )
     }
 
     /// Ends the session.

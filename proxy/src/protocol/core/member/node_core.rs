@@ -8,6 +8,7 @@
 mod policies;
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use crypto::Random;
 
@@ -28,6 +29,7 @@ use crate::protocol::core::enrollment::{Enrollment, EnrollmentNews};
 use crate::protocol::core::io::{AdminNo, Core, Input, Level, LogRecord, Now, Output, ResolveNo};
 use crate::protocol::core::link_event::{self, LinkEvent};
 use crate::protocol::core::node::Node;
+use crate::protocol::core::revocations::{Freshness, Revocations};
 use crate::protocol::core::status::Status;
 use crate::time::Instant;
 
@@ -43,6 +45,8 @@ pub struct MemberCore {
     streams: StreamLog,
     /// When policies that read the clock are asked again about live peers.
     review_due: Instant,
+    /// Of the revocation list, at the last look.
+    freshness: Freshness,
     stopping: bool,
 }
 
@@ -52,6 +56,8 @@ impl MemberCore {
         let MemberConfig {
             identity,
             membership,
+            revocations,
+            revocation_max_age,
             ticket,
             wish,
             suites,
@@ -60,6 +66,10 @@ impl MemberCore {
             workers,
         } = config;
         let mut node = Node::new(identity, membership, random);
+        node.revocations = Revocations::new(revocation_max_age, now.mono);
+        if let Some(held) = revocations {
+            node.revocations.restore(held, &node.clock, now);
+        }
         let id = node.keyring.id();
         node.out
             .log(LogRecord::new(Level::Info, "identity").with("id", id));
@@ -84,6 +94,7 @@ impl MemberCore {
             waiting: VecDeque::new(),
             streams: StreamLog::default(),
             review_due: Instant::FAR_FUTURE,
+            freshness: Freshness::Waiting,
             stopping: false,
         };
         core.set_gates();
@@ -95,7 +106,8 @@ impl MemberCore {
     /// Whether the relay session is wanted.
     fn wants_relay(&self) -> bool {
         let portals = !self.inlets.is_empty() || !self.outlets.is_empty();
-        portals && self.node.membership.is_some() && !self.stopping
+        let member = self.node.membership.is_some() && !self.enrollment.is_revoked();
+        portals && member && !self.stopping
     }
 
     /// Apps are reset at once while there is nothing to hope for.
@@ -103,6 +115,10 @@ impl MemberCore {
         let hopeless = self.node.membership.is_none() && !self.enrollment.hopeful();
         let gate = if hopeless {
             Gate::Reset(CloseReason::NotAuthorized)
+        } else if self.enrollment.is_revoked() {
+            Gate::Reset(CloseReason::Revoked)
+        } else if self.freshness == Freshness::Stale {
+            Gate::Reset(CloseReason::RevocationStale)
         } else {
             Gate::Wait
         };
@@ -231,6 +247,8 @@ impl MemberCore {
                     }
                 }
             }
+            EnrollmentNews::Heard => {}
+            EnrollmentNews::Revocations => self.on_revocations(now),
             EnrollmentNews::NoteChanged => self.relay.wake(),
             EnrollmentNews::TimeChanged => {
                 self.relay.wake();
@@ -238,7 +256,66 @@ impl MemberCore {
                     inlet.wake();
                 }
             }
+            EnrollmentNews::Refused if self.enrollment.is_revoked() => {
+                self.cut_all(now, CloseReason::Revoked);
+                self.relay.stop(&mut self.node);
+                self.set_gates();
+            }
             EnrollmentNews::Refused => self.set_gates_if_hopeless(),
+        }
+    }
+
+    /// Another list is held: whoever it names is cut, here and now.
+    fn on_revocations(&mut self, now: Now) {
+        let revoked = Arc::clone(self.node.revocations.revoked());
+        let why = CloseReason::Revoked;
+        let node = &mut self.node;
+        let mut cut = 0;
+        for inlet in &mut self.inlets {
+            cut += inlet.cut(node, now, why, |lane| lane.is_revoked(&revoked));
+        }
+        for outlet in &mut self.outlets {
+            cut += outlet.cut(node, why, |lane| lane.is_revoked(&revoked));
+        }
+        let news = self.relay.on_revocations(node, now);
+        self.enrollment.say_held(node, now, cut);
+        self.on_relay(now, news);
+    }
+
+    /// Ends every lane.
+    fn cut_all(&mut self, now: Now, why: CloseReason) {
+        for inlet in &mut self.inlets {
+            inlet.cut(&mut self.node, now, why, |_| true);
+        }
+        for outlet in &mut self.outlets {
+            outlet.cut(&mut self.node, why, |_| true);
+            outlet.hold(&mut self.node, why);
+        }
+    }
+
+    /// What the age of the authority's word on revocations has changed.
+    fn look_at_revocations(&mut self, now: Now) {
+        if self.node.membership.is_none() {
+            return self.relay.hold(true);
+        }
+        let turned = self.node.revocations.look(&mut self.node.out, now.mono);
+        self.freshness = self.node.revocations.freshness_at(now.mono);
+        self.relay.hold(!self.freshness.permits());
+        match turned {
+            Some(true) => {
+                self.set_gates();
+                for inlet in &mut self.inlets {
+                    inlet.wake();
+                }
+                for outlet in &mut self.outlets {
+                    outlet.wake();
+                }
+            }
+            Some(false) => {
+                self.cut_all(now, CloseReason::RevocationStale);
+                self.set_gates();
+            }
+            None => {}
         }
     }
 
@@ -285,6 +362,11 @@ impl MemberCore {
         }
     }
 
+    fn revocations_timer(&self) -> Instant {
+        let member = self.node.membership.as_ref();
+        member.map_or(Instant::FAR_FUTURE, |_| self.node.revocations.next_timer())
+    }
+
     fn on_resolved(
         &mut self,
         now: Now,
@@ -311,6 +393,8 @@ impl MemberCore {
             | AdminCall::Tickets { .. }
             | AdminCall::Members { .. }
             | AdminCall::Member(_)
+            | AdminCall::RevokeMember { .. }
+            | AdminCall::RevokeTicket(_)
             | AdminCall::Audit { .. } => AdminReply::not_here(),
         };
         self.node.out.push(Output::Admin {
@@ -342,6 +426,7 @@ impl MemberCore {
         self.streams.on_timer(&mut self.node.out, now);
         self.review_policies(now);
         self.enrollment.on_timer(&mut self.node, now);
+        self.look_at_revocations(now);
         let news = self.relay.on_timer(&mut self.node, now, wanted);
         debug_assert!(
             matches!(news, RelayNews::None | RelayNews::Lost),
@@ -431,6 +516,7 @@ impl Core for MemberCore {
             .min(self.enrollment.next_timer())
             .min(self.streams.next_timer())
             .min(self.review_due)
+            .min(self.revocations_timer())
     }
 
     #[cfg(test)]
@@ -453,6 +539,7 @@ impl Core for MemberCore {
             authority: self.enrollment.reach(now.mono),
             relay: self.relay.reach(now.mono, self.wants_relay()),
             clock_ahead_millis: self.node.clock.wall_ahead(now),
+            revocations: membership.map(|_| self.node.revocations.status(now.mono)),
             portals,
             last_denial: self.node.last_denial.clone(),
             server: None,

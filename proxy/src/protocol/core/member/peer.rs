@@ -16,7 +16,8 @@ use crate::limits::{AUDITED_MAX, PEERS_SEEN_MAX};
 use crate::protocol::command::{Command, LaneCommand};
 use crate::protocol::core::io::{Level, LogRecord, Now};
 use crate::protocol::core::membership::Membership;
-use crate::protocol::core::node::{NoRevocations, Node, denial_record};
+use crate::protocol::core::node::{Node, denial_record};
+use crate::protocol::core::revocations::{AsOf, RevokedMembers};
 use crate::protocol::policy::{Effect, Policy};
 use crate::time::Instant;
 
@@ -36,6 +37,7 @@ impl Judge<'_> {
         &self,
         membership: &Membership,
         now: crypto::UnixTime,
+        revocation: &AsOf<'_>,
         shown: &Evidence,
         key: &StaticPublic,
     ) -> Result<VerifiedMember, Denial> {
@@ -46,7 +48,7 @@ impl Judge<'_> {
             now,
             address: self.address,
             direction: self.direction,
-            revocation: &NoRevocations,
+            revocation,
             policy: self.policy,
         };
         verify_member(shown, &question)
@@ -178,6 +180,25 @@ impl Lane {
         }
     }
 
+    /// Whether its peer is a member no longer.
+    pub fn is_revoked(&self, revoked: &RevokedMembers) -> bool {
+        revoked.has(&self.peer, self.serial)
+    }
+
+    /// Cuts it, and says so in the log.
+    pub fn cut(&self, node: &mut Node, link: LinkId, address: &RelayAddress, why: CloseReason) {
+        let record = LogRecord::new(Level::Warn, format!("a lane was cut: {why}"))
+            .code(why.code())
+            .with("address", address)
+            .with("peer", self.peer)
+            .with("peer_name", &self.name)
+            .with("bundle", format_args!("{:?}", self.bundle))
+            .with("list", node.revocations.revoked().number());
+        node.deny(record);
+        let what = LaneCommand::Cut(why);
+        node.out.command(Command::Lane { link, what });
+    }
+
     /// The peer's CREDENTIAL arrived: the whole check again. Extends the permit, or cuts the lane
     /// and returns false.
     pub fn on_credential(
@@ -233,7 +254,13 @@ impl Lane {
         };
         let time = node.clock.now(now);
         let peer = judge
-            .check(membership, time, &shown, &self.static_key)
+            .check(
+                membership,
+                time,
+                &node.revocations.as_of(now.mono),
+                &shown,
+                &self.static_key,
+            )
             .map_err(RenewalError::Denied)?;
         if peer.serial() <= self.serial {
             return Ok(None);

@@ -1,11 +1,13 @@
 //! The relay of a server, and how it comes to its pass.
 
+use std::sync::Arc;
+
 use crypto::check::TrustedAuthority;
 use crypto::credential::{Connect, Pass, Roles};
 use crypto::names::{Attributes, Name};
 
 use crate::error::Problem;
-use crate::limits::{CREDENTIAL_LIFE, RELAY_PASS_RETRY};
+use crate::limits::{RELAY_PASS_RETRY, REVOCATION_MAX_AGE};
 use crate::protocol::core::authority::AuthorityCore;
 use crate::protocol::core::clock::AuthorityClock;
 use crate::protocol::core::config::RelayConfig;
@@ -14,10 +16,11 @@ use crate::protocol::core::io::{Level, LogRecord, Now, StoreNo};
 use crate::protocol::core::node::Node;
 use crate::protocol::core::outbox::{Outbox, SharedRandom};
 use crate::protocol::core::relay::{RelayCore, RelayGrant};
+use crate::protocol::core::revocations::Revocations;
 use crate::protocol::keyring::Keyring;
 use crate::protocol::pool::jitter;
 use crate::protocol::store::{Admit, Grants, Issue, StoreError, StoreReply, StoreRequest};
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 
 /// How the relay of this process comes to its pass.
 pub enum Source {
@@ -31,6 +34,8 @@ pub enum Source {
 pub struct LocalRelay {
     keyring: Keyring,
     name: Name,
+    /// Life of its passes.
+    life: Duration,
     asked: Option<StoreNo>,
     due: Instant,
     /// That the store fails was logged.
@@ -67,7 +72,7 @@ impl LocalRelay {
                 may_connect: Connect::Only(Vec::new()),
             },
             now: now.wall(),
-            life: CREDENTIAL_LIFE,
+            life: self.life,
         }
     }
 }
@@ -91,25 +96,37 @@ impl Source {
 }
 
 impl RelayHost {
-    /// A relay without a pass; `local`: its authority is in this process.
-    pub fn new(config: RelayConfig, local: bool, mut random: SharedRandom, now: Now) -> RelayHost {
+    /// A relay without a pass; `local`: its authority is in this process, and issues passes of
+    /// that life.
+    pub fn new(
+        config: RelayConfig,
+        local: Option<Duration>,
+        mut random: SharedRandom,
+        now: Now,
+    ) -> RelayHost {
         let RelayConfig {
             identity,
             name,
             leg_address,
             membership,
+            revocations,
             ticket,
         } = config;
-        let source = if local {
+        let source = if let Some(life) = local {
             Source::Local(Box::new(LocalRelay {
                 keyring: Keyring::new(identity, &mut random),
                 name,
+                life,
                 asked: None,
                 due: now.mono,
                 failing: false,
             }))
         } else {
             let mut node = Box::new(Node::new(identity, membership, Box::new(random)));
+            node.revocations = Revocations::new(REVOCATION_MAX_AGE, now.mono);
+            if let Some(held) = revocations {
+                node.revocations.restore(held, &node.clock, now);
+            }
             let enrollment = Enrollment::new(&mut node, now, ticket, Some(name));
             Source::Remote(node, Box::new(enrollment))
         };
@@ -119,6 +136,10 @@ impl RelayHost {
             grant: None,
         };
         host.take_membership();
+        if let Source::Remote(node, _) = &host.source {
+            host.core
+                .know_revocations(Arc::clone(node.revocations.revoked()));
+        }
         host
     }
 
@@ -171,7 +192,7 @@ impl RelayHost {
         };
         match pass {
             Ok(pass) => {
-                let later = CREDENTIAL_LIFE / 2 + jitter(CREDENTIAL_LIFE / 6, out.random());
+                let later = local.life / 2 + jitter(local.life / 6, out.random());
                 local.due = now.mono + later;
                 local.failing = false;
                 let identity = authority.identity().identity().clone();
@@ -202,7 +223,14 @@ impl RelayHost {
     pub fn next_timer(&self) -> Instant {
         let source = match &self.source {
             Source::Local(local) => local.next_timer(),
-            Source::Remote(_, enrollment) => enrollment.next_timer(),
+            Source::Remote(node, enrollment) => {
+                let look = node
+                    .membership
+                    .as_ref()
+                    .map(|_| node.revocations.next_timer());
+                look.map_or(Instant::FAR_FUTURE, |at| at)
+                    .min(enrollment.next_timer())
+            }
         };
         source.min(self.core.next_timer())
     }

@@ -4,16 +4,20 @@
 //! |---|---|
 //! | [`door`] | connections that have not shown who they are |
 //! | [`host`] | the relay, and how it comes to its pass |
+//! | [`revoke`] | revocations that are under way |
 
 mod door;
 mod host;
+mod revoke;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crypto::Random;
 
 use self::door::Door;
 use self::host::{RelayHost, Source};
+use self::revoke::Revoking;
 use super::admin::{AdminCall, AdminDesk, AdminPending, AdminReply, AdminStep};
 use super::authority::AuthorityCore;
 use super::config::ServerConfig;
@@ -61,7 +65,15 @@ impl Parts {
             EnrollmentNews::Joined | EnrollmentNews::Renewed | EnrollmentNews::NoteChanged => {
                 relay.take_membership();
             }
-            EnrollmentNews::None | EnrollmentNews::TimeChanged | EnrollmentNews::Refused => {}
+            EnrollmentNews::Revocations => {
+                let revoked = Arc::clone(node.revocations.revoked());
+                enrollment.say_held(node, now, 0);
+                relay.core.on_revocations(&mut self.out, now, revoked);
+            }
+            EnrollmentNews::None
+            | EnrollmentNews::Heard
+            | EnrollmentNews::TimeChanged
+            | EnrollmentNews::Refused => {}
         }
     }
 }
@@ -100,6 +112,7 @@ pub struct ServerCore {
     parts: Parts,
     door: Door,
     asked: BTreeMap<StoreNo, Asked>,
+    revoking: Vec<Revoking>,
     /// What the clocks said when sessions last began anew: a wall clock that was set since differs
     /// from what the other one has counted.
     clocks: Now,
@@ -112,10 +125,13 @@ impl ServerCore {
     /// Begins at `now`; the first outputs are there at once.
     pub fn new(config: ServerConfig, random: Box<dyn Random + Send>, now: Now) -> ServerCore {
         let mut random = SharedRandom::new(random);
+        let local = config
+            .authority
+            .as_ref()
+            .map(|authority| authority.credential_life);
         let authority = config
             .authority
             .map(|authority| AuthorityCore::new(authority, &mut random));
-        let local = authority.is_some();
         let relay = config
             .relay
             .map(|relay| RelayHost::new(relay, local, random.clone(), now));
@@ -138,6 +154,7 @@ impl ServerCore {
             parts,
             door,
             asked,
+            revoking: Vec::new(),
             clocks: now,
             hinted: BTreeMap::new(),
             stopping: false,
@@ -288,7 +305,7 @@ impl ServerCore {
     fn on_store(&mut self, now: Now, no: StoreNo, answer: Result<StoreReply, StoreError>) {
         let parts = &mut self.parts;
         let answer = match &mut parts.authority {
-            Some(authority) => authority.on_store(&mut parts.out, no, answer),
+            Some(authority) => authority.on_store(&mut parts.out, now, no, answer),
             None => Some(answer),
         };
         let (Some(answer), Some(asked)) = (answer, self.asked.remove(&no)) else {
@@ -296,8 +313,7 @@ impl ServerCore {
         };
         match (asked, &parts.authority, &mut parts.relay) {
             (Asked::Admin(no, pending), _, _) => {
-                let reply = Box::new(AdminDesk::finish(pending, answer));
-                parts.out.push(Output::Admin { no, reply });
+                self.on_admin_reply(now, no, AdminDesk::finish(pending, answer));
             }
             (Asked::RelayPass, Some(authority), Some(relay)) => {
                 relay.on_pass(&mut parts.out, now, authority, answer);
@@ -337,6 +353,7 @@ impl ServerCore {
 
     fn stop(&mut self) {
         self.stopping = true;
+        self.answer_revoking();
         let parts = &mut self.parts;
         if let Some(relay) = &mut parts.relay {
             relay.core.stop(&mut parts.out);
@@ -362,7 +379,12 @@ impl ServerCore {
             for link in authority.take_freed() {
                 self.door.strangers.leave(link);
             }
+            if let (Some(revoked), Some(relay)) = (authority.take_list(), &mut parts.relay) {
+                relay.core.on_revocations(&mut parts.out, now, revoked);
+            }
         }
+        self.look_at_revoking(now);
+        let parts = &mut self.parts;
         if let Some(relay) = &mut parts.relay {
             if let Some(no) = relay.ask_pass(&mut parts.out, now) {
                 self.asked.insert(no, Asked::RelayPass);
@@ -370,6 +392,9 @@ impl ServerCore {
             relay.core.on_timer(&mut parts.out, now);
             if let Source::Remote(node, enrollment) = &mut relay.source {
                 enrollment.on_timer(node, now);
+                if node.membership.is_some() {
+                    node.revocations.look(&mut node.out, now.mono);
+                }
             }
         }
     }
@@ -437,7 +462,7 @@ impl Core for ServerCore {
         }
         let authority = self.parts.authority.as_ref().map(AuthorityCore::next_timer);
         let relay = self.parts.relay.as_ref().map(RelayHost::next_timer);
-        [authority, relay]
+        [authority, relay, self.revoking_until()]
             .into_iter()
             .flatten()
             .fold(Instant::FAR_FUTURE, Instant::min)
@@ -463,6 +488,13 @@ impl Core for ServerCore {
                 .as_ref()
                 .map(|relay| relay.core.served())
                 .unwrap_or_default(),
+        };
+        let revocations = match &self.parts.relay {
+            Some(RelayHost {
+                source: Source::Remote(node, _),
+                ..
+            }) if node.membership.is_some() => Some(node.revocations.status(now.mono)),
+            _ => None,
         };
         let (id, project, membership, authority, clock) =
             match (&self.parts.authority, &self.parts.relay) {
@@ -508,6 +540,7 @@ impl Core for ServerCore {
             authority,
             relay: Reach::NotNeeded,
             clock_ahead_millis: clock,
+            revocations,
             portals: Vec::new(),
             last_denial: self.parts.last_denial.clone(),
             server: Some(server),

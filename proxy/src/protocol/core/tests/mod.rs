@@ -7,5 +7,6 @@ mod faults;
 mod policies;
 mod portal;
 mod renewal;
+mod revocation;
 mod strangers;
 mod workers;

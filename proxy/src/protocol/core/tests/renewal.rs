@@ -114,6 +114,15 @@ fn access_ends_at_expiry_while_the_authority_is_away_and_comes_back_with_it() {
         outlet,
         inlet,
     } = &mut portal;
+    // How old the word on revocations may be is another matter: here it is the credential that ends.
+    for host in [*outlet, *inlet] {
+        world.host_mut(host).max_age = 2 * CREDENTIAL_LIFE;
+        world.kill(host);
+        world.restart(host);
+    }
+    world.run_until(Duration::from_secs(10), |world| {
+        world.status(*outlet).ready() && world.status(*inlet).ready()
+    });
     // The store refuses everything: sessions stay, renewals fail.
     world.host_mut(*server).store_broken = true;
     world.run(CREDENTIAL_LIFE - Duration::from_secs(60));

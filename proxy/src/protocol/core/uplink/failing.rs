@@ -23,6 +23,14 @@ impl Uplink {
         self.fail(node, now, code, why, Failure::Refused);
     }
 
+    /// The server wants nothing of this node any more, and said so: ends, and comes back as after a
+    /// refusal. What there is to log is the owner's to say.
+    pub fn leave(&mut self, node: &mut Node, now: Now, why: CloseReason) {
+        self.close(node, why, true);
+        let random = node.out.random();
+        self.backoff.failed(now.mono, Failure::Refused, random);
+    }
+
     /// Ends without trying again until [`begin`](Self::begin).
     pub fn close(&mut self, node: &mut Node, why: CloseReason, flush: bool) {
         match std::mem::replace(&mut self.state, State::Waiting) {

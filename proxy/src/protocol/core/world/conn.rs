@@ -55,6 +55,8 @@ impl End {
 /// A connection. End 0 has dialed.
 pub struct Conn {
     pub ends: [End; 2],
+    /// It is a session with the authority.
+    pub is_authority: bool,
 }
 
 impl Conn {
@@ -163,6 +165,7 @@ impl World {
                 let now = self.now;
                 self.host_mut(host).relay_worker.end_session(session, now);
             }
+            Command::MemberGone { member } => self.member_gone(host, member),
             Command::MemberDenied { address, member } => {
                 let now = self.now;
                 let relay = &mut self.host_mut(host).relay_worker;
@@ -211,7 +214,13 @@ impl World {
         self.next_conn += 1;
         let near = End::new(host, Carrier::Link(link), expect);
         let far = End::new(target, Carrier::Fresh, Expect::Exact(PREFACE as u16));
-        self.conns.insert(no, Conn { ends: [near, far] });
+        self.conns.insert(
+            no,
+            Conn {
+                ends: [near, far],
+                is_authority: false,
+            },
+        );
         let peer = self.host(target).address;
         self.input(host, Input::Event(Event::Connected { link, peer }));
         self.send(no, 0, hello);
@@ -246,6 +255,9 @@ impl World {
         let Some(conn) = self.conns.get_mut(&no) else {
             return false;
         };
+        if conn.is_authority && self.withheld.contains(&conn.ends[0].host) {
+            return false;
+        }
         let end = &mut conn.ends[which];
         match &mut end.carrier {
             Carrier::Joined(other) => {
@@ -287,6 +299,7 @@ impl World {
             end.expect = Expect::Exact((LEG_PREFACE - PREFACE) as u16);
             return;
         }
+        conn.is_authority = preface[5] == Kind::AuthoritySession as u8;
         let accepted = &mut self.hosts[host.0].next_accepted;
         let link = LinkId(*accepted);
         *accepted += 2;

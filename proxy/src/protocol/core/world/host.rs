@@ -12,10 +12,11 @@ use super::Plan;
 use super::legs::RelayWorker;
 use crate::error::Code;
 use crate::ids::{LinkId, PortalNo, WorkerSet};
+use crate::limits::{CREDENTIAL_LIFE, REVOCATION_MAX_AGE};
 use crate::protocol::command::Gate;
 use crate::protocol::core::*;
 use crate::protocol::store::{ProjectRow, Store};
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 
 /// A host, by its place in the world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -72,6 +73,12 @@ pub struct Host {
     pub authority_time: Option<(u64, Instant)>,
     /// Its worker's part in relaying.
     pub relay_worker: RelayWorker,
+    /// What it wrote of revocations.
+    pub revocations: Option<Zeroizing<Vec<u8>>>,
+    /// `--revocation-max-age`, from the next start on.
+    pub max_age: Duration,
+    /// `--credential-ttl`, from the next start on.
+    pub credential_life: Duration,
     /// Store requests fail.
     pub store_broken: bool,
     /// The next name of an accepted link.
@@ -102,6 +109,9 @@ impl Host {
             targets: Vec::new(),
             authority_time: None,
             relay_worker: RelayWorker::default(),
+            revocations: None,
+            max_age: REVOCATION_MAX_AGE,
+            credential_life: CREDENTIAL_LIFE,
             store_broken: false,
             next_accepted: 1,
             clock: 0.0,
@@ -130,12 +140,14 @@ impl Host {
                 let authority = AuthorityConfig {
                     identity: IdentitySecret::from_bytes(authority).unwrap(),
                     project: project.clone(),
+                    credential_life: self.credential_life,
                 };
                 let relay = RelayConfig {
                     identity: IdentitySecret::from_bytes(relay).unwrap(),
                     name: "relay".parse().unwrap(),
                     leg_address: None,
                     membership: None,
+                    revocations: None,
                     ticket: None,
                 };
                 let config = ServerConfig {
@@ -155,8 +167,15 @@ impl Host {
                 let id = identity.id();
                 let read = |bytes: &Zeroizing<Vec<u8>>| Membership::decode(bytes, &id).unwrap();
                 let (inlets, outlets) = Plan::configs(plan);
+                let membership = membership.as_ref().map(read);
+                let held = |bytes: &Zeroizing<Vec<u8>>| {
+                    let authority = &membership.as_ref()?.authority;
+                    Some(HeldRevocations::decode(bytes, authority).unwrap())
+                };
                 let config = MemberConfig {
-                    membership: membership.as_ref().map(read),
+                    revocations: self.revocations.as_ref().and_then(held),
+                    revocation_max_age: self.max_age,
+                    membership,
                     identity,
                     ticket: ticket.as_ref().map(|text| Ticket::from_text(text).unwrap()),
                     wish: None,
@@ -250,6 +269,10 @@ impl Host {
                 Seat::Node { membership, .. } => *membership = Some(bytes),
                 Seat::Server { .. } => panic!("a server persists a membership"),
             },
+            Output::Persist {
+                file: StateFile::Revocations,
+                bytes,
+            } => self.revocations = Some(bytes),
             Output::TicketSpent => self.ticket_spent = true,
             Output::Log(record) => {
                 if std::env::var_os("ADIT_WORLD_TRACE").is_some() {

@@ -150,6 +150,16 @@ impl World {
         }
     }
 
+    /// A member is one no longer.
+    pub(super) fn member_gone(&mut self, host: HostNo, member: Id) {
+        let relay = &mut self.host_mut(host).relay_worker;
+        relay.table.forget(&member);
+        for leg in relay.pairing.legs_of(&member) {
+            self.drop_conn(leg.0, Some(1), CloseReason::TunnelLost);
+        }
+        self.tell_wants(host);
+    }
+
     /// What is due at a relay.
     pub(super) fn fire_relay(&mut self, host: HostNo) {
         let now = self.now;

@@ -13,7 +13,7 @@ mod legs;
 
 pub use host::{Host, HostNo, Seat};
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use crypto::credential::Connect;
@@ -51,6 +51,8 @@ pub struct World {
     pub forged_mask: Option<SuiteMask>,
     /// Pairs of hosts between which nothing can be dialed.
     pub walls: Vec<(HostNo, HostNo)>,
+    /// Nodes whose bytes to and from the authority are held back.
+    withheld: BTreeSet<HostNo>,
     /// Dials so far, by host.
     pub dials: BTreeMap<HostNo, usize>,
     /// Whatever is told to retire still carries something, until [`World::end_retired`].
@@ -89,6 +91,7 @@ impl World {
             mispair: false,
             forged_mask: None,
             walls: Vec::new(),
+            withheld: BTreeSet::new(),
             dials: BTreeMap::new(),
             busy: false,
             checked: false,
@@ -386,6 +389,16 @@ impl World {
             self.run(step);
         }
         self.now.since(start)
+    }
+
+    /// From now on nothing passes between a node and the authority; its sessions with relays go on.
+    pub fn withhold(&mut self, no: HostNo) {
+        self.withheld.insert(no);
+    }
+
+    /// It passes again, what was held back too.
+    pub fn deliver_to(&mut self, no: HostNo) {
+        self.withheld.remove(&no);
     }
 
     /// Kills a host's process: everything it has is gone, its connections break.

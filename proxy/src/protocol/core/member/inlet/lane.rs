@@ -5,7 +5,7 @@ use crypto::suite::SuiteMask;
 
 use super::circuits::Circuits;
 use super::terms::NotShaken;
-use super::{Building, Bundle, Inlet};
+use super::{Building, Bundle, Inlet, Place};
 use crate::error::{CloseReason, Code};
 use crate::ids::{BundleId, CircuitNo, LinkId};
 use crate::limits::{NO_OUTLET_PATIENCE, SHAKE_TIMEOUT};
@@ -240,6 +240,57 @@ impl Inlet {
                 .on_lost(now.mono, Failure::Refused, node.out.random());
             node.out.status_changed();
         }
+    }
+
+    /// Cuts the lanes that `is_out` names, one that is being built among them. Returns how many. What
+    /// has no peer yet is checked when it has one.
+    pub fn cut(
+        &mut self,
+        node: &mut Node,
+        now: Now,
+        why: CloseReason,
+        is_out: impl Fn(&Lane) -> bool,
+    ) -> usize {
+        let via = &self.terms.config.via;
+        let mut cut = 0;
+        for place in &mut self.places {
+            let building = place.building.take_if(|building| match building {
+                Building::Waiting(_, lane, _) => is_out(lane),
+                Building::Leg(..) | Building::Shaking(..) => false,
+            });
+            if let Some(Building::Waiting(link, lane, _)) = building {
+                lane.cut(node, link, via, why);
+                place
+                    .pool
+                    .on_failed(now.mono, Failure::Refused, node.out.random());
+                cut += 1;
+            }
+            let mut live = false;
+            let out = place
+                .bundles
+                .extract_if(.., |_, bundle| is_out(&bundle.lane));
+            for (link, Bundle { lane, circuits }) in out {
+                lane.cut(node, link, via, why);
+                circuits.end(node, why);
+                live |= !lane.retiring;
+                cut += 1;
+            }
+            if live {
+                place
+                    .pool
+                    .on_lost(now.mono, Failure::Refused, node.out.random());
+            }
+        }
+        if cut > 0 {
+            self.trouble = Some((why.code(), why.to_string()));
+            // Lanes to another outlet may go on.
+            if !self.places.iter().any(Place::is_ready) {
+                self.set_gate(node, Gate::Reset(why));
+            }
+            self.tell_hosts(node);
+            node.out.status_changed();
+        }
+        cut
     }
 
     fn on_lane_gone(

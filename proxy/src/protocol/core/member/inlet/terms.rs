@@ -138,8 +138,9 @@ impl Terms {
         };
         let time = node.clock.now(now);
         let judge = self.judge();
+        let revocation = node.revocations.as_of(now.mono);
         let shaken = shake.on_frame_2(&side, (bundle, circuit), bytes, |shown, key| {
-            judge.check(membership, time, shown, key)
+            judge.check(membership, time, &revocation, shown, key)
         });
         let (shaken, message_3) = shaken.map_err(NotShaken::Failed)?;
         Ok(Checked {
@@ -166,6 +167,7 @@ impl Terms {
             serial: shaken.peer.serial(),
             targets: Arc::clone(&self.targets),
             policy_version: self.policy_version,
+            list_number: node.revocations.revoked().number(),
             not_after: permit_end(node, now, &shaken.peer),
         };
         let becomes = match circuit {

@@ -25,6 +25,30 @@ impl Outlet {
         self.lanes().any(|(_, lane)| lane.peer == *peer)
     }
 
+    /// Cuts the lanes that `is_out` names. Returns how many.
+    pub fn cut(
+        &mut self,
+        node: &mut Node,
+        why: CloseReason,
+        is_out: impl Fn(&Lane) -> bool,
+    ) -> usize {
+        let out: Vec<LinkId> = self
+            .lanes()
+            .filter(|(_, lane)| is_out(lane))
+            .map(|(link, _)| link)
+            .collect();
+        for link in &out {
+            if let Some(Stage::Lane(lane)) = self.stages.remove(link) {
+                lane.cut(node, *link, &self.address, why);
+                self.end_circuits(node, *link, why);
+            }
+        }
+        if !out.is_empty() {
+            node.out.status_changed();
+        }
+        out.len()
+    }
+
     pub(super) fn on_lane_gone(
         &mut self,
         node: &mut Node,

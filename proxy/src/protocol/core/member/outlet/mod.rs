@@ -127,6 +127,11 @@ impl Outlet {
         matches!(self.stages.get(&link), Some(Stage::Paired))
     }
 
+    /// There is news that may make an attempt succeed: don't wait.
+    pub fn wake(&mut self) {
+        self.pool.wake();
+    }
+
     /// There is a usable session: park anew, under it. Legs of the one before stay until those
     /// of this one are there.
     pub fn on_session(&mut self, node: &mut Node, now: Now, relay: &RelayLink) {
@@ -396,9 +401,19 @@ impl Outlet {
 
     /// Takes its legs off the relay; lanes and circuits go on.
     pub fn stop(&mut self, node: &mut Node) {
+        self.unpark(node, CloseReason::Stopping);
+    }
+
+    /// May let nobody in for now, and says so to the relay by having no legs there.
+    pub fn hold(&mut self, node: &mut Node, why: CloseReason) {
+        self.unpark(node, why);
+        self.trouble = Some((why.code(), why.to_string()));
+    }
+
+    fn unpark(&mut self, node: &mut Node, why: CloseReason) {
         let adopted = |stage: &mut Stage| matches!(stage, Stage::Lane(_) | Stage::Circuit(_));
         for (link, _) in self.stages.extract_if(.., |_, stage| !adopted(stage)) {
-            node.out.close(link, false, CloseReason::Stopping);
+            node.out.close(link, false, why);
         }
         self.pool.start_over();
     }

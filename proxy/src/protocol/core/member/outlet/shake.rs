@@ -50,7 +50,11 @@ impl Outlet {
         };
         let time = node.clock.now(now);
         let (shown, key) = (&proposal.evidence, &proposal.remote_static);
-        let peer = match self.judge().check(membership, time, shown, key) {
+        let revocation = node.revocations.as_of(now.mono);
+        let checked = self
+            .judge()
+            .check(membership, time, &revocation, shown, key);
+        let peer = match checked {
             Ok(peer) => peer,
             Err(denial) => {
                 let claimed = shown.identity.id();
@@ -117,6 +121,7 @@ impl Outlet {
             serial: peer.serial(),
             targets: Arc::clone(&self.names),
             policy_version: self.policy_version,
+            list_number: node.revocations.revoked().number(),
             not_after: permit_end(node, now, &peer),
         };
         let shaken = proposal.accept(peer);

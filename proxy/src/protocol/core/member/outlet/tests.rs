@@ -4,18 +4,21 @@ use super::*;
 use crate::ids::{BundleId, CircuitNo};
 use crate::limits::{CIRCUITS_MAX, OUTLET_CIRCUITS_PER_MEMBER_MAX, OUTLET_LANES_PER_MEMBER_MAX};
 use crate::protocol::canonical;
-use crate::protocol::command::{CircuitCommand, CircuitEvent, LaneEvent};
+use crate::protocol::command::{CircuitCommand, CircuitEvent, LaneCommand, LaneEvent};
 use crate::protocol::core::io::Output;
 use crate::protocol::core::membership::{Membership, Pinned};
+use crate::protocol::core::revocations::HeldRevocations;
 use crate::protocol::record::{Header, Kind};
 use crate::protocol::session::Hello;
 use crate::protocol::shake::{CircuitHello, CircuitKind, InletShake, Side};
 use crate::protocol::testkit::{Member, NOW, Project};
+use crate::time::Duration;
 use crypto::SeededRandom;
 use crypto::attestation::Purpose;
 use crypto::credential::Roles;
 use crypto::project::ProjectNote;
 use crypto::record::Opener;
+use crypto::revocation::{Beacon, RevocationEntry, RevocationList};
 
 const SUITES: SuiteMask = SuiteMask(0b11);
 
@@ -60,7 +63,12 @@ impl World {
             authority,
             pinned,
         };
-        let node = Node::new(identity, Some(membership), Box::new(SeededRandom::new(2)));
+        let mut node = Node::new(identity, Some(membership), Box::new(SeededRandom::new(2)));
+        // Nobody is revoked, by a beacon of this moment.
+        let list = RevocationList::issue(&project.authority, 1, Vec::new()).unwrap();
+        let beacon = Beacon::issue(&project.authority, 1, &list, World::now().wall_millis);
+        let held = HeldRevocations::new(list, beacon).unwrap();
+        node.revocations.restore(held, &node.clock, World::now());
         let config = OutletConfig {
             portal: PortalNo(0),
             at: "postgres".parse().unwrap(),
@@ -346,4 +354,81 @@ fn who_reads_message_2_and_goes_is_logged_once_a_minute() {
     }
     assert_eq!(hints, 1);
     assert_eq!(world.outlet.broken_off.0, 19, "they are counted");
+}
+
+impl World {
+    /// A list that names the inlet's credentials up to that serial is held, by a beacon that is so old.
+    fn hold_list(&mut self, max_serial: u64, age: Duration) {
+        let entry = RevocationEntry {
+            member: self.inlet.credential.body().subject,
+            max_serial,
+            number: 2,
+        };
+        let authority = &self.project.authority;
+        let list = RevocationList::issue(authority, 2, vec![entry]).unwrap();
+        let heard = World::now().wall_millis - age.as_millis() as u64;
+        let beacon = Beacon::issue(authority, 2, &list, heard);
+        let held = HeldRevocations::new(list, beacon).unwrap();
+        let now = World::now();
+        self.node.revocations.restore(held, &self.node.clock, now);
+    }
+}
+
+#[test]
+fn a_revoked_inlet_s_lane_and_circuits_are_cut_and_it_is_not_let_in_again() {
+    let mut world = World::new();
+    assert_eq!(world.lane(), End::Adopted);
+    let lane = world.link;
+    assert_eq!(world.propose(CircuitKind::Circuit, 1), End::Adopted);
+    let circuit = world.link;
+    let serial = world.inlet.credential.body().serial;
+    // Another member's lane is not touched.
+    let first = std::mem::replace(
+        &mut world.inlet,
+        world.project.member("inlet", Roles::MEMBER),
+    );
+    assert_eq!(world.lane(), End::Adopted);
+    world.inlet = first;
+    world.hold_list(serial, Duration::ZERO);
+    let revoked = Arc::clone(world.node.revocations.revoked());
+    let why = CloseReason::Revoked;
+    let cut = world
+        .outlet
+        .cut(&mut world.node, why, |lane| lane.is_revoked(&revoked));
+    assert_eq!(cut, 1);
+    assert!(!world.outlet.owns(lane) && !world.outlet.owns(circuit));
+    assert_eq!(world.outlet.lanes().count(), 1);
+    let outputs: Vec<Output> = std::iter::from_fn(|| world.node.out.poll()).collect();
+    let cuts = outputs.iter().filter(|output| match output {
+        Output::Command(Command::Lane { link, what }) => {
+            *link == lane && *what == LaneCommand::Cut(why)
+        }
+        Output::Command(Command::Circuit { link, what }) => {
+            *link == circuit && *what == CircuitCommand::Cut(why)
+        }
+        _ => false,
+    });
+    assert_eq!(cuts.count(), 2);
+    let denied = End::Denied(CloseReason::NotAuthorized);
+    assert_eq!(world.lane(), denied);
+    assert_eq!(world.propose(CircuitKind::Circuit, 1), denied);
+    let record = world.node.last_denial.as_ref().unwrap();
+    assert_eq!(record.code.unwrap().0, 3252, "step e");
+}
+
+#[test]
+fn a_credential_above_the_serial_that_is_named_is_good() {
+    let mut world = World::new();
+    let serial = world.inlet.credential.body().serial;
+    world.hold_list(serial - 1, Duration::ZERO);
+    assert_eq!(world.lane(), End::Adopted);
+}
+
+#[test]
+fn a_list_that_is_too_old_lets_nobody_in() {
+    let mut world = World::new();
+    world.hold_list(0, Duration::from_secs(301));
+    assert_eq!(world.lane(), End::Denied(CloseReason::NotAuthorized));
+    let record = world.node.last_denial.as_ref().unwrap();
+    assert_eq!(record.code.unwrap().0, 3253, "step e");
 }

@@ -8,6 +8,7 @@ mod hear;
 mod session;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use crypto::check::Evidence;
 use crypto::names::RelayAddress;
@@ -56,6 +57,8 @@ pub struct RelayLink {
     /// Replaced sessions, and when they are closed.
     old: Vec<(LinkId, Instant)>,
     refused_logged: Vec<RelayAddress>,
+    /// No legs are to be made now: this end may open no streams.
+    held: bool,
 }
 
 impl RelayLink {
@@ -68,6 +71,7 @@ impl RelayLink {
             remake: Instant::FAR_FUTURE,
             old: Vec::new(),
             refused_logged: Vec::new(),
+            held: false,
         }
     }
 
@@ -83,7 +87,30 @@ impl RelayLink {
 
     /// Whether legs can be made.
     pub fn usable(&self) -> bool {
-        self.active.usable()
+        self.active.usable() && !self.held
+    }
+
+    /// Makes no legs until told otherwise; sessions stay.
+    pub fn hold(&mut self, held: bool) {
+        self.held = held;
+    }
+
+    /// Leaves relays that are members no longer.
+    pub fn on_revocations(&mut self, node: &mut Node, now: Now) -> RelayNews {
+        let revoked = Arc::clone(node.revocations.revoked());
+        let is_out = |session: &Session| session.with.is_some_and(|(id, no)| revoked.has(&id, no));
+        if self.coming.as_ref().is_some_and(is_out)
+            && let Some(mut coming) = self.coming.take()
+        {
+            coming.uplink.close(node, CloseReason::Revoked, false);
+        }
+        if !is_out(&self.active) {
+            return RelayNews::None;
+        }
+        let why = CloseReason::Revoked;
+        let text = format!("the relay: {why}");
+        self.active.uplink.refused(node, now, why.code(), text);
+        self.on_down(node, false)
     }
 
     /// Whether the relay lets this node serve an address; `None` while it has not said.
@@ -96,7 +123,7 @@ impl RelayLink {
 
     /// What the next leg needs; `None` without a usable session.
     pub fn grant_leg(&mut self) -> Option<LegGrant> {
-        if !self.active.usable() {
+        if !self.usable() {
             return None;
         }
         let welcome = self.active.welcome.as_mut()?;
@@ -199,8 +226,12 @@ impl RelayLink {
             _ => &mut self.active,
         };
         let time = node.clock.now(now);
-        let check =
-            |_: &mut Node, shown: &Evidence, key: &StaticPublic| relays.check(time, shown, key);
+        let with = &mut session.with;
+        let check = |_: &mut Node, shown: &Evidence, key: &StaticPublic| {
+            let relay = relays.check(time, shown, key)?;
+            *with = Some((relay.id(), relay.serial()));
+            Ok(())
+        };
         let news = session
             .uplink
             .on_event(node, now, &relays.target(), link, event, check);

@@ -1,10 +1,12 @@
 //! One session with the relay, being made or usable, and how the relay is judged.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use crypto::UnixTime;
 use crypto::check::{
-    Denial, Evidence, Grant, PassQuestion, SessionPart, TrustedAuthority, verify_pass,
+    Denial, Evidence, Grant, PassQuestion, SessionPart, TrustedAuthority, VerifiedMember,
+    verify_pass,
 };
 use crypto::leg::LegKey;
 use crypto::names::{HostPort, RelayAddress};
@@ -12,7 +14,8 @@ use crypto::statics::StaticPublic;
 
 use crate::ids::SessionId;
 use crate::protocol::core::membership::Pinned;
-use crate::protocol::core::node::{NoRevocations, Node};
+use crate::protocol::core::node::Node;
+use crate::protocol::core::revocations::RevokedMembers;
 use crate::protocol::core::uplink::{Target, Uplink};
 use crate::protocol::session::Kind;
 use crate::time::Instant;
@@ -27,6 +30,8 @@ pub(super) struct Session {
     pub shown: Option<u64>,
     /// The relay has said that it goes away: legs would come too late.
     pub leaving: bool,
+    /// The relay that passed the check, and the serial of its pass.
+    pub with: Option<(crypto::Id, u64)>,
 }
 
 pub(super) struct Welcome {
@@ -45,6 +50,7 @@ impl Session {
             served: None,
             shown: None,
             leaving: false,
+            with: None,
         }
     }
 
@@ -83,6 +89,7 @@ pub(super) struct Relays {
     grant: Grant,
     authority: TrustedAuthority,
     pinned: Pinned,
+    revoked: Arc<RevokedMembers>,
 }
 
 impl Relays {
@@ -94,6 +101,7 @@ impl Relays {
             grant: Grant::Pass(Box::new(membership.pass.clone())),
             authority: membership.authority.clone(),
             pinned: membership.pinned.clone(),
+            revoked: Arc::clone(node.revocations.revoked()),
         })
     }
 
@@ -106,15 +114,21 @@ impl Relays {
     }
 
     /// Steps (a) to (e) on a relay's pass, which must have the role `relay` and no other.
-    pub fn check(&self, now: UnixTime, shown: &Evidence, key: &StaticPublic) -> Result<(), Denial> {
+    pub fn check(
+        &self,
+        now: UnixTime,
+        shown: &Evidence,
+        key: &StaticPublic,
+    ) -> Result<VerifiedMember, Denial> {
         let question = PassQuestion {
             authority: &self.authority,
             histories: &self.pinned,
             remote_static: key,
             now,
             part: SessionPart::Relay,
-            revocation: &NoRevocations,
+            // A relay is trusted with availability only: an old list is good enough to know it by.
+            revocation: &*self.revoked,
         };
-        verify_pass(shown, &question).map(drop)
+        verify_pass(shown, &question)
     }
 }

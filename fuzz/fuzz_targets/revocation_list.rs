@@ -1,0 +1,3 @@
+//! See `fuzz::TARGETS`.
+#![no_main]
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| fuzz::run("revocation_list", bytes));
