@@ -8,6 +8,7 @@
 //! - When a test fails, what its programs printed is part of the failure.
 
 mod ended;
+mod held;
 mod output;
 mod start;
 
@@ -23,6 +24,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 
 pub use ended::Ended;
+pub use held::Held;
 use output::{News, Output};
 use start::{start, tied};
 

@@ -16,7 +16,7 @@ use rustix::net::{AddressFamily, SocketType, sockopt};
 
 use crate::process::{Failure, Outcome};
 
-pub use exchange::{Exchange, Order, Pattern};
+pub use exchange::{Exchange, Order, Pattern, again};
 pub use service::Service;
 
 /// No exchange may go without progress for this long.

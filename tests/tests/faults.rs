@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use tests::portal::{Engine, Part, Portal, SHORTLY, START};
 use tests::postgres::{Benched, Database, Postgres};
-use tests::process::{Process, eventually, long};
+use tests::process::{Held, Process, eventually, long, skipped};
 use tests::tcp::{self, Ending, Exchange, Order, PATIENCE, Service};
 
 tests::on_both_engines!(
@@ -27,6 +27,7 @@ tests::on_both_engines!(
     streams_go_on_when_a_stopped_inlet_resumes,
     streams_go_on_when_a_stopped_relay_resumes,
     streams_go_on_when_a_stopped_outlet_resumes,
+    streams_keep_their_speed_while_every_control_thread_is_held,
     an_inlet_that_is_asked_to_end_lets_its_streams_finish,
     an_outlet_that_is_asked_to_end_lets_its_streams_finish,
     a_relay_that_is_asked_to_end_does_so_with_0,
@@ -259,7 +260,7 @@ fn stop_and_resume(engine: Engine, part: Part) {
     let silence = Duration::from_secs(if long() { 10 } else { 2 });
     client.set_read_timeout(Some(silence)).unwrap();
     let mut back = [0; 9];
-    let nothing = client.read(&mut back).map_err(|error| error.kind());
+    let nothing = tcp::again(|| client.read(&mut back)).map_err(|error| error.kind());
     assert_eq!(
         nothing,
         Err(ErrorKind::WouldBlock),
@@ -284,6 +285,46 @@ fn streams_go_on_when_a_stopped_relay_resumes(engine: Engine) {
 
 fn streams_go_on_when_a_stopped_outlet_resumes(engine: Engine) {
     stop_and_resume(engine, Part::Outlet);
+}
+
+/// Neither a byte of an open stream nor the liveness of lanes and legs depends on control.
+fn streams_keep_their_speed_while_every_control_thread_is_held(engine: Engine) {
+    const HELD: Duration = Duration::from_secs(10);
+    let service = Service::echo().unwrap();
+    let mut portal = Portal::start(engine, service.address()).unwrap();
+    let streams: Vec<_> = (0..8)
+        .map(|_| tcp::connect(portal.entry()).unwrap())
+        .collect();
+    let rounds = |at_least: Duration| {
+        let began = Instant::now();
+        let mut rounds = 0_u32;
+        while began.elapsed() < at_least {
+            for stream in &streams {
+                tcp::ping(stream, &[7; 1000]).unwrap();
+            }
+            rounds += 1;
+        }
+        f64::from(rounds) / began.elapsed().as_secs_f64()
+    };
+    let before = rounds(Duration::from_secs(1));
+    let mut held = Vec::new();
+    for part in Part::ALL {
+        let Some(one) = Held::main_thread(portal.node(part).process()).unwrap() else {
+            return skipped("holding a thread", "this user may not use ptrace(2)");
+        };
+        held.push(one);
+    }
+    let during = rounds(HELD);
+    drop(held);
+    println!("{before:.0} rounds of 8 round trips a second before, {during:.0} with control held");
+    rounds(Duration::ZERO);
+    for stream in &streams {
+        tcp::ping(stream, b"still the same stream").unwrap();
+    }
+    eventually("a new stream works", BACK, || {
+        tcp::ping(&tcp::connect(portal.entry())?, b"new")
+    })
+    .unwrap();
 }
 
 // ---- asked to end -----------------------------------------------------------------------------

@@ -209,7 +209,7 @@ fn send(mut stream: &TcpStream, mut pattern: Pattern, len: u64) -> Outcome<()> {
 }
 
 /// Repeats a call that a signal interrupted: one with a deadline is not restarted by the kernel.
-pub(super) fn again<T>(mut call: impl FnMut() -> std::io::Result<T>) -> std::io::Result<T> {
+pub fn again<T>(mut call: impl FnMut() -> std::io::Result<T>) -> std::io::Result<T> {
     loop {
         match call() {
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}

@@ -89,7 +89,7 @@ impl Service {
         Service::start(|mut stream| {
             let mut chunk = [0; CHUNK];
             loop {
-                let turn = super::exchange::again(|| stream.read(&mut chunk)).and_then(|len| {
+                let turn = super::again(|| stream.read(&mut chunk)).and_then(|len| {
                     stream.write_all(&chunk[..len])?;
                     if len == 0 {
                         stream.shutdown(Shutdown::Write).map(|()| 0)
