@@ -144,7 +144,7 @@ impl Started {
             needs_restart("a portal that is new in the file does not run yet", &portal);
         }
         if file.global != self.global || file.node != self.node {
-            let which = "home, project, engine, log-*, ticket, node or exit-if-not-enrolled";
+            let which = "home, project, engine, workers, log-*, ticket, node, exit-if-not-enrolled or revocation-max-age";
             needs_restart(
                 "a setting of the whole process has changed in the file",
                 which,

@@ -307,7 +307,10 @@ impl<E: Engine> Worker<E> {
 
     /// Hands the sealed answer to the engine, once there is a buffer for it.
     fn leg_put_answer(&mut self, key: SlotKey) {
-        if self.leg_mut(key).is_none_or(|leg| leg.answer.is_none()) {
+        // One that leaves takes its answer along: a send would have to be awaited.
+        let is_due =
+            |leg: &mut Leg| leg.answer.is_some() && !matches!(leg.state, State::Leaving(..));
+        if !self.leg_mut(key).is_some_and(is_due) {
             return;
         }
         let Some(mut buf) = self.net.engine.alloc(Class::Small) else {

@@ -27,7 +27,7 @@ use crate::time::Duration;
 use crypto::limits::REVOCATIONS_MAX;
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct MemoryStore {
     project: Option<ProjectRow>,
     tickets: BTreeMap<TicketId, TicketRow>,

@@ -66,7 +66,8 @@ impl Enrollment {
             let message = Message::GetRevocations { offset };
             self.list_asked = self.uplink.ask(node, now, message);
         }
-        if news != EnrollmentNews::None {
+        // Of a new list, whoever it names is cut before a disk is waited for.
+        if news == EnrollmentNews::Heard {
             node.persist_revocations(now);
         }
         news

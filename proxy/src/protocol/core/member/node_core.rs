@@ -278,6 +278,7 @@ impl MemberCore {
             cut += outlet.cut(node, why, |lane| lane.is_revoked(&revoked));
         }
         let news = self.relay.on_revocations(node, now);
+        node.persist_revocations(now);
         self.enrollment.say_held(node, now, cut);
         self.on_relay(now, news);
     }

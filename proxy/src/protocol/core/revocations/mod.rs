@@ -209,8 +209,16 @@ impl Revocations {
         if newest.is_some_and(|newest| body.list_number < newest.list_number) {
             return Err(BeaconFault::Back);
         }
-        if newest.is_some_and(|newest| body.number <= newest.number) {
-            return Ok(Heard::Nothing);
+        if let Some(newest) = newest.filter(|newest| body.number <= newest.number) {
+            // A replay is as old as it is. One that is newer by its clock than what was heard before comes
+            // from a store that went back.
+            let skew = u64::try_from(BEACON_SKEW.as_millis()).unwrap_or(u64::MAX);
+            let newer = body.unix_millis > newest.unix_millis.saturating_add(skew);
+            return if newer {
+                Err(BeaconFault::Back)
+            } else {
+                Ok(Heard::Nothing)
+            };
         }
         let Some(heard) = self.heard_at(now, clock, body.unix_millis) else {
             return Ok(Heard::Nothing);

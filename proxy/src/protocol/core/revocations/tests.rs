@@ -118,12 +118,21 @@ fn a_replayed_beacon_extends_nothing() {
     let list = world.list(1, 1);
     assert_eq!(world.hear(5, 11, &list, 5), Ok(Heard::Fresh));
     for now in [6, 30, 59] {
-        for number in [11, 10, 1] {
-            assert_eq!(world.hear(now, number, &list, now), Ok(Heard::Nothing));
+        for (number, said) in [(11, 5), (10, 4), (1, 0)] {
+            assert_eq!(world.hear(now, number, &list, said), Ok(Heard::Nothing));
         }
     }
     assert_eq!(world.fresh(64), Freshness::Late);
     assert_eq!(world.fresh(65), Freshness::Stale);
+}
+
+#[test]
+fn a_newer_beacon_with_an_older_number_is_of_a_store_that_went_back() {
+    let mut world = holding();
+    let list = world.list(1, 1);
+    assert_eq!(world.hear(5, 11, &list, 5), Ok(Heard::Fresh));
+    assert_eq!(world.hear(30, 10, &list, 30), Err(BeaconFault::Back));
+    assert_eq!(world.fresh(65), Freshness::Stale, "it extends nothing");
 }
 
 #[test]
@@ -284,7 +293,7 @@ fn what_is_on_disk_goes_on_at_its_age_and_is_never_younger() {
     assert_eq!(corrected.age(mono(2)), Some(Duration::from_secs(30)));
     // An older beacon than the one on disk is a replay after a restart too.
     let mut again = restored(at(20));
-    let beacon = Beacon::issue(&world.project.authority, 10, &list, at(20).wall_millis);
+    let beacon = Beacon::issue(&world.project.authority, 10, &list, at(0).wall_millis);
     let heard = again.on_beacon(at(20), &world.clock, &world.authority, &beacon.encode());
     assert_eq!(heard, Ok(Heard::Nothing));
     for n in 0..bytes.len() {

@@ -66,6 +66,24 @@ fn an_inlet_that_the_new_policy_of_the_outlet_denies_is_cut_and_comes_back_when_
 }
 
 #[test]
+fn a_denial_at_any_moment_of_a_lane_s_making_does_not_stop_the_inlet_for_good() {
+    const ADDRESS_IS_SERVED: &str = "postgres-outlet=true";
+    for step in 0..60 {
+        let Portal {
+            mut world, inlet, ..
+        } = World::portal_at_start(1);
+        world.run(Duration::from_millis(2) * step);
+        set(&mut world, inlet, policy(&[short("gold=true")]));
+        world.run(Duration::from_millis(500));
+        assert!(world.lanes().is_empty(), "step {step}");
+        set(&mut world, inlet, policy(&[short(ADDRESS_IS_SERVED)]));
+        let most = Duration::from_secs(90);
+        let took = world.run_until(most, |world| !world.lanes().is_empty());
+        assert!(took < most, "step {step}: {took:?}");
+    }
+}
+
+#[test]
 fn a_policy_that_says_the_same_or_still_allows_cuts_nothing() {
     let Portal {
         mut world, outlet, ..

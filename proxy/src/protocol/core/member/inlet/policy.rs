@@ -41,6 +41,9 @@ impl Inlet {
                 && !lane.review(node, now, *link, &judge)
             {
                 place.building = None;
+                place
+                    .pool
+                    .on_failed(now.mono, Failure::Refused, node.out.random());
                 cut += 1;
             }
             let mut denied: Vec<LinkId> = Vec::new();
@@ -49,7 +52,16 @@ impl Inlet {
                     denied.push(*link);
                 }
             }
-            gone.extend(denied.iter().filter_map(|link| place.bundles.remove(link)));
+            let mut live = false;
+            for bundle in denied.iter().filter_map(|link| place.bundles.remove(link)) {
+                live |= !bundle.lane.retiring;
+                gone.push(bundle);
+            }
+            if live {
+                place
+                    .pool
+                    .on_lost(now.mono, Failure::Refused, node.out.random());
+            }
         }
         cut += gone.len();
         let why = CloseReason::NotAuthorized;
@@ -60,11 +72,6 @@ impl Inlet {
         if cut > 0 && !self.places.iter().any(Place::is_ready) {
             self.trouble = Some((why.code(), "the policy does not allow the outlet".into()));
             self.set_gate(node, Gate::Reset(why));
-            for place in &mut self.places {
-                place
-                    .pool
-                    .on_lost(now.mono, Failure::Refused, node.out.random());
-            }
         }
         self.tell_hosts(node);
         node.out.status_changed();
