@@ -450,7 +450,7 @@ pub struct PolicyCheckArgs {
 /// Where rules are that a command looks at.
 #[derive(Clone, Debug, Default, ClapArgs)]
 pub struct RulesArgs {
-    /// A file with allow, deny and [[rule]], and nothing else
+    /// A file with `allow`, `deny` and tables `rule`, and nothing else
     #[arg(value_name = "FILE")]
     pub file: Option<PathBuf>,
     /// A configuration file: the rules of its portals [default: adit.toml]
@@ -490,7 +490,7 @@ pub struct PolicySetArgs {
     /// The relay address of the portal
     #[arg(value_name = "ADDRESS")]
     pub address: RelayAddress,
-    /// A file with allow, deny and [[rule]], and nothing else
+    /// A file with `allow`, `deny` and tables `rule`, and nothing else
     #[arg(value_name = "FILE", required_unless_present = "allow")]
     pub file: Option<PathBuf>,
     /// A rule instead of a file, such as postgres-inlet=true; repeat for alternatives
