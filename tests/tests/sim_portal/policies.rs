@@ -19,6 +19,7 @@ fn whom_a_new_policy_denies_is_reset_in_the_middle_of_bulk_and_nobody_else_is() 
     for seed in 1..12 {
         let crowd = Shape {
             crowd: true,
+            workers: vec![(Who::Outlet, 1 + (seed % 3) as u8)],
             ..Shape::default()
         };
         let mut portal = Portal::up(seed, &crowd);

@@ -171,6 +171,7 @@ fn a_revoked_inlet_s_streams_end_within_two_seconds_and_nobody_else_s() {
         let shape = Shape {
             apart: seed % 2 == 0,
             crowd: true,
+            workers: vec![(Who::Outlet, 1 + (seed % 3) as u8)],
             ..Shape::default()
         };
         let mut portal = Portal::up(seed, &shape);

@@ -85,9 +85,21 @@ pub struct Lane {
     pub ready: bool,
     /// It takes no new streams any more.
     pub retiring: bool,
+    /// Outlet: what it was told before it was ready, and may not have heard.
+    pub unheard: Unheard,
     serial: u64,
     static_key: StaticPublic,
     facts: Option<Facts>,
+}
+
+/// What a lane that was not ready yet was told. A worker drops commands for a link that is still on its
+/// way to it, so they are said again once the lane is there.
+#[derive(Clone, Copy, Default)]
+pub struct Unheard {
+    /// This node's credential was renewed.
+    pub renewed: bool,
+    /// It is to retire.
+    pub retire: bool,
 }
 
 /// Why a renewed credential was not accepted.
@@ -106,6 +118,7 @@ impl Lane {
             bundle,
             ready: false,
             retiring: false,
+            unheard: Unheard::default(),
             serial: peer.serial(),
             static_key: peer.static_key(),
             facts: Facts::of(peer),

@@ -1,8 +1,10 @@
 //! Nodes with several workers: a lane and its circuits at each, and bundles that stay together.
 
+use super::super::Input;
 use super::super::world::{HostNo, Portal, World};
 use crate::ids::{PortalNo, WorkerId, WorkerSet};
-use crate::limits::CIRCUITS_FIRST;
+use crate::limits::{CIRCUITS_FIRST, REVOCATION_MAX_AGE};
+use crate::protocol::policy::Policy;
 use crate::time::Duration;
 use crypto::{Random, SeededRandom};
 
@@ -107,5 +109,50 @@ fn bundles_of_several_workers_come_back_whatever_breaks() {
         world.run(Duration::from_secs(1));
         world.end_retired();
         world.run_until(Duration::from_secs(40), |world| full(world, inlet));
+    }
+}
+
+/// Portals of which a lane, at least, is on its way between two workers of the outlet.
+fn halfway() -> Vec<(u64, Portal)> {
+    let halfway = (0..12).filter_map(|seed| {
+        let mut portal = portal(seed, 4, 3);
+        portal.world.slow = true;
+        portal.world.run(BACK);
+        (portal.world.lanes_on_the_way(portal.outlet) > 0).then_some((seed, portal))
+    });
+    let halfway: Vec<_> = halfway.collect();
+    assert!(halfway.len() >= 3, "lanes that move are too seldom");
+    halfway
+}
+
+/// The links arrive, and no lane is left at the outlet.
+fn arrive_and_end(seed: u64, world: &mut World, outlet: HostNo) {
+    world.slow = false;
+    world.hand_on();
+    world.settle();
+    let left = world.at_workers(outlet);
+    assert_eq!(left, vec![(0, 0); 3], "seed {seed}");
+    world.run(Duration::from_secs(2));
+    assert!(world.lanes().is_empty(), "seed {seed}");
+}
+
+#[test]
+fn a_new_policy_ends_lanes_that_are_on_their_way_to_another_worker() {
+    for (seed, portal) in halfway() {
+        let (mut world, outlet) = (portal.world, portal.outlet);
+        let gold = Policy::parse(&["gold=true"]).unwrap();
+        world.input(outlet, Input::Policies(vec![(PortalNo(0), gold)]));
+        world.settle();
+        arrive_and_end(seed, &mut world, outlet);
+    }
+}
+
+#[test]
+fn what_is_held_of_revocations_grows_old_and_ends_lanes_that_are_on_their_way() {
+    for (seed, portal) in halfway() {
+        let (mut world, outlet) = (portal.world, portal.outlet);
+        world.withhold(outlet);
+        world.run(REVOCATION_MAX_AGE + BACK);
+        arrive_and_end(seed, &mut world, outlet);
     }
 }

@@ -8,7 +8,7 @@ use super::{HostNo, World};
 use crate::error::CloseReason;
 use crate::ids::LinkId;
 use crate::limits::{FRAME_MAX, LEG_PREFACE, PREFACE};
-use crate::protocol::command::{CircuitEvent, Command, Event, Expect};
+use crate::protocol::command::{Becomes, CircuitEvent, Command, Event, Expect};
 use crate::protocol::core::Input;
 use crate::protocol::preface::Kind;
 use crate::time::Instant;
@@ -147,7 +147,11 @@ impl World {
                     Some((conn, end)) => {
                         let end = &mut self.conns.get_mut(&conn).unwrap().ends[end];
                         end.carrier = Carrier::Link(adopt.link);
-                        self.adopt(host, *adopt);
+                        if self.slow {
+                            self.on_the_way.push((host, adopt));
+                        } else {
+                            self.adopt(host, *adopt);
+                        }
                     }
                     None => {
                         let (link, why) = (adopt.link, CloseReason::TunnelLost);
@@ -184,6 +188,21 @@ impl World {
                 self.host_mut(host).serving.insert(portal, workers);
             }
             Command::Drain { .. } | Command::Stop => {}
+        }
+    }
+
+    /// How many lanes of that host are on their way from one worker to another.
+    pub fn lanes_on_the_way(&self, host: HostNo) -> usize {
+        let of_host = self.on_the_way.iter().filter(|(of, _)| *of == host);
+        of_host
+            .filter(|(_, adopt)| adopt.becomes == Becomes::Lane)
+            .count()
+    }
+
+    /// The links that are on the way arrive.
+    pub fn hand_on(&mut self) {
+        for (host, adopt) in std::mem::take(&mut self.on_the_way) {
+            self.adopt(host, *adopt);
         }
     }
 

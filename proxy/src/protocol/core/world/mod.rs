@@ -26,6 +26,7 @@ use self::conn::Conn;
 use super::admin::{AdminCall, AdminReply, TicketSpec};
 use super::*;
 use crate::ids::PortalNo;
+use crate::protocol::command::Adopt;
 use crate::protocol::policy::Policy;
 use crate::protocol::store::{MemoryStore, ProjectRow, Store};
 use crate::time::{Duration, Instant};
@@ -57,6 +58,9 @@ pub struct World {
     pub dials: BTreeMap<HostNo, usize>,
     /// Whatever is told to retire still carries something, until [`World::end_retired`].
     pub busy: bool,
+    /// Links that are handed over stay on the way, until [`World::hand_on`].
+    pub slow: bool,
+    on_the_way: Vec<(HostNo, Box<Adopt>)>,
     /// Whether [`World::check`] is run at every moment.
     pub checked: bool,
 }
@@ -94,6 +98,8 @@ impl World {
             withheld: BTreeSet::new(),
             dials: BTreeMap::new(),
             busy: false,
+            slow: false,
+            on_the_way: Vec::new(),
             checked: false,
         }
     }
@@ -404,6 +410,7 @@ impl World {
     /// Kills a host's process: everything it has is gone, its connections break.
     pub fn kill(&mut self, no: HostNo) {
         self.hosts[no.0].kill();
+        self.on_the_way.retain(|(host, _)| *host != no);
         let broken: Vec<u64> = self.conns_of(no);
         for conn in broken {
             self.break_conn(conn, Some(no));

@@ -72,6 +72,7 @@ impl Outlet {
             | Stage::Parked(_)
             | Stage::Paired
             | Stage::Shaking(_)
+            | Stage::Cut(_)
             | Stage::Lane(_) => None,
         })
     }

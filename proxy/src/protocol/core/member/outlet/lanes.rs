@@ -1,11 +1,11 @@
 //! The lanes of an outlet: what happens to one after it was given to the worker.
 
-use super::{Outlet, Stage};
+use super::{CutLane, Outlet, Stage};
 use crate::error::CloseReason;
 use crate::ids::LinkId;
-use crate::protocol::command::LaneEvent;
+use crate::protocol::command::{Command, LaneCommand, LaneEvent};
 use crate::protocol::core::io::{Level, LogRecord, Now};
-use crate::protocol::core::member::peer::Lane;
+use crate::protocol::core::member::peer::{Lane, Unheard};
 use crate::protocol::core::node::Node;
 
 impl Outlet {
@@ -17,6 +17,7 @@ impl Outlet {
             | Stage::Parked(_)
             | Stage::Paired
             | Stage::Shaking(_)
+            | Stage::Cut(_)
             | Stage::Circuit(_) => None,
         })
     }
@@ -40,13 +41,71 @@ impl Outlet {
         for link in &out {
             if let Some(Stage::Lane(lane)) = self.stages.remove(link) {
                 lane.cut(node, *link, &self.address, why);
-                self.end_circuits(node, *link, why);
+                self.after_cut(node, *link, &lane, why);
             }
         }
         if !out.is_empty() {
             node.out.status_changed();
         }
         out.len()
+    }
+
+    /// A lane was told that it is cut. One that is not ready may be on its way from one worker to
+    /// another, where the command found nothing: it is cut again when it is heard of.
+    pub(super) fn after_cut(
+        &mut self,
+        node: &mut Node,
+        link: LinkId,
+        lane: &Lane,
+        why: CloseReason,
+    ) {
+        self.end_circuits(node, link, why);
+        if !lane.ready {
+            let (peer, bundle) = (lane.peer, lane.bundle);
+            let cut = CutLane { peer, bundle, why };
+            self.stages.insert(link, Stage::Cut(cut));
+        }
+    }
+
+    pub(super) fn cut_lanes(&self) -> impl Iterator<Item = &CutLane> {
+        self.stages.values().filter_map(|stage| match stage {
+            Stage::Cut(cut) => Some(cut),
+            Stage::Dialing(_)
+            | Stage::Parked(_)
+            | Stage::Paired
+            | Stage::Shaking(_)
+            | Stage::Lane(_)
+            | Stage::Circuit(_) => None,
+        })
+    }
+
+    /// A lane that was cut is heard of: it is there now, or gone.
+    fn on_cut_lane(&mut self, node: &mut Node, link: LinkId, cut: CutLane, what: &LaneEvent) {
+        match what {
+            LaneEvent::Ready
+            | LaneEvent::Credential(_)
+            | LaneEvent::Retiring
+            | LaneEvent::Circuits { .. } => {
+                let what = LaneCommand::Cut(cut.why);
+                node.out.command(Command::Lane { link, what });
+                self.stages.insert(link, Stage::Cut(cut));
+            }
+            LaneEvent::Denied(_) | LaneEvent::Closed(_) => {}
+        }
+    }
+
+    /// Says again what a lane may not have heard, now that it is there.
+    fn say_again(node: &mut Node, now: Now, link: LinkId, unheard: Unheard) {
+        if unheard.renewed
+            && let Some(evidence) = node.circuit_evidence(now)
+        {
+            let what = LaneCommand::Credential(evidence.encode());
+            node.out.command(Command::Lane { link, what });
+        }
+        if unheard.retire {
+            let what = LaneCommand::Retire;
+            node.out.command(Command::Lane { link, what });
+        }
     }
 
     pub(super) fn on_lane_gone(
@@ -71,12 +130,22 @@ impl Outlet {
     }
 
     pub(super) fn on_lane(&mut self, node: &mut Node, now: Now, link: LinkId, what: LaneEvent) {
-        let Some(Stage::Lane(mut lane)) = self.stages.remove(&link) else {
-            return;
+        let mut lane = match self.stages.remove(&link) {
+            Some(Stage::Lane(lane)) => lane,
+            Some(Stage::Cut(cut)) => return self.on_cut_lane(node, link, cut, &what),
+            Some(
+                Stage::Dialing(_)
+                | Stage::Parked(_)
+                | Stage::Paired
+                | Stage::Shaking(_)
+                | Stage::Circuit(_),
+            )
+            | None => return,
         };
         let keep = match what {
             LaneEvent::Ready => {
                 lane.ready = true;
+                Self::say_again(node, now, link, std::mem::take(&mut lane.unheard));
                 // A replacement of a lane that still works is no news.
                 let level = if self.has_lane(&lane.peer) {
                     Level::Debug

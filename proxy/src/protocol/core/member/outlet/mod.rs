@@ -5,7 +5,8 @@
 //! paired leg becomes, a lane or a circuit of one that is here, is the inlet's to say.
 //!
 //! Legs are parked from each worker. A lane goes to the worker that has the fewest, a circuit to that
-//! of its lane: the link is handed there when the handshake is done, and has another name then.
+//! of its lane: the link is handed there when the handshake is done, and has another name then. What
+//! is said to that name in between may find nothing: it is said again when the lane is heard of.
 
 mod circuits;
 mod lanes;
@@ -24,7 +25,7 @@ use super::peer::{Judge, Lane};
 use super::relay_link::RelayLink;
 use super::targets::Targets;
 use crate::error::{CloseReason, Code, Problem};
-use crate::ids::{AddressHash, LinkId, PortalNo, SessionId, WorkerId};
+use crate::ids::{AddressHash, BundleId, LinkId, PortalNo, SessionId, WorkerId};
 use crate::limits::{PAIRED_IDLE, RELAY_SESSION_LINGER};
 use crate::protocol::command::{Command, LaneCommand, Role, address_hash};
 use crate::protocol::core::config::OutletConfig;
@@ -46,7 +47,16 @@ enum Stage {
     /// Message 3 is due.
     Shaking(Box<OutletShake>),
     Lane(Lane),
+    /// A lane that was cut before its worker said that it is there. It is kept until it has ended.
+    Cut(CutLane),
     Circuit(Circuit),
+}
+
+/// See [`Stage::Cut`].
+struct CutLane {
+    peer: crypto::Id,
+    bundle: BundleId,
+    why: CloseReason,
 }
 
 /// The worker of the smallest number.
@@ -173,7 +183,11 @@ impl Outlet {
         let current = self.session;
         let old = |stage: &Stage| match stage {
             Stage::Dialing(leg) | Stage::Parked(leg) => Some(leg.session) != current,
-            Stage::Paired | Stage::Shaking(_) | Stage::Lane(_) | Stage::Circuit(_) => false,
+            Stage::Paired
+            | Stage::Shaking(_)
+            | Stage::Lane(_)
+            | Stage::Cut(_)
+            | Stage::Circuit(_) => false,
         };
         for (link, _) in self.stages.extract_if(.., |_, stage| old(stage)) {
             node.out.close(link, false, CloseReason::Replaced);
@@ -285,7 +299,7 @@ impl Outlet {
                 Ok(proposal) => self.decide(node, now, link, proposal),
                 Err(error) => self.on_shake_failed(node, link, &error),
             },
-            Some(stage @ (Stage::Lane(_) | Stage::Circuit(_))) => {
+            Some(stage @ (Stage::Lane(_) | Stage::Cut(_) | Stage::Circuit(_))) => {
                 self.stages.insert(link, stage);
             }
             None => {}
@@ -359,7 +373,13 @@ impl Outlet {
             }
             Some(Stage::Lane(lane)) => self.on_lane_gone(node, link, &lane, why),
             Some(Stage::Shaking(_)) => self.on_broken_off(node, now, why),
-            Some(Stage::Dialing(_) | Stage::Parked(_) | Stage::Paired | Stage::Circuit(_))
+            Some(
+                Stage::Dialing(_)
+                | Stage::Parked(_)
+                | Stage::Paired
+                | Stage::Cut(_)
+                | Stage::Circuit(_),
+            )
             | None => {}
         }
     }
@@ -381,8 +401,9 @@ impl Outlet {
     /// Sends this node's renewed credential on all lanes.
     pub fn on_renewed(&mut self, node: &mut Node, evidence: &[u8]) {
         self.pool.wake();
-        for (link, stage) in &self.stages {
-            if matches!(stage, Stage::Lane(_)) {
+        for (link, stage) in &mut self.stages {
+            if let Stage::Lane(lane) = stage {
+                lane.unheard.renewed = !lane.ready;
                 let what = LaneCommand::Credential(evidence.to_vec());
                 node.out.command(Command::Lane { link: *link, what });
             }
@@ -391,8 +412,9 @@ impl Outlet {
 
     /// The relay is about to end and waits for its circuits: lanes end with their last stream.
     pub fn on_relay_leaves(&mut self, node: &mut Node) {
-        for (link, stage) in &self.stages {
-            if matches!(stage, Stage::Lane(_)) {
+        for (link, stage) in &mut self.stages {
+            if let Stage::Lane(lane) = stage {
+                lane.unheard.retire = !lane.ready;
                 let what = LaneCommand::Retire;
                 node.out.command(Command::Lane { link: *link, what });
             }
@@ -411,7 +433,8 @@ impl Outlet {
     }
 
     fn unpark(&mut self, node: &mut Node, why: CloseReason) {
-        let adopted = |stage: &mut Stage| matches!(stage, Stage::Lane(_) | Stage::Circuit(_));
+        let adopted =
+            |stage: &mut Stage| matches!(stage, Stage::Lane(_) | Stage::Cut(_) | Stage::Circuit(_));
         for (link, _) in self.stages.extract_if(.., |_, stage| !adopted(stage)) {
             node.out.close(link, false, why);
         }

@@ -36,8 +36,8 @@ impl Outlet {
             }
         }
         for (link, peer) in &denied {
-            if let Some(Stage::Lane(_)) = self.stages.remove(link) {
-                self.end_circuits(node, *link, CloseReason::NotAuthorized);
+            if let Some(Stage::Lane(lane)) = self.stages.remove(link) {
+                self.after_cut(node, *link, &lane, CloseReason::NotAuthorized);
             }
             // As after a denial at the door: the relay makes it wait.
             node.denied.push((self.address.clone(), *peer));

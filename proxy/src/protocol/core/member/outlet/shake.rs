@@ -162,6 +162,14 @@ impl Outlet {
             all += 1;
             of_member += usize::from(lane.peer == *peer);
         }
+        // Those that were cut on their way to a worker count until they have ended.
+        for cut in self.cut_lanes() {
+            if cut.bundle == bundle {
+                return Err(CloseReason::Violation);
+            }
+            all += 1;
+            of_member += usize::from(cut.peer == *peer);
+        }
         if all >= OUTLET_LANES_MAX || of_member >= OUTLET_LANES_PER_MEMBER_MAX {
             return Err(CloseReason::Overloaded);
         }

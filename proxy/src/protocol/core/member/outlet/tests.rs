@@ -1,7 +1,7 @@
 //! An outlet alone, against inlets that lie.
 
 use super::*;
-use crate::ids::{BundleId, CircuitNo};
+use crate::ids::CircuitNo;
 use crate::limits::{CIRCUITS_MAX, OUTLET_CIRCUITS_PER_MEMBER_MAX, OUTLET_LANES_PER_MEMBER_MAX};
 use crate::protocol::canonical;
 use crate::protocol::command::{CircuitCommand, CircuitEvent, LaneCommand, LaneEvent};
@@ -38,6 +38,7 @@ struct World {
 #[derive(Debug, PartialEq, Eq)]
 enum End {
     Adopted,
+    HandedOver,
     Denied(CloseReason),
     Dropped(CloseReason),
 }
@@ -162,6 +163,14 @@ impl World {
             .any(|command| matches!(command, Command::Adopt(_)))
         {
             return End::Adopted;
+        }
+        let name = commands.iter().find_map(|command| match command {
+            Command::HandOver { adopt, .. } => Some(adopt.link),
+            _ => None,
+        });
+        if let Some(name) = name {
+            self.link = name;
+            return End::HandedOver;
         }
         let mut record = sent(&commands);
         let inner = opener.open(&mut record).unwrap();
@@ -379,6 +388,7 @@ fn a_revoked_inlet_s_lane_and_circuits_are_cut_and_it_is_not_let_in_again() {
     let mut world = World::new();
     assert_eq!(world.lane(), End::Adopted);
     let lane = world.link;
+    world.event(lane, LinkEvent::Lane(LaneEvent::Ready));
     assert_eq!(world.propose(CircuitKind::Circuit, 1), End::Adopted);
     let circuit = world.link;
     let serial = world.inlet.credential.body().serial;
@@ -431,4 +441,84 @@ fn a_list_that_is_too_old_lets_nobody_in() {
     assert_eq!(world.lane(), End::Denied(CloseReason::NotAuthorized));
     let record = world.node.last_denial.as_ref().unwrap();
     assert_eq!(record.code.unwrap().0, 3253, "step e");
+}
+
+/// An outlet with two workers and a lane that is on its way from one to the other.
+fn on_its_way() -> (World, LinkId) {
+    let mut world = World::new();
+    world.outlet.workers = 2;
+    assert_eq!(world.lane(), End::Adopted);
+    assert_eq!(world.lane(), End::HandedOver);
+    let link = world.link;
+    (world, link)
+}
+
+/// What the lane is told when it is there.
+fn told_when_ready(world: &mut World, link: LinkId) -> Vec<LaneCommand> {
+    // What was said before finds nothing.
+    while world.node.out.poll().is_some() {}
+    let commands = world.event(link, LinkEvent::Lane(LaneEvent::Ready));
+    let told = commands.into_iter().filter_map(|command| match command {
+        Command::Lane { link: of, what } => {
+            assert_eq!(of, link);
+            Some(what)
+        }
+        _ => None,
+    });
+    told.collect()
+}
+
+#[test]
+fn a_lane_that_is_revoked_on_its_way_to_another_worker_is_cut_when_it_is_there() {
+    let (mut world, lane) = on_its_way();
+    let serial = world.inlet.credential.body().serial;
+    world.hold_list(serial, Duration::ZERO);
+    let revoked = Arc::clone(world.node.revocations.revoked());
+    let why = CloseReason::Revoked;
+    let is_out = |lane: &Lane| lane.is_revoked(&revoked);
+    assert_eq!(world.outlet.cut(&mut world.node, why, is_out), 2);
+    assert_eq!(world.outlet.lanes().count(), 0);
+    // Nor do its legs' going take it out of the book.
+    world.outlet.stop(&mut world.node);
+    let told = told_when_ready(&mut world, lane);
+    assert_eq!(told, [LaneCommand::Cut(why)]);
+    assert!(world.outlet.owns(lane));
+    world.event(lane, LinkEvent::Lane(LaneEvent::Closed(why)));
+    assert!(!world.outlet.owns(lane));
+}
+
+#[test]
+fn a_lane_that_is_cut_and_never_arrives_is_forgotten() {
+    let (mut world, lane) = on_its_way();
+    let why = CloseReason::Revoked;
+    assert_eq!(world.outlet.cut(&mut world.node, why, |_| true), 2);
+    assert!(world.outlet.owns(lane));
+    world.event(lane, LinkEvent::Closed(CloseReason::TunnelLost));
+    assert!(!world.outlet.owns(lane));
+}
+
+#[test]
+fn lanes_that_were_cut_on_their_way_count_until_they_have_ended() {
+    let mut world = World::new();
+    for _ in 0..OUTLET_LANES_PER_MEMBER_MAX {
+        assert_eq!(world.lane(), End::Adopted);
+    }
+    let last = world.link;
+    let why = CloseReason::NotAuthorized;
+    world.outlet.cut(&mut world.node, why, |_| true);
+    assert_eq!(world.lane(), End::Denied(CloseReason::Overloaded));
+    world.event(last, LinkEvent::Lane(LaneEvent::Closed(why)));
+    assert_eq!(world.lane(), End::Adopted);
+}
+
+#[test]
+fn a_lane_hears_of_a_renewal_and_of_its_retiring_once_it_is_there() {
+    let (mut world, lane) = on_its_way();
+    let evidence = world.node.circuit_evidence(World::now()).unwrap().encode();
+    world.outlet.on_renewed(&mut world.node, &evidence);
+    world.outlet.on_relay_leaves(&mut world.node);
+    let told = told_when_ready(&mut world, lane);
+    let both = [LaneCommand::Credential(evidence), LaneCommand::Retire];
+    assert_eq!(told, both);
+    assert_eq!(told_when_ready(&mut world, lane), [], "once");
 }
