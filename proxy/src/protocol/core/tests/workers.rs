@@ -115,9 +115,13 @@ fn bundles_of_several_workers_come_back_whatever_breaks() {
 /// Portals of which a lane, at least, is on its way between two workers of the outlet.
 fn halfway() -> Vec<(u64, Portal)> {
     let halfway = (0..12).filter_map(|seed| {
-        let mut portal = portal(seed, 4, 3);
-        portal.world.slow = true;
-        portal.world.run(BACK);
+        let mut portal = portal(seed, 3, 3);
+        let (world, inlet) = (&mut portal.world, portal.inlet);
+        world.run_until(BACK, |world| full(world, inlet));
+        // The next lane belongs to the worker of this one, and its leg is of any.
+        world.lose_lane(inlet, seed as usize);
+        world.slow = true;
+        world.run(BACK);
         (portal.world.lanes_on_the_way(portal.outlet) > 0).then_some((seed, portal))
     });
     let halfway: Vec<_> = halfway.collect();

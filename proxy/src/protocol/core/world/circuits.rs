@@ -265,6 +265,14 @@ impl World {
         }
     }
 
+    /// Breaks the connection of a host's `n`th lane, counted round.
+    pub fn lose_lane(&mut self, host: HostNo, n: usize) {
+        let lanes: Vec<_> = self.lanes_of(host).into_iter().map(|(no, ..)| no).collect();
+        if let Some(no) = lanes.get(n % lanes.len().max(1)) {
+            self.break_conn(*no, None);
+        }
+    }
+
     /// Breaks the connection of a host's `n`th circuit, counted round.
     pub fn lose_circuit(&mut self, host: HostNo, n: usize) {
         let count = self.circuits_of(host).count();
