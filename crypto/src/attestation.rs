@@ -92,12 +92,7 @@ impl Attestation {
     /// Signs a body as it is. Apart from [`make`](Self::make) only tests call it, to show what a
     /// verifier must not rely on.
     pub(crate) fn sign(by: &IdentitySecret, body: AttestationBody) -> Attestation {
-        let bytes = encode_body(&body);
-        let signature = by.sign(SignedKind::Attestation, &body.project, &bytes);
-        let signed = Signed {
-            body: bytes,
-            signature,
-        };
+        let signed = by.signed(SignedKind::Attestation, &body.project, encode_body(&body));
         Attestation { signed, body }
     }
 

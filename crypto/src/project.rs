@@ -84,15 +84,8 @@ impl ProjectNote {
             relays,
             suites,
         };
-        let bytes = encode_body(&body);
-        let signature = authority.sign(SignedKind::Project, &project, &bytes);
-        Ok(ProjectNote {
-            signed: Signed {
-                body: bytes,
-                signature,
-            },
-            body,
-        })
+        let signed = authority.signed(SignedKind::Project, &project, encode_body(&body));
+        Ok(ProjectNote { signed, body })
     }
 
     /// Reads a note of `project` and believes it if the authority's history follows `held` (what

@@ -198,18 +198,11 @@ pub fn issue(
     if !pass_body.validity().span_fits(CREDENTIAL_LIFE_MAX) {
         return Err(IssueError::Life);
     }
-    let sign = |kind, bytes: Vec<u8>| {
-        let signature = authority.sign(kind, &body.project, &bytes);
-        Signed {
-            body: bytes,
-            signature,
-        }
-    };
-    let credential = sign(
-        SignedKind::Credential,
-        codec::encode(&pass_body, Some((&body.name, &body.attributes))),
-    );
-    let pass = sign(SignedKind::Pass, codec::encode(&pass_body, None));
+    let project = &body.project;
+    let bytes = codec::encode(&pass_body, Some((&body.name, &body.attributes)));
+    let credential = authority.signed(SignedKind::Credential, project, bytes);
+    let bytes = codec::encode(&pass_body, None);
+    let pass = authority.signed(SignedKind::Pass, project, bytes);
     if credential.encode().len() > CREDENTIAL_MAX {
         return Err(IssueError::TooLong);
     }
@@ -283,14 +276,8 @@ impl Pass {
 #[cfg(test)]
 pub(crate) fn tests_only_forge(authority: &IdentitySecret, body: CredentialBody) -> Credential {
     let bytes = codec::encode(&body.to_pass(), Some((&body.name, &body.attributes)));
-    let signature = authority.sign(SignedKind::Credential, &body.project, &bytes);
-    Credential {
-        signed: Signed {
-            body: bytes,
-            signature,
-        },
-        body,
-    }
+    let signed = authority.signed(SignedKind::Credential, &body.project, bytes);
+    Credential { signed, body }
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use crate::cbor::{DecodeError, Reader, Writer};
 use crate::id::Id;
 use crate::limits::{HISTORY_MAX, IDENTITY_MAX, IDENTITY_SECRET_MAX};
 use crate::random::{self, Random};
-use crate::sign::{self, PublicKey, Signature, SignedKind};
+use crate::sign::{self, PublicKey, Signature, Signed, SignedKind};
 use crate::statics::StaticPublic;
 use crate::time::UnixTime;
 use ed25519_dalek::SigningKey;
@@ -79,6 +79,12 @@ impl IdentitySecret {
     /// Signs `body` as an object of this kind for `project`.
     pub fn sign(&self, kind: SignedKind, project: &Id, body: &[u8]) -> Signature {
         sign::sign(&self.key, kind, project, body)
+    }
+
+    /// A body with this identity's signature over it.
+    pub(crate) fn signed(&self, kind: SignedKind, project: &Id, body: Vec<u8>) -> Signed {
+        let signature = self.sign(kind, project, &body);
+        Signed { body, signature }
     }
 
     /// States that `static_key` is this identity's Noise static key for `purpose` in `project`.

@@ -48,15 +48,8 @@ impl Beacon {
             unix_millis,
             authority_key: authority.identity().len(),
         };
-        let bytes = encode_body(&body);
-        let signature = authority.sign(SignedKind::Beacon, &body.project, &bytes);
-        Beacon {
-            signed: Signed {
-                body: bytes,
-                signature,
-            },
-            body,
-        }
+        let signed = authority.signed(SignedKind::Beacon, &body.project, encode_body(&body));
+        Beacon { signed, body }
     }
 
     /// Reads a beacon and believes it if one of `keys` signed it.

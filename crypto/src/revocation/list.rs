@@ -39,6 +39,8 @@ pub struct RevocationListBody {
 pub struct RevocationList {
     signed: Signed,
     body: RevocationListBody,
+    /// Every beacon is compared with it, once a second.
+    hash: [u8; 32],
 }
 
 impl RevocationList {
@@ -61,15 +63,9 @@ impl RevocationList {
             entries,
         };
         well_formed(&body)?;
-        let bytes = encode_body(&body);
-        let signature = authority.sign(SignedKind::RevocationList, &body.project, &bytes);
-        Ok(RevocationList {
-            signed: Signed {
-                body: bytes,
-                signature,
-            },
-            body,
-        })
+        let kind = SignedKind::RevocationList;
+        let signed = authority.signed(kind, &body.project, encode_body(&body));
+        Ok(RevocationList::of(signed, body))
     }
 
     /// Reads a list and believes it if one of `keys` signed it. Whether it is the one that a beacon
@@ -82,7 +78,12 @@ impl RevocationList {
         let body = decode_body(&signed.body)?;
         let kind = SignedKind::RevocationList;
         keys.verify(kind, &signed, &body.project, body.authority_key)?;
-        Ok(RevocationList { signed, body })
+        Ok(RevocationList::of(signed, body))
+    }
+
+    fn of(signed: Signed, body: RevocationListBody) -> RevocationList {
+        let hash = Sha256::digest(signed.encode()).into();
+        RevocationList { signed, body, hash }
     }
 
     /// What it says.
@@ -97,7 +98,7 @@ impl RevocationList {
 
     /// What beacons name it by: SHA-256 of the encoded list.
     pub fn hash(&self) -> [u8; 32] {
-        Sha256::digest(self.encode()).into()
+        self.hash
     }
 }
 
