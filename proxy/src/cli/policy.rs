@@ -205,7 +205,7 @@ fn explained(portal: &Portal, view: &MemberView<'_>) -> String {
 fn outcome(rule: &Rule, view: &MemberView<'_>) -> (&'static str, String) {
     match rule.outcome(view) {
         Outcome::Holds => ("holds", String::new()),
-        Outcome::Not { why, .. } => ("does not", why),
+        Outcome::Not { why, .. } => ("does not", why.words(view)),
         Outcome::Failed(why) => ("undecided", why),
     }
 }

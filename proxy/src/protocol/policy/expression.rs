@@ -25,7 +25,7 @@ use crypto::check::MemberView;
 
 use super::lower::{Lowered, lower};
 use super::scan::scan;
-use super::{Effect, Outcome, PolicyError};
+use super::{Effect, Lack, Lacking, Outcome, PolicyError};
 use crate::protocol::core::text::clean;
 
 static ENV: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(Env::stdlib()));
@@ -144,7 +144,7 @@ impl Expression {
     }
 
     /// What it says of a member in a rule of that effect.
-    pub fn outcome(&self, effect: Effect, member: &MemberView<'_>) -> Outcome {
+    pub fn outcome(&self, effect: Effect, member: &MemberView<'_>) -> Outcome<'_> {
         let facts = Facts {
             id: member.id.to_string(),
             name: member.name.as_str(),
@@ -164,18 +164,16 @@ impl Expression {
             Ok(true) => Outcome::Holds,
             Ok(false) => {
                 let missing = missing();
-                let why = match missing.first() {
-                    Some(name) => format!("attribute {name} is missing"),
-                    None => "the expression is false".to_owned(),
-                };
-                let distance = missing.len().max(1);
-                Outcome::Not { distance, why }
+                Outcome::Not {
+                    distance: missing.len().max(1),
+                    why: Lack(Lacking::Expression(missing.first().copied())),
+                }
             }
             Err(why) => match missing().as_slice() {
                 [] => Outcome::Failed(format!("the expression can't be evaluated: {why}")),
                 missing @ [first, ..] if effect == Effect::Allow => Outcome::Not {
                     distance: missing.len(),
-                    why: format!("attribute {first} is missing"),
+                    why: Lack(Lacking::Expression(Some(first))),
                 },
                 [first, ..] => Outcome::Failed(format!(
                     "the expression can't be evaluated: attribute {first} is missing"

@@ -131,7 +131,7 @@ enum Condition {
 
 /// What a rule's condition says of a member.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum Outcome<'r> {
     /// It holds.
     Holds,
     /// It does not.
@@ -139,10 +139,36 @@ pub enum Outcome {
         /// How far it is from holding: terms that fail, or attributes that are missing.
         distance: usize,
         /// Why, for the local log.
-        why: String,
+        why: Lack<'r>,
     },
     /// It can't be decided.
     Failed(String),
+}
+
+/// Why a condition does not hold: put into words only for the rule that is told of many.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lack<'r>(Lacking<'r>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Lacking<'r> {
+    /// A term of the short form.
+    Term(&'r terms::Term),
+    /// An expression, and an attribute that it reads and that is missing.
+    #[cfg(feature = "policy-cel")]
+    Expression(Option<&'r str>),
+}
+
+impl Lack<'_> {
+    /// In words, for the member that it is about.
+    pub fn words(&self, member: &MemberView<'_>) -> String {
+        match self.0 {
+            Lacking::Term(term) => term.missing(member),
+            #[cfg(feature = "policy-cel")]
+            Lacking::Expression(Some(name)) => format!("attribute {name} is missing"),
+            #[cfg(feature = "policy-cel")]
+            Lacking::Expression(None) => "the expression is false".to_owned(),
+        }
+    }
 }
 
 /// A rule. Shown as logs name it.
@@ -214,11 +240,14 @@ impl Rule {
     }
 
     /// What its condition says of a member.
-    pub fn outcome(&self, member: &MemberView<'_>) -> Outcome {
+    pub fn outcome(&self, member: &MemberView<'_>) -> Outcome<'_> {
         match &self.condition {
             Condition::Terms(terms) => match terms.lacks(member) {
                 None => Outcome::Holds,
-                Some((distance, why)) => Outcome::Not { distance, why },
+                Some((distance, first)) => Outcome::Not {
+                    distance,
+                    why: Lack(Lacking::Term(first)),
+                },
             },
             Condition::Expression(expression) => expression.outcome(self.effect, member),
         }
@@ -369,12 +398,12 @@ impl Policy {
         if let Some(denial) = denying.filter_map(|rule| rule.denies(member)).next() {
             return Err(denial);
         }
-        let mut closest: Option<(usize, &Rule, String)> = None;
+        let mut closest: Option<(usize, &Rule, Result<Lack<'_>, String>)> = None;
         for rule in self.rules.iter().filter(|rule| rule.decides(Effect::Allow)) {
             let (distance, why) = match rule.outcome(member) {
                 Outcome::Holds => return Ok(rule),
-                Outcome::Not { distance, why } => (distance, why),
-                Outcome::Failed(why) => (usize::MAX, why),
+                Outcome::Not { distance, why } => (distance, Ok(why)),
+                Outcome::Failed(why) => (usize::MAX, Err(why)),
             };
             if closest
                 .as_ref()
@@ -388,9 +417,9 @@ impl Policy {
                 rule: "(none)".into(),
                 reason: "no rule is set, so nobody is allowed".into(),
             },
-            Some((_, rule, reason)) => PolicyDenial {
+            Some((_, rule, why)) => PolicyDenial {
                 rule: rule.to_string(),
-                reason,
+                reason: why.map_or_else(|failed| failed, |lack| lack.words(member)),
             },
         })
     }

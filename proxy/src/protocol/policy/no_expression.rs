@@ -29,7 +29,7 @@ impl Expression {
     }
 
     /// What it says.
-    pub fn outcome(&self, _effect: Effect, _member: &MemberView<'_>) -> Outcome {
+    pub fn outcome(&self, _effect: Effect, _member: &MemberView<'_>) -> Outcome<'_> {
         match *self {}
     }
 }

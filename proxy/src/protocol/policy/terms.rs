@@ -19,7 +19,7 @@ use crate::limits::{RULE_TERMS_MAX, RULE_TEXT_MAX};
 
 /// One condition.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Term {
+pub(super) enum Term {
     /// The peer's id.
     Id(Id),
     /// An attested attribute.
@@ -35,7 +35,7 @@ impl Term {
     }
 
     /// Why it does not hold, for the local log only.
-    fn missing(&self, member: &MemberView<'_>) -> String {
+    pub(super) fn missing(&self, member: &MemberView<'_>) -> String {
         match self {
             Term::Id(id) => format!("the peer is {}, not {}", member.id.short(), id.short()),
             Term::Attribute(name, value) => match member.attributes.get(name.as_str()) {
@@ -127,11 +127,10 @@ impl Terms {
         })
     }
 
-    /// What of it does not hold: how many terms, and why the first of them doesn't. `None` when all
-    /// hold.
-    pub fn lacks(&self, member: &MemberView<'_>) -> Option<(usize, String)> {
+    /// What of it does not hold: how many terms, and the first of them. `None` when all hold.
+    pub(super) fn lacks(&self, member: &MemberView<'_>) -> Option<(usize, &Term)> {
         let mut missing = self.terms.iter().filter(|term| !term.holds(member));
         let first = missing.next()?;
-        Some((1 + missing.count(), first.missing(member)))
+        Some((1 + missing.count(), first))
     }
 }
