@@ -151,6 +151,26 @@ fn a_new_policy_ends_lanes_that_are_on_their_way_to_another_worker() {
     }
 }
 
+/// The inlet waits for READY meanwhile: nothing else shows it that moment.
+#[test]
+fn an_inlet_that_denies_a_lane_which_is_being_made_makes_it_again_when_it_may() {
+    for (_, portal) in halfway() {
+        let (mut world, inlet) = (portal.world, portal.inlet);
+        let set = |world: &mut World, rule| {
+            let policy = Policy::parse(&[rule]).unwrap();
+            world.input(inlet, Input::Policies(vec![(PortalNo(0), policy)]));
+            world.settle();
+        };
+        set(&mut world, "gold=true");
+        world.slow = false;
+        world.hand_on();
+        world.run(Duration::from_secs(1));
+        assert!(world.lanes().is_empty());
+        set(&mut world, "postgres-outlet=true");
+        world.run_until(Duration::from_secs(30), |world| full(world, inlet));
+    }
+}
+
 #[test]
 fn what_is_held_of_revocations_grows_old_and_ends_lanes_that_are_on_their_way() {
     for (seed, portal) in halfway() {

@@ -4,7 +4,7 @@
 use crypto::suite::SuiteMask;
 
 use super::circuits::Circuits;
-use super::terms::NotShaken;
+use super::terms::{NotShaken, Terms};
 use super::{Building, Bundle, Inlet, Place};
 use crate::error::{CloseReason, Code};
 use crate::ids::{BundleId, CircuitNo, LinkId};
@@ -251,45 +251,66 @@ impl Inlet {
         why: CloseReason,
         is_out: impl Fn(&Lane) -> bool,
     ) -> usize {
-        let via = &self.terms.config.via;
+        self.take_out(
+            node,
+            now,
+            (why, why.to_string()),
+            |terms, node, link, lane| {
+                let out = is_out(lane);
+                if out {
+                    lane.cut(node, link, &terms.config.via, why);
+                }
+                out
+            },
+        )
+    }
+
+    /// Forgets the lanes that `is_out` has cut, one that is being built among them, with their circuits.
+    /// Returns how many. If no lane is left that takes streams, apps are reset for that reason.
+    pub(super) fn take_out(
+        &mut self,
+        node: &mut Node,
+        now: Now,
+        (why, words): (CloseReason, String),
+        is_out: impl Fn(&Terms, &mut Node, LinkId, &Lane) -> bool,
+    ) -> usize {
+        let terms = &self.terms;
         let mut cut = 0;
         for place in &mut self.places {
             let building = place.building.take_if(|building| match building {
-                Building::Waiting(_, lane, _) => is_out(lane),
+                Building::Waiting(link, lane, _) => is_out(terms, node, *link, lane),
                 Building::Leg(..) | Building::Shaking(..) => false,
             });
-            if let Some(Building::Waiting(link, lane, _)) = building {
-                lane.cut(node, link, via, why);
+            if building.is_some() {
                 place
                     .pool
                     .on_failed(now.mono, Failure::Refused, node.out.random());
                 cut += 1;
             }
-            let mut live = false;
             let out = place
                 .bundles
-                .extract_if(.., |_, bundle| is_out(&bundle.lane));
-            for (link, Bundle { lane, circuits }) in out {
-                lane.cut(node, link, via, why);
-                circuits.end(node, why);
-                live |= !lane.retiring;
-                cut += 1;
-            }
-            if live {
+                .extract_if(.., |link, bundle| is_out(terms, node, *link, &bundle.lane));
+            let out: Vec<Bundle> = out.map(|(_, bundle)| bundle).collect();
+            if out.iter().any(|bundle| !bundle.lane.retiring) {
                 place
                     .pool
                     .on_lost(now.mono, Failure::Refused, node.out.random());
             }
-        }
-        if cut > 0 {
-            self.trouble = Some((why.code(), why.to_string()));
-            // Lanes to another outlet may go on.
-            if !self.places.iter().any(Place::is_ready) {
-                self.set_gate(node, Gate::Reset(why));
+            cut += out.len();
+            for Bundle { circuits, .. } in out {
+                circuits.end(node, why);
             }
-            self.tell_hosts(node);
-            node.out.status_changed();
         }
+        if cut == 0 {
+            return 0;
+        }
+        // Others may go on: there is one outlet on an address as a rule, but its successor may be up.
+        if !self.places.iter().any(Place::is_ready) {
+            self.trouble = Some((why.code(), words));
+            self.set_gate(node, Gate::Reset(why));
+        }
+        self.tell_hosts(node);
+        node.out.status_changed();
         cut
     }
 

@@ -33,38 +33,33 @@ impl Outlet {
         why: CloseReason,
         is_out: impl Fn(&Lane) -> bool,
     ) -> usize {
-        let out: Vec<LinkId> = self
-            .lanes()
-            .filter(|(_, lane)| is_out(lane))
-            .map(|(link, _)| link)
-            .collect();
-        for link in &out {
+        let out = self.lanes().filter(|(_, lane)| is_out(lane));
+        let out = out.map(|(link, lane)| {
+            lane.cut(node, link, &self.address, why);
+            link
+        });
+        let out: Vec<LinkId> = out.collect();
+        self.take_out(node, &out, why)
+    }
+
+    /// Forgets lanes that were told that they are cut, with their circuits. Returns how many. One that is
+    /// not ready may be on its way from one worker to another, where the command found nothing: it is
+    /// cut again when it is heard of.
+    pub(super) fn take_out(&mut self, node: &mut Node, out: &[LinkId], why: CloseReason) -> usize {
+        for link in out {
             if let Some(Stage::Lane(lane)) = self.stages.remove(link) {
-                lane.cut(node, *link, &self.address, why);
-                self.after_cut(node, *link, &lane, why);
+                self.end_circuits(node, *link, why);
+                if !lane.ready {
+                    let (peer, bundle) = (lane.peer, lane.bundle);
+                    let cut = CutLane { peer, bundle, why };
+                    self.stages.insert(*link, Stage::Cut(cut));
+                }
             }
         }
         if !out.is_empty() {
             node.out.status_changed();
         }
         out.len()
-    }
-
-    /// A lane was told that it is cut. One that is not ready may be on its way from one worker to
-    /// another, where the command found nothing: it is cut again when it is heard of.
-    pub(super) fn after_cut(
-        &mut self,
-        node: &mut Node,
-        link: LinkId,
-        lane: &Lane,
-        why: CloseReason,
-    ) {
-        self.end_circuits(node, link, why);
-        if !lane.ready {
-            let (peer, bundle) = (lane.peer, lane.bundle);
-            let cut = CutLane { peer, bundle, why };
-            self.stages.insert(link, Stage::Cut(cut));
-        }
     }
 
     pub(super) fn cut_lanes(&self) -> impl Iterator<Item = &CutLane> {

@@ -1,6 +1,6 @@
 //! The policy of an outlet, changed or asked again while lanes are up.
 
-use super::{Outlet, Stage};
+use super::Outlet;
 use crate::error::CloseReason;
 use crate::ids::LinkId;
 use crate::protocol::core::io::Now;
@@ -29,22 +29,14 @@ impl Outlet {
     /// Asks the policy again about every inlet that has a lane here. Returns how many were cut.
     pub fn review(&mut self, node: &mut Node, now: Now) -> usize {
         let judge = self.judge();
-        let mut denied: Vec<(LinkId, crypto::Id)> = Vec::new();
+        let mut denied: Vec<LinkId> = Vec::new();
         for (link, lane) in self.lanes() {
             if !lane.review(node, now, link, &judge) {
-                denied.push((link, lane.peer));
+                denied.push(link);
+                // As after a denial at the door: the relay makes it wait.
+                node.denied.push((self.address.clone(), lane.peer));
             }
         }
-        for (link, peer) in &denied {
-            if let Some(Stage::Lane(lane)) = self.stages.remove(link) {
-                self.after_cut(node, *link, &lane, CloseReason::NotAuthorized);
-            }
-            // As after a denial at the door: the relay makes it wait.
-            node.denied.push((self.address.clone(), *peer));
-        }
-        if !denied.is_empty() {
-            node.out.status_changed();
-        }
-        denied.len()
+        self.take_out(node, &denied, CloseReason::NotAuthorized)
     }
 }
