@@ -372,6 +372,8 @@ fn a_configuration_is_checked_and_shown_with_where_each_value_comes_from() {
         ("log-level = \"debug\"", "# flag --log-level".into()),
         ("home = ", "# environment ADIT_HOME".into()),
         ("log-format = text", "# default".into()),
+        ("workers = 1", "# default".into()),
+        ("revocation-max-age = 5m", "# default".into()),
         ("via = \"db\"", at(4)),
         ("allow = [\"www-inlet=true\", \"team=blue\"]", at(11)),
         ("mode = \"audit\"", at(17)),

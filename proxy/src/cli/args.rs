@@ -358,9 +358,9 @@ pub struct OutletArgs {
     pub limits: LimitArgs,
 }
 
-/// `adit run`
+/// The configuration that a command reads.
 #[derive(Debug, ClapArgs)]
-pub struct RunArgs {
+pub struct FileArgs {
     /// The configuration file
     #[arg(
         long,
@@ -369,6 +369,14 @@ pub struct RunArgs {
         default_value = "adit.toml"
     )]
     pub config: PathBuf,
+}
+
+/// `adit run`
+#[derive(Debug, ClapArgs)]
+pub struct RunArgs {
+    /// The configuration.
+    #[command(flatten)]
+    pub file: FileArgs,
     /// The node's state and ticket.
     #[command(flatten)]
     pub node: NodeArgs,
@@ -525,14 +533,9 @@ pub enum ConfigCommand {
 /// `adit config check`
 #[derive(Debug, ClapArgs)]
 pub struct ConfigCheckArgs {
-    /// The configuration file
-    #[arg(
-        long,
-        env = "ADIT_CONFIG",
-        value_name = "FILE",
-        default_value = "adit.toml"
-    )]
-    pub config: PathBuf,
+    /// The configuration.
+    #[command(flatten)]
+    pub file: FileArgs,
 }
 
 /// `adit config show`

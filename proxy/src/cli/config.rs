@@ -9,15 +9,15 @@ use toml::de::{DeTable, DeValue};
 use toml::{Table, Value};
 
 use super::args::{Args, ConfigCheckArgs, ConfigShowArgs, GlobalArgs};
-use super::config_file::{ConfigFile, table_of, text_of};
+use super::config_file::{ConfigFile, PROCESS, table_of, text_of};
 use super::output;
 use super::run::{self, over};
 use super::settings::{self, Settings};
 use crate::control::failure::Failure;
 
 pub(super) fn check(settings: &Settings, args: &ConfigCheckArgs) -> Result<u8, Failure> {
-    let file = ConfigFile::read(&args.config)?;
-    run::has_portals(&file, &args.config)?;
+    let file = ConfigFile::read(&args.file.config)?;
+    run::has_portals(&file, &args.file.config)?;
     settings::ticket_source(&file.node, None)?;
     let closed = file.inlets.iter().map(|inlet| &inlet.allow);
     let closed = closed.chain(file.outlets.iter().map(|outlet| &outlet.allow));
@@ -28,7 +28,7 @@ pub(super) fn check(settings: &Settings, args: &ConfigCheckArgs) -> Result<u8, F
         output::json(&said)?;
         return Ok(0);
     }
-    let path = args.config.display();
+    let path = args.file.config.display();
     output::line(&format!(
         "{path}: no mistake; inlets: {inlets}, outlets: {outlets}"
     ))?;
@@ -48,7 +48,7 @@ struct Setting {
 }
 
 pub(super) fn show(global: &GlobalArgs, args: &ConfigShowArgs) -> Result<u8, Failure> {
-    let path = &args.run.config;
+    let path = &args.run.file.config;
     let name = path.display().to_string();
     let text = text_of(path)?;
     // Whatever is wrong is said as adit run says it.
@@ -87,19 +87,6 @@ pub(super) fn show(global: &GlobalArgs, args: &ConfigShowArgs) -> Result<u8, Fai
     Ok(0)
 }
 
-/// Settings of the process: key, the flag's name in clap, and what holds if nothing is said.
-const PROCESS: [(&str, &str, &str); 9] = [
-    ("home", "home", "~/.adit"),
-    ("project", "project", "the only one"),
-    ("engine", "engine", "auto"),
-    ("log-format", "log_format", "text"),
-    ("log-level", "log_level", "info"),
-    ("json", "json", "false"),
-    ("ticket", "ticket", "none"),
-    ("node", "node", "node"),
-    ("exit-if-not-enrolled", "exit_if_not_enrolled", "false"),
-];
-
 struct Source<'a> {
     path: &'a Path,
     text: &'a str,
@@ -109,8 +96,10 @@ impl Source<'_> {
     fn of_process(&self, settings: &Settings, table: &Table) -> Vec<Setting> {
         let typed = Args::command().try_get_matches().ok();
         let spans = DeTable::parse(self.text).ok();
-        let setting = |(key, id, default): (&str, &str, &str)| {
-            let said = typed.as_ref().and_then(|typed| said_outside(typed, id));
+        let setting = |(key, default): (&str, &str)| {
+            // What clap calls the flag.
+            let id = key.replace('-', "_");
+            let said = typed.as_ref().and_then(|typed| said_outside(typed, &id));
             let in_file = spans.as_ref().and_then(|spans| {
                 let keys = spans.get_ref().iter();
                 let mut keys = keys.filter(|(name, _)| name.get_ref().as_ref() == key);

@@ -35,20 +35,20 @@ use crate::control::failure::{Exit, Failure, codes};
 use crate::control::node::{Inlet, Outlet};
 use crate::limits::{CONFIG_FILE_MAX, PORTALS_MAX};
 
-const TOP: &[&str] = &[
-    "home",
-    "project",
-    "engine",
-    "workers",
-    "log-format",
-    "log-level",
-    "json",
-    "ticket",
-    "node",
-    "exit-if-not-enrolled",
-    "revocation-max-age",
-    "inlet",
-    "outlet",
+/// Settings of the process, and what holds if nothing is said: the one list of them, for reading and
+/// for showing.
+pub(super) const PROCESS: [(&str, &str); 11] = [
+    ("home", "~/.adit"),
+    ("project", "the only one"),
+    ("engine", "auto"),
+    ("workers", "1"),
+    ("log-format", "text"),
+    ("log-level", "info"),
+    ("json", "false"),
+    ("ticket", "none"),
+    ("node", "node"),
+    ("exit-if-not-enrolled", "false"),
+    ("revocation-max-age", "5m"),
 ];
 const INLET: &[&str] = &[
     "via",
@@ -95,7 +95,8 @@ impl ConfigFile {
     pub(super) fn parse(text: &str, name: &str) -> Result<ConfigFile, Failure> {
         let table = table_of(text, name)?;
         let top = Section::top(name, &table);
-        top.refuse_unknown(TOP)?;
+        let known = PROCESS.iter().map(|(key, _)| *key);
+        top.refuse_unknown(&known.chain(["inlet", "outlet"]).collect::<Vec<_>>())?;
         let inlets = top.sections("inlet")?;
         let outlets = top.sections("outlet")?;
         if inlets.len() + outlets.len() > PORTALS_MAX {

@@ -27,7 +27,7 @@ pub(super) fn run(settings: &Settings, args: EnrollArgs) -> Result<u8, Failure> 
         node: node.clone(),
         ticket: settings::ticket_source(&args.node, settings::ticket_text())?,
         exit_if_not_enrolled: true,
-        revocation_max_age: settings::max_age(&args.node),
+        revocation_max_age: settings::max_age(args.node.revocation_max_age),
         inlets: Vec::new(),
         outlets: Vec::new(),
     };

@@ -1,6 +1,7 @@
 //! `adit run`, and what it shares with `inlet` and `outlet`: running a node.
 
 use std::ffi::OsString;
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use std::sync::Arc;
 use crypto::names::{HostPort, RelayAddress};
 
 use super::args::{GlobalArgs, NodeArgs, RunArgs};
-use super::config_file::ConfigFile;
+use super::config_file::{ConfigFile, PROCESS};
 use super::log;
 use super::settings::{self, Settings};
 use crate::control::driver::Policies;
@@ -20,15 +21,17 @@ use crate::control::signals::{self, Reload, StopSignals};
 use crate::control::worker_thread::EngineDecision;
 use crate::ids::PortalNo;
 use crate::protocol::core::{Level, LogRecord};
+use crate::protocol::policy::Policy;
 use crate::protocol::portal_limits::PortalLimits;
 
 /// The directory of a node whose portals are in a file.
 const DEFAULT_NODE: &str = "node";
 
 pub(super) fn run(global: &GlobalArgs, args: RunArgs) -> Result<u8, Failure> {
-    let file = ConfigFile::read(&args.config)?;
+    let path = args.file.config;
+    let file = ConfigFile::read(&path)?;
     let settings = Settings::from_args(&over(global, &file.global))?;
-    has_portals(&file, &args.config)?;
+    has_portals(&file, &path)?;
     let started = Started::of(&file);
     // A ticket in the environment beats the file's.
     let ticket = match settings::ticket_source(&args.node, settings::ticket_text())? {
@@ -45,17 +48,12 @@ pub(super) fn run(global: &GlobalArgs, args: RunArgs) -> Result<u8, Failure> {
         },
         ticket,
         exit_if_not_enrolled: exit_if_not_enrolled(&args.node, &file.node),
-        revocation_max_age: settings::max_age(&NodeArgs {
-            revocation_max_age: args
-                .node
-                .revocation_max_age
-                .or(file.node.revocation_max_age),
-            ..NodeArgs::default()
-        }),
+        revocation_max_age: settings::max_age(
+            (args.node.revocation_max_age).or(file.node.revocation_max_age),
+        ),
         inlets: file.inlets,
         outlets: file.outlets,
     };
-    let path = args.config;
     let reload: Reload = Box::new(move || started.again(&path));
     start(&settings, plan, true, async |running, signals| {
         signals::run_reloading(running, signals, reload)
@@ -76,79 +74,81 @@ pub(super) fn has_portals(file: &ConfigFile, path: &Path) -> Result<(), Failure>
     Ok(())
 }
 
+/// A portal by what it takes a restart to change.
+#[derive(PartialEq)]
+enum Portal {
+    Inlet(RelayAddress, SocketAddr),
+    Outlet(RelayAddress, HostPort),
+}
+
+impl fmt::Display for Portal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Portal::Inlet(via, from) => write!(f, "inlet {via} from {from}"),
+            Portal::Outlet(at, to) => write!(f, "outlet {at} to {to}"),
+        }
+    }
+}
+
+/// The portals of a file in the order of their numbers, inlets first, with what changes while they run.
+fn portals(file: &ConfigFile) -> Vec<(Portal, &Arc<PortalLimits>, &Policy)> {
+    let inlets = file.inlets.iter().map(|it| {
+        let portal = Portal::Inlet(it.via.clone(), it.from);
+        (portal, &it.limits, &it.allow)
+    });
+    let outlets = file.outlets.iter().map(|it| {
+        let portal = Portal::Outlet(it.at.clone(), it.to.clone());
+        (portal, &it.limits, &it.allow)
+    });
+    inlets.chain(outlets).collect()
+}
+
 /// What the process was started with of its file, policies aside: it takes a restart to change.
 struct Started {
     global: GlobalArgs,
     node: NodeArgs,
-    inlets: Vec<(RelayAddress, SocketAddr, Arc<PortalLimits>)>,
-    outlets: Vec<(RelayAddress, HostPort, Arc<PortalLimits>)>,
+    portals: Vec<(Portal, Arc<PortalLimits>)>,
 }
 
 impl Started {
     fn of(file: &ConfigFile) -> Started {
-        let inlets = file.inlets.iter();
-        let outlets = file.outlets.iter();
+        let portals = portals(file).into_iter();
         Started {
             global: file.global.clone(),
             node: file.node.clone(),
-            inlets: inlets
-                .map(|it| (it.via.clone(), it.from, Arc::clone(&it.limits)))
-                .collect(),
-            outlets: outlets
-                .map(|it| (it.at.clone(), it.to.clone(), Arc::clone(&it.limits)))
+            portals: portals
+                .map(|(portal, limits, _)| (portal, Arc::clone(limits)))
                 .collect(),
         }
     }
 
-    /// Reads the file again. Portals have the numbers that they were started with: inlets first.
+    /// Reads the file again. Portals keep the numbers that they were started with.
     fn again(&self, path: &Path) -> Result<Policies, Failure> {
-        let mut file = ConfigFile::read(path)?;
+        let file = ConfigFile::read(path)?;
         has_portals(&file, path)?;
         let mut policies = Policies::new();
-        let mut portal = (0..).map(PortalNo);
-        let mut left_out = Vec::new();
-        for (via, from, limits) in &self.inlets {
-            let of = |it: &crate::control::node::Inlet| it.via == *via && it.from == *from;
-            let no = portal.next();
-            match (file.inlets.iter().position(of), no) {
-                (Some(at), Some(no)) => {
-                    let inlet = file.inlets.remove(at);
-                    limits.set(inlet.limits.limits());
-                    policies.push((no, inlet.allow));
+        let mut new = portals(&file);
+        for (no, (portal, limits)) in (0..).map(PortalNo).zip(&self.portals) {
+            match new.iter().position(|(it, ..)| it == portal) {
+                Some(at) => {
+                    let (_, now, policy) = new.remove(at);
+                    limits.set(now.limits());
+                    policies.push((no, policy.clone()));
                 }
-                (None, _) | (_, None) => left_out.push(format!("inlet {via} from {from}")),
+                None => needs_restart(
+                    "a portal that is not in the file any more runs on",
+                    &portal.to_string(),
+                ),
             }
         }
-        for (at, to, limits) in &self.outlets {
-            let of = |it: &crate::control::node::Outlet| it.at == *at && it.to == *to;
-            let no = portal.next();
-            match (file.outlets.iter().position(of), no) {
-                (Some(place), Some(no)) => {
-                    let outlet = file.outlets.remove(place);
-                    limits.set(outlet.limits.limits());
-                    policies.push((no, outlet.allow));
-                }
-                (None, _) | (_, None) => left_out.push(format!("outlet {at} to {to}")),
-            }
-        }
-        for portal in left_out {
-            needs_restart("a portal that is not in the file any more runs on", &portal);
-        }
-        let new = file
-            .inlets
-            .iter()
-            .map(|it| format!("inlet {} from {}", it.via, it.from));
-        let outlets = file.outlets.iter();
-        let new = new.chain(outlets.map(|it| format!("outlet {} to {}", it.at, it.to)));
-        for portal in new {
-            needs_restart("a portal that is new in the file does not run yet", &portal);
+        for (portal, ..) in &new {
+            let what = "a portal that is new in the file does not run yet";
+            needs_restart(what, &portal.to_string());
         }
         if file.global != self.global || file.node != self.node {
-            let which = "home, project, engine, workers, log-*, ticket, node, exit-if-not-enrolled or revocation-max-age";
-            needs_restart(
-                "a setting of the whole process has changed in the file",
-                which,
-            );
+            let known: Vec<&str> = PROCESS.iter().map(|(key, _)| *key).collect();
+            let what = "a setting of the whole process has changed in the file";
+            needs_restart(what, &format!("one of {}", known.join(", ")));
         }
         Ok(policies)
     }

@@ -6,7 +6,7 @@ use crypto::names::Name;
 use zeroize::Zeroizing;
 
 use super::args::{EngineArg, GlobalArgs, LogFormat, LogLevel, NodeArgs};
-use super::values::Workers;
+use super::values::{MaxAge, Workers};
 use crate::control::failure::{Exit, Failure, codes};
 use crate::control::files::Home;
 use crate::control::ticket_file::TicketSource;
@@ -101,9 +101,8 @@ pub(super) fn ticket_source(
 }
 
 /// How old the authority's word on revocations may be.
-pub(super) fn max_age(args: &NodeArgs) -> Duration {
-    args.revocation_max_age
-        .map_or(REVOCATION_MAX_AGE, |age| age.0)
+pub(super) fn max_age(said: Option<MaxAge>) -> Duration {
+    said.map_or(REVOCATION_MAX_AGE, |age| age.0)
 }
 
 /// `ADIT_TICKET`.
