@@ -17,6 +17,7 @@
 
 pub mod admin;
 mod authority;
+mod by_peer;
 mod clock;
 pub mod config;
 mod enrollment;

@@ -17,6 +17,7 @@ use crypto::{Id, UnixTime};
 use std::net::SocketAddr;
 use zeroize::Zeroizing;
 
+use super::by_peer::ByPeer;
 use super::clock::AuthorityClock;
 use super::io::{Level, LogRecord, Now};
 use super::membership::Pinned;
@@ -25,7 +26,7 @@ use super::outbox::Outbox;
 use super::revocations::RevokedMembers;
 use crate::error::{CloseReason, Problem};
 use crate::ids::{AddressHash, LinkId, SessionId};
-use crate::limits::{REVOKED_LEGS_END, SESSION_DEAD, SESSIONS_MAX, SESSIONS_PER_MEMBER_MAX};
+use crate::limits::{REVOKED_LEGS_END, SESSION_DEAD, SESSIONS_MAX};
 use crate::protocol::command::{Command, ConnectSet, LegEntry, address_hash};
 use crate::protocol::keyring::Keyring;
 use crate::protocol::session::{Accepted, Message, Refusal, RequestNo, Sealed, SessionError};
@@ -49,7 +50,6 @@ struct Session {
     key: LegKey,
     /// What the node says it serves, permitted or not.
     asked: Vec<RelayAddress>,
-    since: Instant,
     ends: Instant,
 }
 
@@ -66,7 +66,7 @@ impl Session {
 pub struct RelayCore {
     leg_address: Option<SocketAddr>,
     sessions: BTreeMap<LinkId, Session>,
-    by_peer: BTreeSet<(Id, LinkId)>,
+    by_peer: ByPeer,
     by_id: BTreeMap<SessionId, LinkId>,
     /// When the pass of each session ends.
     ends: BTreeSet<(Instant, LinkId)>,
@@ -154,17 +154,9 @@ impl RelayCore {
             return Err(NotAdmitted::Full);
         }
         let peer = member.id();
-        let own = self
-            .by_peer
-            .range((peer, LinkId(0))..=(peer, LinkId(u64::MAX)));
-        let own: Vec<LinkId> = own.map(|(_, link)| *link).collect();
-        if own.len() >= SESSIONS_PER_MEMBER_MAX {
-            // Its oldest goes: most likely one that was lost unnoticed.
-            let since = |link: &LinkId| self.sessions.get(link).map(|session| session.since);
-            if let Some(oldest) = own.into_iter().min_by_key(|link| (since(link), *link)) {
-                out.close(oldest, false, CloseReason::Replaced);
-                self.on_closed(out, oldest);
-            }
+        if let Some(oldest) = self.by_peer.in_the_way(peer) {
+            out.close(oldest, false, CloseReason::Replaced);
+            self.on_closed(out, oldest);
         }
         let id = SessionId(out.draw());
         let secret = Zeroizing::new(out.draw());
@@ -186,12 +178,11 @@ impl RelayCore {
             id,
             key,
             asked: Vec::new(),
-            since: now.mono,
             ends,
         };
         // The worker knows the key before the node can use it.
         publish(out, &session);
-        self.by_peer.insert((peer, link));
+        self.by_peer.insert(peer, link, now.mono);
         self.by_id.insert(id, link);
         self.ends.insert((ends, link));
         self.sessions.insert(link, session);
@@ -233,14 +224,13 @@ impl RelayCore {
 
     /// Sessions of a member.
     pub fn sessions_of(&self, member: &Id) -> usize {
-        let own = (*member, LinkId(0))..=(*member, LinkId(u64::MAX));
-        self.by_peer.range(own).count()
+        self.by_peer.of(*member).count()
     }
 
     /// A session's link is gone.
     pub fn on_closed(&mut self, out: &mut Outbox, link: LinkId) {
         if let Some(session) = self.sessions.remove(&link) {
-            self.by_peer.remove(&(session.member.id(), link));
+            self.by_peer.remove(session.member.id(), link);
             self.by_id.remove(&session.id);
             self.ends.remove(&(session.ends, link));
             out.command(Command::LegKeyGone {

@@ -93,8 +93,7 @@ impl AuthorityCore {
 
     /// Sessions of a member.
     pub fn sessions_of(&self, member: &Id) -> usize {
-        let own = (*member, LinkId(0))..=(*member, LinkId(u64::MAX));
-        self.by_peer.range(own).count()
+        self.by_peer.of(*member).count()
     }
 
     /// Who is revoked, if there is a list that was not taken yet.
@@ -200,8 +199,7 @@ impl AuthorityCore {
 
     /// Who is a member no longer hears that, and has no session any more.
     fn end_sessions_of(&mut self, out: &mut Outbox, member: &Id) {
-        let own = (*member, LinkId(0))..=(*member, LinkId(u64::MAX));
-        let links: Vec<LinkId> = self.by_peer.range(own).map(|(_, link)| *link).collect();
+        let links: Vec<LinkId> = self.by_peer.of(*member).collect();
         for link in links {
             let refusal = Message::Refused(Refusal::new(Problem::MemberRevoked));
             self.reply(out, link, RequestNo::UNASKED, refusal);
@@ -213,7 +211,7 @@ impl AuthorityCore {
     /// What the members with a session say of list `number`; one that has several counts once.
     pub fn holders(&self, number: u64) -> Vec<NodeHolds> {
         let mut found: Vec<NodeHolds> = Vec::new();
-        for (id, link) in &self.by_peer {
+        for (id, link) in self.by_peer.iter() {
             let Some(session) = self.sessions.get(link).filter(|s| !s.is_guest) else {
                 continue;
             };

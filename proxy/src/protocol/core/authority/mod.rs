@@ -10,8 +10,9 @@
 mod answers;
 mod beacon;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
+use crypto::Random;
 use crypto::attestation::Purpose;
 use crypto::check::{
     Denial, Evidence, Grant, IdentityQuestion, NoHistories, VerifiedIdentity, verify_identity,
@@ -22,10 +23,10 @@ use crypto::names::Name;
 use crypto::project::ProjectNote;
 use crypto::statics::StaticKeypair;
 use crypto::suite::{Suite, SuiteMask};
-use crypto::{Id, Random};
 
 use self::beacon::Beacons;
 use super::admin::AdminDesk;
+use super::by_peer::ByPeer;
 use super::config::AuthorityConfig;
 use super::io::{Level, LogRecord, Now, StoreNo};
 use super::outbox::Outbox;
@@ -33,7 +34,7 @@ use crate::error::{CloseReason, Problem};
 use crate::ids::LinkId;
 use crate::limits::{
     GUEST_REQUESTS_MAX, GUEST_TIME, SESSION_DEAD, SESSION_REQUESTS_MAX, SESSIONS_MAX,
-    SESSIONS_PER_MEMBER_MAX, STORE_REQUESTS_MAX,
+    STORE_REQUESTS_MAX,
 };
 use crate::protocol::keyring::Keyring;
 use crate::protocol::session::{Accepted, Message, Refusal, RequestNo, Sealed, SessionError};
@@ -53,8 +54,6 @@ struct Session {
     peer: VerifiedIdentity,
     /// It keeps its place among the strangers until it is known to be a member's.
     is_guest: bool,
-    /// When it was admitted.
-    since: Instant,
     /// Store requests without an answer.
     waiting: usize,
     /// The member's name, once it is known.
@@ -77,7 +76,7 @@ pub struct AuthorityCore {
     project: ProjectRow,
     note: ProjectNote,
     sessions: BTreeMap<LinkId, Session>,
-    by_peer: BTreeSet<(Id, LinkId)>,
+    by_peer: ByPeer,
     /// Guests in the order in which their time is over.
     guests: VecDeque<(Instant, LinkId)>,
     /// Guests that are guests no longer; the server takes their places back.
@@ -113,7 +112,7 @@ impl AuthorityCore {
             project,
             note,
             sessions: BTreeMap::new(),
-            by_peer: BTreeSet::new(),
+            by_peer: ByPeer::default(),
             guests: VecDeque::new(),
             freed: Vec::new(),
             pending: BTreeMap::new(),
@@ -191,17 +190,11 @@ impl AuthorityCore {
             return Err(NotAdmitted::Full);
         }
         let id = peer.id();
-        let own = self.by_peer.range((id, LinkId(0))..=(id, LinkId(u64::MAX)));
-        let own: Vec<LinkId> = own.map(|(_, link)| *link).collect();
-        if own.len() >= SESSIONS_PER_MEMBER_MAX {
-            // Its oldest goes: most likely one that was lost unnoticed.
-            let since = |link: &LinkId| self.sessions.get(link).map(|session| session.since);
-            if let Some(oldest) = own.into_iter().min_by_key(|link| (since(link), *link)) {
-                out.close(oldest, false, CloseReason::Replaced);
-                self.on_closed(oldest);
-            }
+        if let Some(oldest) = self.by_peer.in_the_way(id) {
+            out.close(oldest, false, CloseReason::Replaced);
+            self.on_closed(oldest);
         }
-        self.by_peer.insert((id, link));
+        self.by_peer.insert(id, link, now.mono);
         self.guests.push_back((now.mono + GUEST_TIME, link));
         self.sessions.insert(
             link,
@@ -209,7 +202,6 @@ impl AuthorityCore {
                 sealed,
                 peer,
                 is_guest: true,
-                since: now.mono,
                 waiting: 0,
                 name: None,
                 holds: None,
@@ -255,7 +247,7 @@ impl AuthorityCore {
     /// A session's link is gone.
     pub fn on_closed(&mut self, link: LinkId) {
         if let Some(session) = self.sessions.remove(&link) {
-            self.by_peer.remove(&(session.peer.id(), link));
+            self.by_peer.remove(session.peer.id(), link);
             self.freed.extend(session.is_guest.then_some(link));
         }
     }
