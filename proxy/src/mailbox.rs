@@ -4,8 +4,9 @@
 //! Control pushes [`ToWorker`] and wakes the worker's engine; the worker pushes [`Event`]s and
 //! wakes control. Another worker of the process pushes what it hands over ([`Handed`]). None ever
 //! waits for another: a full queue is an answer, and the caller keeps what it wanted to say; control
-//! and the worker are woken when there is room again, other workers try again later. Locks are held for a push or a swap only and never on the path of a byte: an idle mailbox costs a worker
-//! one relaxed load a turn.
+//! and the worker are woken when there is room again, other workers try again later. Locks are held
+//! for a push or a swap only and never on the path of a byte: an idle mailbox costs a worker one
+//! relaxed load a turn.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -133,7 +134,7 @@ struct Seat<C> {
 /// Makes a mailbox from the two wake-ups.
 pub fn mailbox<C, W: crate::engine::Wake>(
     wake_worker: W,
-    wake_control: Arc<dyn Fn() + Send + Sync>,
+    wake_control: Bell,
 ) -> (ControlEnd<C, W>, WorkerEnd<C>) {
     let to_worker = Arc::new(Queue::new());
     let to_control = Arc::new(Queue::new());

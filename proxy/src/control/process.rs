@@ -98,12 +98,11 @@ impl Running {
         }
         drop(listeners);
         for (portal, limits) in limits {
-            for worker in &workers {
-                let limits = Arc::clone(&limits);
-                let command = Command::Limits { portal, limits };
-                let room = worker.mailbox().send(ToWorker::Command(command));
-                debug_assert!(room.is_ok(), "a new mailbox has room for every portal");
-            }
+            Command::Limits { portal, limits }.deliver(engine.workers, |worker, command| {
+                let worker = workers.get(worker.index());
+                let sent = worker.map(|it| it.mailbox().send(ToWorker::Command(command)));
+                debug_assert!(matches!(sent, Some(Ok(()))), "a new mailbox has room");
+            });
         }
         let resolver = start_resolver(&inbox)?;
         let store = store.map(|store| start_store(store, &inbox)).transpose()?;

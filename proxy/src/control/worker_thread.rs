@@ -188,11 +188,6 @@ impl Starting {
         let ended = Arc::new(AtomicBool::new(false));
         let guard = EndGuard(Arc::clone(wake_control), Arc::clone(&ended));
         let counters = team.get(worker.index()).map(Arc::clone).unwrap_or_default();
-        let team = if team.len() > 1 {
-            team.to_vec()
-        } else {
-            Vec::new()
-        };
         let setup = Setup {
             opened: opened_tx,
             mailbox: mailbox_rx,
@@ -200,7 +195,7 @@ impl Starting {
             config: WorkerConfig {
                 place: worker,
                 slots: share.slots,
-                team,
+                team: team.to_vec(),
             },
             counters,
         };

@@ -98,24 +98,21 @@ impl<E: Engine> Worker<E> {
 
     pub(super) fn drain_due(&mut self) {
         let now = self.now;
-        let arrivals = if self.drain.is_no() {
-            return;
-        } else {
-            self.team.arrivals()
-        };
         if let Drain::Idling {
             idle,
             last_arrival,
             elsewhere,
             ..
         } = &mut self.drain
-            && *elsewhere != arrivals
             && *idle > Duration::ZERO
             && now >= *last_arrival + *idle
         {
-            // Something came to another worker meanwhile.
-            *elsewhere = arrivals;
-            *last_arrival = now;
+            let arrivals = self.team.arrivals();
+            if arrivals != *elsewhere {
+                // Something came to another worker meanwhile.
+                *elsewhere = arrivals;
+                *last_arrival = now;
+            }
         }
         match self.drain {
             Drain::Idling { deadline, .. } if now >= self.drain.next_deadline() => {

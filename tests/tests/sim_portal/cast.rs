@@ -205,6 +205,15 @@ pub fn start(
 }
 
 impl Who {
+    /// Each of them, in the order in which seeds draw.
+    pub const ALL: [Who; 5] = [
+        Who::Server,
+        Who::Relay,
+        Who::Outlet,
+        Who::Inlet,
+        Who::Second,
+    ];
+
     /// For messages.
     pub fn name(self) -> &'static str {
         match self {

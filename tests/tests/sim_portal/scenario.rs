@@ -221,14 +221,7 @@ fn shape(rng: &mut Rng) -> (Shape, Faults, Damage, bool) {
         shape.wrong_clock = Some((who, by));
     }
     if rng.chance(250) {
-        let all = [
-            Who::Server,
-            Who::Relay,
-            Who::Outlet,
-            Who::Inlet,
-            Who::Second,
-        ];
-        let many = all.into_iter().filter(|_| rng.chance(600));
+        let many = Who::ALL.into_iter().filter(|_| rng.chance(600));
         let many: Vec<Who> = many.collect();
         let draw = |who| (who, 2 + rng.below(2) as u8);
         shape.workers = many.into_iter().map(draw).collect();

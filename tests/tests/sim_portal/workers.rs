@@ -15,15 +15,8 @@ const MIB: u64 = 1024 * 1024;
 
 /// Every process has so many.
 fn with(workers: u8) -> Shape {
-    let all = [
-        Who::Server,
-        Who::Relay,
-        Who::Outlet,
-        Who::Inlet,
-        Who::Second,
-    ];
     Shape {
-        workers: all.map(|who| (who, workers)).to_vec(),
+        workers: Who::ALL.map(|who| (who, workers)).to_vec(),
         ..Shape::default()
     }
 }
