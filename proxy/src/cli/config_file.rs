@@ -33,7 +33,7 @@ use super::args::{EngineArg, GlobalArgs, LimitArgs, LogFormat, LogLevel, NodeArg
 use super::rules;
 use super::values::{Workers, near_match};
 use crate::control::failure::{Exit, Failure, codes};
-use crate::control::node::{Inlet, Outlet};
+use crate::control::portals::{Inlet, Outlet, Portal};
 use crate::limits::{CONFIG_FILE_MAX, PORTALS_MAX};
 
 /// Settings of the process, and what holds if nothing is said: the one list of them, for reading and
@@ -78,10 +78,8 @@ pub(super) struct ConfigFile {
     pub(super) global: GlobalArgs,
     /// Flags of a node.
     pub(super) node: NodeArgs,
-    /// Its inlets, in the order of the file.
-    pub(super) inlets: Vec<Inlet>,
-    /// Its outlets.
-    pub(super) outlets: Vec<Outlet>,
+    /// Its portals in the order of the file, inlets first.
+    pub(super) portals: Vec<Portal>,
 }
 
 impl ConfigFile {
@@ -121,8 +119,11 @@ impl ConfigFile {
                 exit_if_not_enrolled: top.flag("exit-if-not-enrolled")?,
                 revocation_max_age: top.parsed("revocation-max-age")?,
             },
-            inlets: inlets.iter().map(inlet).collect::<Result<_, _>>()?,
-            outlets: outlets.iter().map(outlet).collect::<Result<_, _>>()?,
+            portals: inlets
+                .iter()
+                .map(inlet)
+                .chain(outlets.iter().map(outlet))
+                .collect::<Result<_, _>>()?,
         })
     }
 }
@@ -165,25 +166,25 @@ pub(super) fn table_of(text: &str, name: &str) -> Result<Table, Failure> {
     })
 }
 
-fn inlet(section: &Section<'_>) -> Result<Inlet, Failure> {
+fn inlet(section: &Section<'_>) -> Result<Portal, Failure> {
     section.refuse_unknown(INLET)?;
-    Ok(Inlet {
+    Ok(Portal::Inlet(Inlet {
         via: section.required("via")?,
         from: section.required("from")?,
         allow: rules::policy(section)?,
         limits: limits(section)?.shared(),
-    })
+    }))
 }
 
-fn outlet(section: &Section<'_>) -> Result<Outlet, Failure> {
+fn outlet(section: &Section<'_>) -> Result<Portal, Failure> {
     section.refuse_unknown(OUTLET)?;
-    Ok(Outlet {
+    Ok(Portal::Outlet(Outlet {
         at: section.required("at")?,
         to: section.places("to")?,
         proxy_header: section.flag("send-proxy-v2")?,
         allow: rules::policy(section)?,
         limits: limits(section)?.shared(),
-    })
+    }))
 }
 
 fn limits(section: &Section<'_>) -> Result<LimitArgs, Failure> {
@@ -410,10 +411,12 @@ mod tests {
         assert!(config.node.exit_if_not_enrolled);
         let max_age = config.node.revocation_max_age.unwrap().0;
         assert_eq!(max_age.as_secs(), 90);
-        assert_eq!(config.inlets[0].allow.rules().len(), 2);
-        assert_eq!(config.outlets[0].to[0].port(), 80);
-        assert_eq!(config.outlets[0].to.len(), 1);
-        assert!(!config.outlets[0].proxy_header);
+        let [Portal::Inlet(inlet), Portal::Outlet(outlet)] = &config.portals[..] else {
+            unreachable!("inlets come first")
+        };
+        assert_eq!(inlet.allow.rules().len(), 2);
+        assert_eq!((outlet.to.len(), outlet.to[0].port()), (1, 80));
+        assert!(!outlet.proxy_header);
     }
 
     #[test]
@@ -438,7 +441,7 @@ mod tests {
             ("[[outlet]]\nat = \"a\"\nallow = \"a=b\"", "it is missing"),
             (
                 "[[outlet]]\nat = \"a\"\nto = [\"db:1\", \"db\"]\nallow = \"a=b\"",
-                "port",
+                "HOST:PORT",
             ),
             (
                 "[[outlet]]\nat = \"a\"\nto = [\"a:1\", \"b:1\", \"c:1\", \"d:1\", \"e:1\", \"f:1\", \"g:1\", \"h:1\", \"i:1\"]",

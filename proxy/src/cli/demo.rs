@@ -18,7 +18,8 @@ use crate::control::admin::wire::{Call, TicketCall};
 use crate::control::driver::Stop;
 use crate::control::failure::{Exit, Failure, codes};
 use crate::control::files::Home;
-use crate::control::node::{Inlet, Node, NodePlan, Outlet};
+use crate::control::node::{Node, NodePlan};
+use crate::control::portals::{Inlet, Outlet, Portal};
 use crate::control::process::Running;
 use crate::control::project::Project;
 use crate::control::runtime::Runtime;
@@ -126,14 +127,13 @@ async fn tell(
             &project,
             "echo-outlet",
             outlet_ticket,
-            Vec::new(),
-            vec![Outlet {
+            Portal::Outlet(Outlet {
                 at: parsed(ADDRESS)?,
                 to: vec![parsed(&service.to_string())?],
                 proxy_header: false,
                 allow: settings::policy(&["echo-inlet=true".into()])?,
                 limits: PortalLimits::new(Limits::default()),
-            }],
+            }),
         )?,
         engine,
         on_ring,
@@ -149,13 +149,12 @@ async fn tell(
             &project,
             "echo-inlet",
             inlet_ticket,
-            vec![Inlet {
+            Portal::Inlet(Inlet {
                 via: parsed::<RelayAddress>(ADDRESS)?,
                 from: local,
                 allow: settings::policy(&["echo-outlet=true".into()])?,
                 limits: PortalLimits::new(Limits::default()),
-            }],
-            Vec::new(),
+            }),
         )?,
         engine,
         on_ring,
@@ -201,8 +200,7 @@ fn plan(
     project: &Name,
     node: &str,
     ticket: TicketSource,
-    inlets: Vec<Inlet>,
-    outlets: Vec<Outlet>,
+    portal: Portal,
 ) -> Result<NodePlan, Failure> {
     Ok(NodePlan {
         what: "demo",
@@ -212,8 +210,7 @@ fn plan(
         ticket: Some(ticket),
         exit_if_not_enrolled: true,
         revocation_max_age: REVOCATION_MAX_AGE,
-        inlets,
-        outlets,
+        portals: vec![portal],
     })
 }
 

@@ -4,7 +4,8 @@ use super::args::InletArgs;
 use super::run::run_node;
 use super::settings::{self, Settings};
 use crate::control::failure::Failure;
-use crate::control::node::{Inlet, NodePlan};
+use crate::control::node::NodePlan;
+use crate::control::portals::{Inlet, Portal};
 
 pub(super) fn run(settings: &Settings, args: InletArgs) -> Result<u8, Failure> {
     let plan = NodePlan {
@@ -15,13 +16,12 @@ pub(super) fn run(settings: &Settings, args: InletArgs) -> Result<u8, Failure> {
         ticket: settings::ticket_source(&args.node, settings::ticket_text())?,
         exit_if_not_enrolled: args.node.exit_if_not_enrolled,
         revocation_max_age: settings::max_age(args.node.revocation_max_age),
-        inlets: vec![Inlet {
+        portals: vec![Portal::Inlet(Inlet {
             via: args.via,
             from: args.from,
             allow: settings::policy(&args.allow)?,
             limits: args.limits.shared(),
-        }],
-        outlets: Vec::new(),
+        })],
     };
     run_node(settings, plan, &args.command)
 }

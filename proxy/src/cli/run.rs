@@ -1,7 +1,6 @@
 //! `adit run`, and what it shares with `inlet` and `outlet`: running a node.
 
 use std::ffi::OsString;
-use std::fmt;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -12,16 +11,15 @@ use super::args::{GlobalArgs, NodeArgs, RunArgs};
 use super::config_file::{ConfigFile, PROCESS};
 use super::log;
 use super::settings::{self, Settings};
-use crate::control::driver::Policies;
 use crate::control::failure::{Exit, Failure, codes};
 use crate::control::node::{Node, NodePlan};
+use crate::control::portals::{Portal, PortalChanges};
 use crate::control::process::Running;
 use crate::control::runtime::Runtime;
 use crate::control::signals::{self, Reload, StopSignals};
 use crate::control::worker_thread::EngineDecision;
 use crate::ids::PortalNo;
 use crate::protocol::core::{Level, LogRecord};
-use crate::protocol::policy::Policy;
 use crate::protocol::portal_limits::PortalLimits;
 
 /// The directory of a node whose portals are in a file.
@@ -32,7 +30,7 @@ pub(super) fn run(global: &GlobalArgs, args: RunArgs) -> Result<u8, Failure> {
     let file = ConfigFile::read(&path)?;
     let settings = Settings::from_args(&over(global, &file.global))?;
     has_portals(&file, &path)?;
-    let started = Started::of(&file);
+    let mut started = Started::of(&file);
     // A ticket in the environment beats the file's.
     let ticket = match settings::ticket_source(&args.node, settings::ticket_text())? {
         Some(source) => Some(source),
@@ -51,8 +49,7 @@ pub(super) fn run(global: &GlobalArgs, args: RunArgs) -> Result<u8, Failure> {
         revocation_max_age: settings::max_age(
             (args.node.revocation_max_age).or(file.node.revocation_max_age),
         ),
-        inlets: file.inlets,
-        outlets: file.outlets,
+        portals: file.portals,
     };
     let reload: Reload = Box::new(move || started.again(&path));
     start(&settings, plan, true, async |running, signals| {
@@ -64,7 +61,7 @@ pub(super) fn run(global: &GlobalArgs, args: RunArgs) -> Result<u8, Failure> {
 
 /// A configuration without portals is a mistake.
 pub(super) fn has_portals(file: &ConfigFile, path: &Path) -> Result<(), Failure> {
-    if file.inlets.is_empty() && file.outlets.is_empty() {
+    if file.portals.is_empty() {
         let what = format!("nothing to run in {}", path.display());
         return Err(
             Failure::new(codes::CONFIG_VALUE, Exit::Usage, what, "it has no portal")
@@ -74,86 +71,124 @@ pub(super) fn has_portals(file: &ConfigFile, path: &Path) -> Result<(), Failure>
     Ok(())
 }
 
-/// A portal by what it takes a restart to change.
-#[derive(PartialEq)]
-enum Portal {
+/// A portal by what makes it another one if it changes.
+#[derive(Clone, PartialEq)]
+enum Which {
     Inlet(RelayAddress, SocketAddr),
     Outlet(RelayAddress, Vec<HostPort>, bool),
 }
 
-impl fmt::Display for Portal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Portal::Inlet(via, from) => write!(f, "inlet {via} from {from}"),
-            Portal::Outlet(at, to, _) => {
-                let to: Vec<String> = to.iter().map(HostPort::to_string).collect();
-                write!(f, "outlet {at} to {}", to.join(", "))
-            }
+impl Which {
+    fn of(portal: &Portal) -> Which {
+        match portal {
+            Portal::Inlet(it) => Which::Inlet(it.via.clone(), it.from),
+            Portal::Outlet(it) => Which::Outlet(it.at.clone(), it.to.clone(), it.proxy_header),
         }
     }
 }
 
-/// The portals of a file in the order of their numbers, inlets first, with what changes while they run.
-fn portals(file: &ConfigFile) -> Vec<(Portal, &Arc<PortalLimits>, &Policy)> {
-    let inlets = file.inlets.iter().map(|it| {
-        let portal = Portal::Inlet(it.via.clone(), it.from);
-        (portal, &it.limits, &it.allow)
-    });
-    let outlets = file.outlets.iter().map(|it| {
-        let portal = Portal::Outlet(it.at.clone(), it.to.clone(), it.proxy_header);
-        (portal, &it.limits, &it.allow)
-    });
-    inlets.chain(outlets).collect()
+/// A portal that runs.
+#[derive(Clone)]
+struct RunningPortal {
+    no: PortalNo,
+    which: Which,
+    limits: Arc<PortalLimits>,
 }
 
-/// What the process was started with of its file, policies aside: it takes a restart to change.
+/// What the process was started with of its file, and the portals that it has now.
 struct Started {
     global: GlobalArgs,
     node: NodeArgs,
-    portals: Vec<(Portal, Arc<PortalLimits>)>,
+    portals: Vec<RunningPortal>,
+    /// How many portals it has had. No number is used twice: the last streams of a portal that was taken
+    /// away may still be up.
+    numbers: u16,
 }
 
 impl Started {
     fn of(file: &ConfigFile) -> Started {
-        let portals = portals(file).into_iter();
+        let numbered = (0..).map(PortalNo).zip(&file.portals);
+        let portals: Vec<RunningPortal> = numbered
+            .map(|(no, portal)| RunningPortal {
+                no,
+                which: Which::of(portal),
+                limits: Arc::clone(portal.limits()),
+            })
+            .collect();
         Started {
             global: file.global.clone(),
             node: file.node.clone(),
-            portals: portals
-                .map(|(portal, limits, _)| (portal, Arc::clone(limits)))
-                .collect(),
+            numbers: u16::try_from(portals.len()).unwrap_or(u16::MAX),
+            portals,
         }
     }
 
-    /// Reads the file again. Portals keep the numbers that they were started with.
-    fn again(&self, path: &Path) -> Result<Policies, Failure> {
+    /// Reads the file again. A portal that is in it as before keeps its number, and its streams.
+    fn again(&mut self, path: &Path) -> Result<PortalChanges, Failure> {
         let file = ConfigFile::read(path)?;
         has_portals(&file, path)?;
-        let mut policies = Policies::new();
-        let mut new = portals(&file);
-        for (no, (portal, limits)) in (0..).map(PortalNo).zip(&self.portals) {
-            match new.iter().position(|(it, ..)| it == portal) {
-                Some(at) => {
-                    let (_, now, policy) = new.remove(at);
-                    limits.set(now.limits());
-                    policies.push((no, policy.clone()));
-                }
-                None => needs_restart(
-                    "a portal that is not in the file any more runs on",
-                    &portal.to_string(),
-                ),
+        let mut changes = PortalChanges::default();
+        let mut numbers = self.numbers;
+        let mut gone = self.portals.clone();
+        let (mut portals, mut new, mut limits) = (Vec::new(), Vec::new(), Vec::new());
+        for portal in file.portals {
+            let which = Which::of(&portal);
+            if let Some(at) = gone.iter().position(|it| it.which == which) {
+                let same = gone.remove(at);
+                limits.push((Arc::clone(&same.limits), portal.limits().limits()));
+                changes.core.policies.push((same.no, portal.into_policy()));
+                portals.push(same);
+            } else {
+                let no = PortalNo(numbers);
+                numbers = numbers.checked_add(1).ok_or_else(too_many_portals)?;
+                portals.push(RunningPortal {
+                    no,
+                    which,
+                    limits: Arc::clone(portal.limits()),
+                });
+                new.push((no, portal));
             }
         }
-        for (portal, ..) in &new {
-            let what = "a portal that is new in the file does not run yet";
-            needs_restart(what, &portal.to_string());
+        for (no, portal) in new {
+            port_is_free(&portal, &gone)?;
+            changes.add(no, portal)?;
         }
+        // Nothing can fail any more.
+        changes.core.closed = gone.iter().map(|it| it.no).collect();
+        for (running, now) in limits {
+            running.set(now);
+        }
+        (self.portals, self.numbers) = (portals, numbers);
         if file.global != self.global || file.node != self.node {
             let known: Vec<&str> = PROCESS.iter().map(|(key, _)| *key).collect();
             let what = "a setting of the whole process has changed in the file";
             needs_restart(what, &format!("one of {}", known.join(", ")));
         }
-        Ok(policies)
+        Ok(changes)
+    }
+}
+
+fn too_many_portals() -> Failure {
+    let why = format!("this process has had {} of them", u16::MAX);
+    Failure::new(codes::CONFIG_VALUE, Exit::Usage, "can't add a portal", why).fix("restart it")
+}
+
+/// The port of a portal that is taken away is closed a little later, so no other can have it yet.
+fn port_is_free(portal: &Portal, gone: &[RunningPortal]) -> Result<(), Failure> {
+    let Portal::Inlet(inlet) = portal else {
+        return Ok(());
+    };
+    let has_it =
+        |it: &&RunningPortal| matches!(&it.which, Which::Inlet(_, at) if *at == inlet.from);
+    match gone.iter().find(has_it) {
+        None => Ok(()),
+        Some(_) => {
+            let (via, from) = (&inlet.via, inlet.from);
+            let what = format!("can't have {from} lead to {via} instead, while this process runs");
+            let why = "the portal that listens there is taken away by the same change";
+            Err(Failure::new(codes::CONFIG_VALUE, Exit::Usage, what, why)
+                .fix("take that one away, reload, add the new one, reload; or restart"))
+        }
     }
 }
 

@@ -12,6 +12,7 @@
 //! Nothing here decides anything about the protocol.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -22,12 +23,12 @@ use super::admin::wire;
 use super::failure::{Exit, Failure, codes};
 use super::files::{self, StateDir};
 use super::inbox::{Answer, Inbox};
+use super::portals::PortalChanges;
 use super::resolver::{Question, Resolver, literal};
 use super::store::StoreThread;
 use super::ticket_file::TicketFile;
-use super::worker_thread::WorkerThread;
+use super::worker_thread::{Listener, WorkerThread};
 use super::{clock, log, report};
-use crate::ids::PortalNo;
 use crate::limits::{
     DRAIN_DEADLINE, DRAIN_IDLE, EVENTS_PER_LOOK, MAILBOX_RETRY, SLEEP_MAX, TICKET_FILE_INTERVAL,
 };
@@ -36,7 +37,6 @@ use crate::protocol::command::{Command, Event};
 use crate::protocol::core::{
     AdminNo, Core, Input, Level, LogRecord, MembershipStatus, Output, ResolveNo, StateFile,
 };
-use crate::protocol::policy::Policy;
 use crate::protocol::store::StoreError;
 use crate::time::{Duration, Instant};
 
@@ -44,9 +44,6 @@ use crate::time::{Duration, Instant};
 pub const MEMBERSHIP_FILE: &str = "membership";
 /// What a node knows of revocations, in its state directory.
 pub const REVOCATIONS_FILE: &str = "revocations";
-
-/// What portals' policies are from now on.
-pub type Policies = Vec<(PortalNo, Policy)>;
 
 /// How to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,8 +74,8 @@ pub struct Parts {
     pub calls: mpsc::Receiver<Asked>,
     /// How this process is asked to stop.
     pub stop: mpsc::Receiver<Stop>,
-    /// Policies of a configuration that was read again.
-    pub policies: mpsc::Receiver<Policies>,
+    /// What configurations that were read again change.
+    pub changes: mpsc::Receiver<PortalChanges>,
     /// The file of the ticket, while the node is not enrolled.
     pub ticket: Option<TicketFile>,
     /// End when the node can't become a member.
@@ -102,7 +99,7 @@ pub struct Driver<C: Core> {
     parts: Parts,
     progress: watch::Sender<Progress>,
     /// What did not fit into each worker's mailbox.
-    unsent: Vec<VecDeque<Command>>,
+    unsent: Vec<VecDeque<ToWorker<OwnedFd>>>,
     /// Workers that have closed their doors, and those that have drained.
     doors_closed: usize,
     drained: usize,
@@ -174,9 +171,7 @@ impl<C: Core> Driver<C> {
                 () = tokio::time::sleep(self.how_long()) => {}
                 Some(asked) = self.parts.calls.recv() => self.call(asked),
                 Some(stop) = self.parts.stop.recv() => self.stop(stop),
-                Some(policies) = self.parts.policies.recv() => {
-                    self.handle(Input::Policies(policies));
-                }
+                Some(changes) = self.parts.changes.recv() => self.reconfigure(changes),
             }
         }
     }
@@ -298,9 +293,51 @@ impl<C: Core> Driver<C> {
             else {
                 return;
             };
-            unsent.push_back(command);
+            unsent.push_back(ToWorker::Command(command));
             send_all(worker, unsent);
         });
+    }
+
+    /// Carries out what a configuration that was read again changes.
+    fn reconfigure(&mut self, changes: PortalChanges) {
+        if self.is_stopping() {
+            return;
+        }
+        if let Some(Value::Array(listening)) = self.parts.facts.get_mut("listening") {
+            let closed = |fact: &Value| {
+                let portal = fact["portal"].as_u64();
+                portal.is_some_and(|no| {
+                    let mut closed = changes.core.closed.iter();
+                    closed.any(|portal| u64::from(portal.0) == no)
+                })
+            };
+            listening.retain(|fact| !closed(fact));
+            listening.extend(changes.listeners.iter().map(Listener::fact));
+        }
+        for (portal, limits) in changes.limits {
+            self.send(Command::Limits { portal, limits });
+        }
+        for listener in &changes.listeners {
+            self.listen(listener);
+        }
+        self.handle(Input::Reconfigured(Box::new(changes.core)));
+    }
+
+    /// Each worker accepts on it.
+    fn listen(&mut self, listener: &Listener) {
+        for (worker, unsent) in self.parts.workers.iter().zip(&mut self.unsent) {
+            match listener.message() {
+                Ok(message) => {
+                    unsent.push_back(message);
+                    send_all(worker, unsent);
+                }
+                Err(error) => {
+                    let what = format!("can't listen on {}", listener.address);
+                    let record = LogRecord::new(Level::Error, what).code(codes::LISTEN);
+                    log::emit(&record.with("why", error));
+                }
+            }
+        }
     }
 
     fn send_unsent(&mut self) {
@@ -458,12 +495,10 @@ impl<C: Core> Driver<C> {
 }
 
 /// What fits into its mailbox.
-fn send_all(worker: &WorkerThread, unsent: &mut VecDeque<Command>) {
-    while let Some(command) = unsent.pop_front() {
-        match worker.mailbox().send(ToWorker::Command(command)) {
-            Ok(()) => {}
-            Err(ToWorker::Command(command)) => return unsent.push_front(command),
-            Err(ToWorker::Listen { .. } | ToWorker::Handed(_)) => {}
+fn send_all(worker: &WorkerThread, unsent: &mut VecDeque<ToWorker<OwnedFd>>) {
+    while let Some(message) = unsent.pop_front() {
+        if let Err(message) = worker.mailbox().send(message) {
+            return unsent.push_front(message);
         }
     }
 }

@@ -29,6 +29,7 @@ pub mod keys;
 pub mod log;
 pub mod node;
 pub mod policies;
+pub mod portals;
 pub mod process;
 pub mod project;
 pub mod report;

@@ -15,9 +15,10 @@ use tokio::process::{Child, Command};
 use tokio::signal::unix::{Signal as Signals, SignalKind, signal};
 use tokio::sync::mpsc;
 
-use super::driver::{Policies, Stop};
+use super::driver::Stop;
 use super::failure::{Exit, Failure, codes};
 use super::log;
+use super::portals::PortalChanges;
 use super::process::Running;
 use super::worker_thread::use_huge_pages;
 use crate::limits::DRAIN_DEADLINE;
@@ -76,9 +77,9 @@ impl StopSignals {
     }
 }
 
-/// Reads the configuration of a process again: its portals' policies, or why nothing is changed. What
-/// can't be changed without a restart it logs itself.
-pub type Reload = Box<dyn FnMut() -> Result<Policies, Failure>>;
+/// Reads the configuration of a process again: what changes, or why nothing does. What can't be changed
+/// without a restart it logs itself.
+pub type Reload = Box<dyn FnMut() -> Result<PortalChanges, Failure>>;
 
 /// Runs a process until it was asked to end; SIGHUP has `reload` called.
 ///
@@ -89,7 +90,7 @@ pub async fn run_reloading(
     mut signals: StopSignals,
     mut reload: Reload,
 ) -> Result<(), Failure> {
-    let policies = running.policies();
+    let changes = running.changes();
     let Some(mut hangup) = signals.hangup.take() else {
         return run(running, signals).await;
     };
@@ -101,7 +102,7 @@ pub async fn run_reloading(
                         Level::Info,
                         "the configuration was read again",
                     ));
-                    if policies.send(read).await.is_err() {
+                    if changes.send(read).await.is_err() {
                         return;
                     }
                 }

@@ -11,6 +11,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
+use serde_json::{Value, json};
+
 use super::failure::{Exit, Failure, codes};
 use crate::engine::{self, Caps, Engine, EngineConfig, EventWaker, Kind, OpenError};
 use crate::ids::{PortalNo, WorkerId};
@@ -367,6 +369,14 @@ impl Listener {
                 })
             }
         }
+    }
+
+    /// What `status` says of it.
+    pub fn fact(&self) -> Value {
+        json!({
+            "portal": self.portal.map(|portal| portal.0),
+            "address": self.address.to_string(),
+        })
     }
 
     /// What gives a worker its share of it.

@@ -163,6 +163,14 @@ pub enum Command {
         /// Its limits, which all workers share.
         limits: Arc<PortalLimits>,
     },
+    /// The portal has ended: its listeners close, apps that wait for a lane are reset for that reason.
+    /// Its lanes retire by commands of their own.
+    ClosePortal {
+        /// The portal.
+        portal: PortalNo,
+        /// What apps that come too late are told.
+        why: CloseReason,
+    },
     /// The authority's time, for OPEN: it was `unix_millis` at `at`.
     AuthorityTime {
         /// Milliseconds since 1970.

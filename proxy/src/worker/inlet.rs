@@ -82,33 +82,32 @@ impl<E: Engine> Worker<E> {
     pub(super) fn app_arrived(&mut self, portal: PortalNo, sock: Sock, peer: SocketAddr) {
         self.note_arrival();
         let now = self.now;
-        let inlet = self.inlets.entry(portal).or_default();
+        self.inlets.entry(portal).or_default();
         let target = Arc::from("");
         let phase = Phase::Waiting;
-        let mut hopeless = match inlet.gate {
-            Gate::Reset(why) if inlet.lanes.is_empty() => Some(why),
-            Gate::Reset(_) | Gate::Wait => None,
-        };
         let admitted = self.admit(portal);
         let mut stream = Stream::new(portal, Role::Inlet, peer, target, now, phase);
-        match admitted {
-            Ok(limited) => stream.limited = limited,
-            Err(why) => hopeless = Some(why),
-        }
+        let refused = match admitted {
+            Ok(limited) => {
+                stream.limited = limited;
+                None
+            }
+            Err(why) => Some(why),
+        };
         self.counters.streams_total.add(1);
         let Ok(key) = self.net.insert(Some(sock), Conn::Stream(stream)) else {
             return self.counters.count_end(CloseReason::Overloaded);
         };
         self.counters.streams_open.add(1);
         self.counters.apps_waiting.add(1);
-        match hopeless {
+        match refused {
             Some(why) => self.app_give_up(key, why),
             None => self.app_place(key),
         }
         self.listeners_pause();
     }
 
-    /// Gives a waiting app a lane, or a place in the queue.
+    /// Gives a waiting app a lane, or a place in the queue, or up if there is nothing to wait for.
     pub(super) fn app_place(&mut self, key: SlotKey) {
         let now = self.now;
         let Some(stream) = self.stream(key) else {
@@ -118,9 +117,10 @@ impl<E: Engine> Worker<E> {
         let Some(inlet) = self.inlets.get_mut(&portal) else {
             return;
         };
-        match inlet.lanes.last().copied() {
-            Some(ix) => self.app_assign(key, ix),
-            None => {
+        match (inlet.lanes.last().copied(), inlet.gate) {
+            (Some(ix), _) => self.app_assign(key, ix),
+            (None, Gate::Reset(why)) => self.app_give_up(key, why),
+            (None, Gate::Wait) => {
                 let first = inlet.waiting.is_empty();
                 inlet.waiting.push_back(key);
                 self.net.set_deadline(key, now + LANE_WAIT);

@@ -379,6 +379,7 @@ impl<E: Engine> Worker<E> {
             Command::LegKeyGone { session } => self.leg_key_gone(session),
             Command::MemberGone { member } => self.leg_member_gone(member),
             Command::MemberDenied { address, member } => self.leg_denied(address, member),
+            Command::ClosePortal { portal, why } => self.close_portal(portal, why),
             Command::Targets { portal, targets } => self.set_targets(portal, &targets),
             Command::Gate { portal, gate } => self.set_gate(portal, gate),
             Command::Hosts { portal, workers } => self.set_hosts(portal, workers),

@@ -221,6 +221,7 @@ fn portal(portal: &PortalStatus) -> Value {
         "role": role(portal.role),
         "address": portal.address.to_string(),
         "ready": portal.ready,
+        "closing": portal.closing,
         "lanes": portal.lanes,
         "parked": portal.parked,
         "circuits": {

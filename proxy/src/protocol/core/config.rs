@@ -75,6 +75,20 @@ pub struct TargetConfig {
     pub proxy_header: bool,
 }
 
+/// What a configuration that was read again changes. A portal that it does not name notices nothing.
+#[derive(Default)]
+pub struct Reconfigured {
+    /// The policies of portals that stay. Peers that are no longer allowed are cut; where the policy is
+    /// what it was, nothing happens.
+    pub policies: Vec<(PortalNo, Policy)>,
+    /// Portals that end: they take nothing new, and go when their last stream has ended.
+    pub closed: Vec<PortalNo>,
+    /// New inlets, whose numbers no portal had before.
+    pub inlets: Vec<InletConfig>,
+    /// New outlets, likewise.
+    pub outlets: Vec<OutletConfig>,
+}
+
 /// `adit serve`: at least one of the two.
 pub struct ServerConfig {
     /// To be the authority.

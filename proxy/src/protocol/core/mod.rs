@@ -55,8 +55,8 @@ pub use admin::{
     AdminCall, AdminDesk, AdminReply, NodeHolds, PolicyChange, Revoked, TicketSpec, credential_body,
 };
 pub use config::{
-    AuthorityConfig, InletConfig, MemberConfig, OutletConfig, RelayConfig, ServerConfig,
-    TargetConfig,
+    AuthorityConfig, InletConfig, MemberConfig, OutletConfig, Reconfigured, RelayConfig,
+    ServerConfig, TargetConfig,
 };
 pub use io::{AdminNo, Core, Input, Level, LogRecord, Now, Output, ResolveNo, StateFile, StoreNo};
 pub use member::MemberCore;

@@ -6,11 +6,13 @@
 //! ```
 
 mod policies;
+mod portals;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crypto::Random;
+use crypto::suite::SuiteMask;
 
 use super::inlet::Inlet;
 use super::outlet::Outlet;
@@ -43,6 +45,9 @@ pub struct MemberCore {
     /// First frames of handshakes that wait for their turn, and until when.
     waiting: VecDeque<(LinkId, Vec<u8>, Instant)>,
     streams: StreamLog,
+    /// For portals that come later.
+    suites: SuiteMask,
+    workers: u8,
     /// When policies that read the clock are asked again about live peers.
     review_due: Instant,
     /// Of the revocation list, at the last look.
@@ -78,10 +83,7 @@ impl MemberCore {
             .into_iter()
             .map(|config| Outlet::new(config, suites, workers))
             .collect();
-        let addresses = outlets
-            .iter()
-            .map(|outlet| outlet.address().clone())
-            .collect();
+        let addresses = portals::served_by(&outlets);
         let mut core = MemberCore {
             relay: RelayLink::new(now.mono, addresses),
             node,
@@ -93,6 +95,8 @@ impl MemberCore {
             outlets,
             waiting: VecDeque::new(),
             streams: StreamLog::default(),
+            suites,
+            workers,
             review_due: Instant::FAR_FUTURE,
             freshness: Freshness::Waiting,
             stopping: false,
@@ -105,15 +109,24 @@ impl MemberCore {
 
     /// Whether the relay session is wanted.
     fn wants_relay(&self) -> bool {
-        let portals = !self.inlets.is_empty() || !self.outlets.is_empty();
+        let portals =
+            self.inlets.iter().any(Inlet::is_wanted) || self.outlets.iter().any(Outlet::is_wanted);
         let member = self.node.membership.is_some() && !self.enrollment.is_revoked();
         portals && member && !self.stopping
     }
 
     /// Apps are reset at once while there is nothing to hope for.
     fn set_gates(&mut self) {
+        let gate = self.gate();
+        for inlet in &mut self.inlets {
+            inlet.set_gate(&mut self.node, gate);
+        }
+    }
+
+    /// What this node as a whole has for apps.
+    fn gate(&self) -> Gate {
         let hopeless = self.node.membership.is_none() && !self.enrollment.hopeful();
-        let gate = if hopeless {
+        if hopeless {
             Gate::Reset(CloseReason::NotAuthorized)
         } else if self.enrollment.is_revoked() {
             Gate::Reset(CloseReason::Revoked)
@@ -121,9 +134,6 @@ impl MemberCore {
             Gate::Reset(CloseReason::RevocationStale)
         } else {
             Gate::Wait
-        };
-        for inlet in &mut self.inlets {
-            inlet.set_gate(&mut self.node, gate);
         }
     }
 
@@ -442,6 +452,7 @@ impl MemberCore {
             outlet.begin(&mut self.node, now, &mut self.relay);
         }
         self.dial_circuits(now);
+        self.forget_closed_portals();
     }
 
     /// Circuits come after lanes and parked legs, and leave the relay room for lanes.
@@ -487,7 +498,7 @@ impl Core for MemberCore {
                 self.enrollment.on_ticket(&mut self.node, now, *ticket);
                 self.set_gates();
             }
-            Input::Policies(policies) => self.set_policies(now, policies),
+            Input::Reconfigured(changes) => self.reconfigure(now, *changes),
             Input::Stop => self.stop(),
             Input::Timer => self.shake(now),
         }

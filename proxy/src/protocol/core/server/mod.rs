@@ -435,7 +435,7 @@ impl Core for ServerCore {
                 }
             }
             // A server has no portals.
-            Input::Policies(_) => {}
+            Input::Reconfigured(_) => {}
             Input::Stop => self.stop(),
             Input::Timer => self.door.shake(&mut self.parts, now),
         }

@@ -6,6 +6,7 @@ mod enrollment;
 mod faults;
 mod policies;
 mod portal;
+mod portals;
 mod renewal;
 mod revocation;
 mod strangers;

@@ -1,7 +1,7 @@
 //! Nodes with several workers: a lane and its circuits at each, and bundles that stay together.
 
-use super::super::Input;
 use super::super::world::{HostNo, Portal, World};
+use super::super::{Input, Reconfigured};
 use crate::ids::{PortalNo, WorkerId, WorkerSet};
 use crate::limits::{CIRCUITS_FIRST, REVOCATION_MAX_AGE};
 use crate::protocol::policy::Policy;
@@ -145,7 +145,13 @@ fn a_new_policy_ends_lanes_that_are_on_their_way_to_another_worker() {
     for (seed, portal) in halfway() {
         let (mut world, outlet) = (portal.world, portal.outlet);
         let gold = Policy::parse(&["gold=true"]).unwrap();
-        world.input(outlet, Input::Policies(vec![(PortalNo(0), gold)]));
+        world.input(
+            outlet,
+            Input::Reconfigured(Box::new(Reconfigured {
+                policies: vec![(PortalNo(0), gold)],
+                ..Reconfigured::default()
+            })),
+        );
         world.settle();
         arrive_and_end(seed, &mut world, outlet);
     }
@@ -158,7 +164,13 @@ fn an_inlet_that_denies_a_lane_which_is_being_made_makes_it_again_when_it_may() 
         let (mut world, inlet) = (portal.world, portal.inlet);
         let set = |world: &mut World, rule| {
             let policy = Policy::parse(&[rule]).unwrap();
-            world.input(inlet, Input::Policies(vec![(PortalNo(0), policy)]));
+            world.input(
+                inlet,
+                Input::Reconfigured(Box::new(Reconfigured {
+                    policies: vec![(PortalNo(0), policy)],
+                    ..Reconfigured::default()
+                })),
+            );
             world.settle();
         };
         set(&mut world, "gold=true");

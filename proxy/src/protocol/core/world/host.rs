@@ -63,6 +63,8 @@ pub struct Host {
     pub ticket_spent: bool,
     /// The gates of its inlets.
     pub gates: BTreeMap<PortalNo, Gate>,
+    /// Portals whose ports its worker was told to close.
+    pub closed: Vec<PortalNo>,
     /// Workers of its process, as its core is told.
     pub workers: u8,
     /// The workers that have lanes of its inlets.
@@ -104,6 +106,7 @@ impl Host {
             clock_error_secs: 0,
             ticket_spent: false,
             gates: BTreeMap::new(),
+            closed: Vec::new(),
             workers: 1,
             serving: BTreeMap::new(),
             targets: Vec::new(),
@@ -166,7 +169,7 @@ impl Host {
                 let identity = IdentitySecret::from_bytes(identity).unwrap();
                 let id = identity.id();
                 let read = |bytes: &Zeroizing<Vec<u8>>| Membership::decode(bytes, &id).unwrap();
-                let (inlets, outlets) = Plan::configs(plan);
+                let (inlets, outlets) = Plan::configs(plan, 0);
                 let membership = membership.as_ref().map(read);
                 let held = |bytes: &Zeroizing<Vec<u8>>| {
                     let authority = &membership.as_ref()?.authority;

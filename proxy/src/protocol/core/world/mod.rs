@@ -445,10 +445,10 @@ impl Plan {
         Plan::Outlet(at.into(), rules(rule))
     }
 
-    fn configs(plans: &[Plan]) -> (Vec<InletConfig>, Vec<OutletConfig>) {
+    /// Configurations of these, numbered from there on.
+    pub fn configs(plans: &[Plan], first: u16) -> (Vec<InletConfig>, Vec<OutletConfig>) {
         let (mut inlets, mut outlets) = (Vec::new(), Vec::new());
-        for (n, plan) in plans.iter().enumerate() {
-            let portal = PortalNo(n as u16);
+        for (portal, plan) in (first..).map(PortalNo).zip(plans) {
             match plan {
                 Plan::Inlet(via, rules) => inlets.push(InletConfig {
                     portal,

@@ -45,6 +45,8 @@ pub struct Inlet {
     unserved_since: Option<Instant>,
     /// Why apps are reset, as it was logged.
     resets_logged: Option<CloseReason>,
+    /// It takes no apps any more: lanes that are there end with their streams.
+    closed: bool,
 }
 
 impl Inlet {
@@ -58,7 +60,26 @@ impl Inlet {
             trouble: None,
             unserved_since: None,
             resets_logged: None,
+            closed: false,
         }
+    }
+
+    /// Whether it is to have lanes.
+    pub fn is_wanted(&self) -> bool {
+        !self.closed
+    }
+
+    /// Whether it was closed, and nothing of it is left.
+    pub fn has_ended(&self) -> bool {
+        let empty = |place: &Place| place.building.is_none() && place.bundles.is_empty();
+        self.closed && self.places.iter().all(empty)
+    }
+
+    /// Takes no apps any more; streams go on.
+    pub fn close(&mut self, node: &mut Node, now: Now) {
+        self.closed = true;
+        self.stop(node);
+        self.on_relay_leaves(node, now);
     }
 
     /// Whether this link is one of the portal's.
@@ -160,7 +181,7 @@ impl Inlet {
             .membership
             .as_ref()
             .map(|membership| membership.project());
-        let Some(project) = project.filter(|_| relay.usable()) else {
+        let Some(project) = project.filter(|_| relay.usable() && !self.closed) else {
             return;
         };
         for place in &mut self.places {
@@ -228,7 +249,7 @@ impl Inlet {
     /// When [`begin`](Self::begin) has something to do, or circuits should be dialed.
     pub fn next_timer(&self, usable: bool) -> Instant {
         let places = self.places.iter();
-        let timers = places.map(|place| place.next_timer(usable));
+        let timers = places.map(|place| place.next_timer(usable && !self.closed));
         timers.min().unwrap_or(Instant::FAR_FUTURE)
     }
 
@@ -306,7 +327,8 @@ impl Inlet {
             portal: self.portal(),
             role: Role::Inlet,
             address: self.terms.config.via.clone(),
-            ready,
+            ready: ready && !self.closed,
+            closing: self.closed,
             lanes: self.bundles().count(),
             parked: 0,
             circuits,

@@ -113,6 +113,20 @@ impl RelayLink {
         self.on_down(node, false)
     }
 
+    /// This node's outlets serve these addresses from now on.
+    pub fn serve(&mut self, node: &mut Node, now: Now, addresses: Vec<RelayAddress>) {
+        if addresses == self.addresses {
+            return;
+        }
+        self.addresses = addresses;
+        for session in std::iter::once(&mut self.active).chain(self.coming.as_mut()) {
+            if session.welcome.is_some() {
+                let addresses = self.addresses.clone();
+                session.uplink.ask(node, now, Message::Serve { addresses });
+            }
+        }
+    }
+
     /// Whether the relay lets this node serve an address; `None` while it has not said.
     pub fn may_serve(&self, address: &RelayAddress) -> Option<bool> {
         self.active
