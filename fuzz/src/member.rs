@@ -67,6 +67,7 @@ fn core(now: Now) -> MemberCore {
             via: "postgres.staging".parse().expect("a legal address"),
             target: None,
             allow: allow().expect("a legal rule"),
+            lanes: 1,
         }],
         outlets: vec![OutletConfig {
             portal: PortalNo(1),

@@ -268,8 +268,8 @@ pub const PAIRED_IDLE: Duration = Duration::from_secs(2);
 pub const NOTE_REFRESH: Duration = Duration::from_secs(3600);
 /// Lanes of one outlet portal, of all inlets together …
 pub const OUTLET_LANES_MAX: usize = 4096;
-/// … and of one member. An inlet has one, its replacement, and old ones with long streams; the pods
-/// of a deployment may share an identity.
+/// … and of one member. An inlet has `INLET_LANES_MAX` at most, their replacements, and old ones with
+/// long streams; the pods of a deployment may share an identity.
 pub const OUTLET_LANES_PER_MEMBER_MAX: usize = 64;
 /// Peers that are remembered as seen, so that a new one can be logged.
 pub const PEERS_SEEN_MAX: usize = 4096;
@@ -483,8 +483,13 @@ pub const STREAM_LOG_INTERVAL: Duration = Duration::from_secs(1);
 pub const TICKET_FILE_INTERVAL: Duration = Duration::from_secs(1);
 /// Most workers of one process.
 pub const WORKERS_MAX: u8 = 16;
-// Each makes a lane, and its replacement beside it.
-const _: () = assert!(2 * WORKERS_MAX as usize <= OUTLET_LANES_PER_MEMBER_MAX);
+/// Most lanes of one inlet that take streams, at all its workers together.
+pub const INLET_LANES_MAX: u8 = 16;
+// There is one at each worker, and each has its replacement beside it at times. All of them may be
+// dialed at once.
+const _: () = assert!(WORKERS_MAX <= INLET_LANES_MAX);
+const _: () = assert!(2 * INLET_LANES_MAX as usize <= OUTLET_LANES_PER_MEMBER_MAX);
+const _: () = assert!(CIRCUITS_UNPROVEN_MAX + INLET_LANES_MAX as usize <= LEGS_UNFINISHED_MAX);
 /// Most sockets of one worker.
 pub const WORKER_SLOTS_MAX: u32 = 64 * 1024;
 /// Descriptors that are not a worker's: files, pipes, rings, the administrator's callers.

@@ -15,7 +15,9 @@ use crypto::Id;
 use crypto::names::{HostPort, Name, RelayAddress};
 
 use super::values::{Attribute, CredentialTtl, Life, MaxAge, Moment, Seconds, Workers};
-use crate::limits::{BENCH_RATE_MAX, BENCH_ROUNDS_MAX, BENCH_SIZE_MAX, BENCH_STREAMS_MAX};
+use crate::limits::{
+    BENCH_RATE_MAX, BENCH_ROUNDS_MAX, BENCH_SIZE_MAX, BENCH_STREAMS_MAX, INLET_LANES_MAX,
+};
 use crate::protocol::portal_limits::{Limits, PortalLimits};
 
 /// An end-to-end encrypted, mutually authorized portal for TCP.
@@ -328,6 +330,10 @@ pub struct InletArgs {
     /// Its limits.
     #[command(flatten)]
     pub limits: LimitArgs,
+    /// Connections to the outlet that streams share, at each worker: several lose less to a network that
+    /// loses packets [default: 1]
+    #[arg(long, env = "ADIT_LANES", value_name = "N", value_parser = value_parser!(u8).range(1..=i64::from(INLET_LANES_MAX)))]
+    pub lanes: Option<u8>,
     /// A command to start when the portal is ready, and to end with
     #[arg(last = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,

@@ -13,11 +13,14 @@ use super::config_file::{ConfigFile, PROCESS, table_of, text_of};
 use super::output;
 use super::run::{self, over};
 use super::settings::{self, Settings};
+use super::values::Workers;
 use crate::control::failure::Failure;
 
 pub(super) fn check(settings: &Settings, args: &ConfigCheckArgs) -> Result<u8, Failure> {
     let file = ConfigFile::read(&args.file.config)?;
     run::has_portals(&file, &args.file.config)?;
+    let workers = file.global.workers.map(Workers::count);
+    run::lanes_fit(&file.inlets, workers.unwrap_or(settings.workers))?;
     settings::ticket_source(&file.node, None)?;
     let closed = file.inlets.iter().map(|inlet| &inlet.allow);
     let closed = closed.chain(file.outlets.iter().map(|outlet| &outlet.allow));

@@ -30,10 +30,11 @@ use toml::{Table, Value};
 
 use super::args::{EngineArg, GlobalArgs, LimitArgs, LogFormat, LogLevel, NodeArgs};
 use super::rules;
+use super::settings::DEFAULT_LANES;
 use super::values::{Workers, near_match};
 use crate::control::failure::{Exit, Failure, codes};
 use crate::control::node::{Inlet, Outlet};
-use crate::limits::{CONFIG_FILE_MAX, PORTALS_MAX};
+use crate::limits::{CONFIG_FILE_MAX, INLET_LANES_MAX, PORTALS_MAX};
 
 /// Settings of the process, and what holds if nothing is said: the one list of them, for reading and
 /// for showing.
@@ -58,6 +59,7 @@ const INLET: &[&str] = &[
     "rule",
     "max-streams",
     "idle-timeout",
+    "lanes",
 ];
 const OUTLET: &[&str] = &[
     "at",
@@ -170,7 +172,18 @@ fn inlet(section: &Section<'_>) -> Result<Inlet, Failure> {
         from: section.required("from")?,
         allow: rules::policy(section)?,
         limits: limits(section)?.shared(),
+        lanes: lanes(section)?,
     })
+}
+
+fn lanes(section: &Section<'_>) -> Result<u8, Failure> {
+    let Some(lanes) = section.count("lanes")? else {
+        return Ok(DEFAULT_LANES);
+    };
+    let lanes = u8::try_from(lanes).ok();
+    lanes
+        .filter(|lanes| *lanes <= INLET_LANES_MAX)
+        .ok_or_else(|| section.bad("lanes", &format!("expected at most {INLET_LANES_MAX}")))
 }
 
 fn outlet(section: &Section<'_>) -> Result<Outlet, Failure> {

@@ -153,6 +153,7 @@ async fn tell(
                 from: local,
                 allow: settings::policy(&["echo-outlet=true".into()])?,
                 limits: PortalLimits::new(Limits::default()),
+                lanes: settings::DEFAULT_LANES,
             }],
             Vec::new(),
         )?,

@@ -20,6 +20,7 @@ pub(super) fn run(settings: &Settings, args: InletArgs) -> Result<u8, Failure> {
             from: args.from,
             allow: settings::policy(&args.allow)?,
             limits: args.limits.shared(),
+            lanes: args.lanes.unwrap_or(settings::DEFAULT_LANES),
         }],
         outlets: Vec::new(),
     };

@@ -14,12 +14,13 @@ use super::log;
 use super::settings::{self, Settings};
 use crate::control::driver::Policies;
 use crate::control::failure::{Exit, Failure, codes};
-use crate::control::node::{Node, NodePlan};
+use crate::control::node::{Inlet, Node, NodePlan};
 use crate::control::process::Running;
 use crate::control::runtime::Runtime;
 use crate::control::signals::{self, Reload, StopSignals};
 use crate::control::worker_thread::EngineDecision;
 use crate::ids::PortalNo;
+use crate::limits::INLET_LANES_MAX;
 use crate::protocol::core::{Level, LogRecord};
 use crate::protocol::policy::Policy;
 use crate::protocol::portal_limits::PortalLimits;
@@ -74,17 +75,35 @@ pub(super) fn has_portals(file: &ConfigFile, path: &Path) -> Result<(), Failure>
     Ok(())
 }
 
+/// An inlet has a bounded number of lanes, at all its workers together.
+pub(super) fn lanes_fit(inlets: &[Inlet], workers: u8) -> Result<(), Failure> {
+    let mut inlets = inlets.iter();
+    let many =
+        |inlet: &&Inlet| u32::from(inlet.lanes) * u32::from(workers) > INLET_LANES_MAX.into();
+    let Some(inlet) = inlets.find(many) else {
+        return Ok(());
+    };
+    let what = format!("can't have that many lanes at the inlet for {}", inlet.via);
+    let why = format!(
+        "{} at each of {workers} workers are more than {INLET_LANES_MAX}",
+        inlet.lanes
+    );
+    Err(Failure::usage(what, why).fix("say fewer with --lanes N or with --workers N"))
+}
+
 /// A portal by what it takes a restart to change.
 #[derive(PartialEq)]
 enum Portal {
-    Inlet(RelayAddress, SocketAddr),
+    Inlet(RelayAddress, SocketAddr, u8),
     Outlet(RelayAddress, HostPort),
 }
 
 impl fmt::Display for Portal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Portal::Inlet(via, from) => write!(f, "inlet {via} from {from}"),
+            Portal::Inlet(via, from, lanes) => {
+                write!(f, "inlet {via} from {from}, lanes at each worker: {lanes}")
+            }
             Portal::Outlet(at, to) => write!(f, "outlet {at} to {to}"),
         }
     }
@@ -93,7 +112,7 @@ impl fmt::Display for Portal {
 /// The portals of a file in the order of their numbers, inlets first, with what changes while they run.
 fn portals(file: &ConfigFile) -> Vec<(Portal, &Arc<PortalLimits>, &Policy)> {
     let inlets = file.inlets.iter().map(|it| {
-        let portal = Portal::Inlet(it.via.clone(), it.from);
+        let portal = Portal::Inlet(it.via.clone(), it.from, it.lanes);
         (portal, &it.limits, &it.allow)
     });
     let outlets = file.outlets.iter().map(|it| {
@@ -199,6 +218,7 @@ fn start(
     go_on: impl AsyncFnOnce(Running, StopSignals) -> Result<u8, Failure>,
 ) -> Result<u8, Failure> {
     log::start(settings);
+    lanes_fit(&plan.inlets, settings.workers)?;
     let node = Node::open(plan)?;
     let engine = EngineDecision::make(settings.engine, settings.workers)?;
     let runtime = Runtime::for_control(engine.kind)?;

@@ -19,6 +19,9 @@ use crate::time::Duration;
 /// each of a few busy connections a quarter more of the processor (BENCHMARKING.md): a sidecar has few.
 const DEFAULT_WORKERS: Workers = Workers::Count(1);
 
+/// Lanes at each worker of an inlet where nothing was said: one batches best (BENCHMARKING.md).
+pub(super) const DEFAULT_LANES: u8 = 1;
+
 /// What holds for every command.
 #[derive(Clone, Debug)]
 pub(super) struct Settings {

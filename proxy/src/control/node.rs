@@ -39,6 +39,8 @@ pub struct Inlet {
     pub allow: Policy,
     /// How many connections it has, and how long one may be idle.
     pub limits: Arc<PortalLimits>,
+    /// Lanes at each worker, at least 1.
+    pub lanes: u8,
 }
 
 /// An outlet, as configured.
@@ -172,6 +174,7 @@ impl Node {
                 via: inlet.via,
                 target: None,
                 allow: inlet.allow,
+                lanes: inlet.lanes,
             });
         }
         let first_outlet = u16::try_from(inlets.len()).unwrap_or(u16::MAX);

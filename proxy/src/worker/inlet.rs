@@ -1,6 +1,6 @@
 //! Inlets: an app connects, gets a place on a lane, and its OPEN leaves.
 //!
-//! 1. Accepted with a lane ready: the stream is *fresh*. A receive is armed at once and OPEN waits
+//! 1. Accepted with a lane ready: the stream is *fresh*, on the lane with the fewest. A receive is armed at once and OPEN waits
 //!    for the end of the *next* turn, so that it leaves together with the first bytes if these are
 //!    there already. It never waits for bytes that are not.
 //! 2. Accepted without a lane: it waits, at most `limits::LANE_WAIT`, in a bounded queue, unless
@@ -118,7 +118,10 @@ impl<E: Engine> Worker<E> {
         let Some(inlet) = self.inlets.get_mut(&portal) else {
             return;
         };
-        match inlet.lanes.last().copied() {
+        // By streams, those whose OPEN has not left yet among them; the newest of several.
+        let streams = |ix: &LaneIx| self.lanes.get(*ix).map(|l| l.streams + l.tx.fresh.len());
+        let lanes = inlet.lanes.iter().rev().copied();
+        match lanes.min_by_key(|ix| streams(ix).unwrap_or(usize::MAX)) {
             Some(ix) => self.app_assign(key, ix),
             None => {
                 let first = inlet.waiting.is_empty();

@@ -96,6 +96,8 @@ pub struct Shape {
     pub lag: Duration,
     /// Who has more than one worker.
     pub workers: Vec<(Who, u8)>,
+    /// Lanes of each inlet at each worker.
+    pub lanes: u8,
     /// There are two inlets for each address.
     pub crowd: bool,
     /// The relay is a process of its own.
@@ -118,6 +120,7 @@ impl Default for Shape {
             buffers: [512, 128, 128, 32],
             lag: Duration::ZERO,
             workers: Vec::new(),
+            lanes: 1,
             crowd: false,
             apart: false,
             wrong_clock: None,
@@ -234,6 +237,7 @@ impl Who {
 fn set(process: &mut Process, who: Who, shape: &Shape) {
     let workers = shape.workers.iter().find(|(of, _)| *of == who);
     process.workers = workers.map_or(1, |(_, workers)| *workers);
+    process.lanes = shape.lanes;
     process.max_age = shape.max_age;
     process.buffers = shape.buffers;
     process.lag = shape.lag;

@@ -243,7 +243,12 @@ fn shape(rng: &mut Rng) -> (Shape, Faults, Damage, bool) {
 /// When a promise is broken.
 pub fn run(seed: u64) -> Ran {
     let mut rng = Rng::new(seed.wrapping_mul(0x9e37_79b9) ^ 0x7363_656e);
-    let (shape, faults, damage, welcome) = shape(&mut rng);
+    let (mut shape, faults, damage, welcome) = shape(&mut rng);
+    // Drawn apart, so that the rest of a seed is what it was before there were several.
+    let mut ways = Rng::new(seed ^ 0x6c61_6e65);
+    if ways.chance(250) {
+        shape.lanes = 2 + ways.below(2) as u8;
+    }
     if !welcome {
         return unwelcome(seed, &shape);
     }
@@ -511,7 +516,10 @@ impl Scenario {
                 let counters = portal.see(who).counters();
                 counters.map_or(0, |c| c.get(name))
             };
-            let lanes_of = |who: &Who| routes * u64::from(portal.see(*who).workers);
+            let lanes_of = |who: &Who| {
+                let process = portal.see(*who);
+                routes * u64::from(process.workers) * u64::from(process.lanes)
+            };
             let lanes: u64 = inlets.iter().map(lanes_of).sum();
             let each = |who: &Who| gauge(*who, "lanes_open") == lanes_of(who);
             let circuits: u64 = inlets.iter().map(|who| gauge(*who, "circuits_open")).sum();

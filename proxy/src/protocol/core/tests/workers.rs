@@ -12,21 +12,28 @@ const BACK: Duration = Duration::from_secs(3);
 
 /// A portal whose inlet and outlet have so many workers, not run yet and checked at every moment.
 fn portal(seed: u64, inlets: u8, outlets: u8) -> Portal {
+    portal_of_lanes(seed, inlets, outlets, 1)
+}
+
+/// The same with so many lanes at each of the inlet's workers.
+fn portal_of_lanes(seed: u64, inlets: u8, outlets: u8, lanes: u8) -> Portal {
     let mut portal = World::portal_at_start(seed);
     portal.world.checked = true;
     for (host, workers) in [(portal.inlet, inlets), (portal.outlet, outlets)] {
         portal.world.kill(host);
         portal.world.host_mut(host).workers = workers;
+        portal.world.host_mut(host).lanes = lanes;
         portal.world.restart(host);
     }
     portal
 }
 
-/// Each worker of the inlet has a lane with its circuits, and nothing else is there.
+/// Each worker of the inlet has its lanes with their circuits, and nothing else is there.
 fn full(world: &World, inlet: HostNo) -> bool {
-    let each = (1, CIRCUITS_FIRST);
+    let lanes = usize::from(world.host(inlet).lanes);
+    let each = (lanes, lanes * CIRCUITS_FIRST);
     let workers = usize::from(world.host(inlet).workers);
-    world.at_workers(inlet) == vec![each; workers] && world.lanes().len() == workers
+    world.at_workers(inlet) == vec![each; workers] && world.lanes().len() == workers * lanes
 }
 
 #[test]

@@ -445,7 +445,7 @@ impl Plan {
         Plan::Outlet(at.into(), rules(rule))
     }
 
-    fn configs(plans: &[Plan]) -> (Vec<InletConfig>, Vec<OutletConfig>) {
+    fn configs(plans: &[Plan], lanes: u8) -> (Vec<InletConfig>, Vec<OutletConfig>) {
         let (mut inlets, mut outlets) = (Vec::new(), Vec::new());
         for (n, plan) in plans.iter().enumerate() {
             let portal = PortalNo(n as u16);
@@ -455,6 +455,7 @@ impl Plan {
                     via: via.parse().unwrap(),
                     target: None,
                     allow: Policy::parse(rules).unwrap(),
+                    lanes,
                 }),
                 Plan::Outlet(at, rules) => outlets.push(OutletConfig {
                     portal,
