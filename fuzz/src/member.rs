@@ -68,6 +68,7 @@ fn core(now: Now) -> MemberCore {
             target: None,
             allow: allow().expect("a legal rule"),
             lanes: 1,
+            dedicated: false,
         }],
         outlets: vec![OutletConfig {
             portal: PortalNo(1),

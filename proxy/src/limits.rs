@@ -211,7 +211,9 @@ pub const PROMOTE_STEADY_SPAN: Duration = Duration::from_secs(1);
 /// With so many of a bundle's sending directions in use, further ones go to steady directions only: a
 /// slow reader keeps its circuit until it has read what is on the way.
 pub const CIRCUITS_FOR_ALL: usize = CIRCUITS_READY_MAX - CIRCUITS_READY_MAX / 4;
-/// A direction on a circuit that was quiet for so long goes back to the lane.
+/// A direction of a dedicated stream waits so long for a circuit; then it goes on on the lane.
+pub const DEDICATED_WAIT: Duration = Duration::from_secs(5);
+/// A direction on a circuit that was quiet for so long goes back to the lane, unless it is dedicated.
 pub const CIRCUIT_QUIET: Duration = Duration::from_secs(1);
 /// Bulk buffers are scarce when fewer than one in so many are free: then a direction has one, not
 /// two, and receives from apps into Large ones.
@@ -483,6 +485,8 @@ pub const STREAM_LOG_INTERVAL: Duration = Duration::from_secs(1);
 pub const TICKET_FILE_INTERVAL: Duration = Duration::from_secs(1);
 /// Most workers of one process.
 pub const WORKERS_MAX: u8 = 16;
+/// Longest time that a worker looks for completions before it sleeps.
+pub const SPIN_MAX: Duration = Duration::from_millis(1);
 /// Most lanes of one inlet that take streams, at all its workers together.
 pub const INLET_LANES_MAX: u8 = 16;
 // There is one at each worker, and each has its replacement beside it at times. All of them may be

@@ -21,6 +21,7 @@ pub(super) fn run(settings: &Settings, args: InletArgs) -> Result<u8, Failure> {
             allow: settings::policy(&args.allow)?,
             limits: args.limits.shared(),
             lanes: args.lanes.unwrap_or(settings::DEFAULT_LANES),
+            dedicated: args.dedicated,
         }],
         outlets: Vec::new(),
     };

@@ -94,15 +94,18 @@ pub(super) fn lanes_fit(inlets: &[Inlet], workers: u8) -> Result<(), Failure> {
 /// A portal by what it takes a restart to change.
 #[derive(PartialEq)]
 enum Portal {
-    Inlet(RelayAddress, SocketAddr, u8),
+    Inlet(RelayAddress, SocketAddr, u8, bool),
     Outlet(RelayAddress, HostPort),
 }
 
 impl fmt::Display for Portal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Portal::Inlet(via, from, lanes) => {
-                write!(f, "inlet {via} from {from}, lanes at each worker: {lanes}")
+            Portal::Inlet(via, from, lanes, dedicated) => {
+                write!(
+                    f,
+                    "inlet {via} from {from}, lanes {lanes}, dedicated {dedicated}"
+                )
             }
             Portal::Outlet(at, to) => write!(f, "outlet {at} to {to}"),
         }
@@ -112,7 +115,7 @@ impl fmt::Display for Portal {
 /// The portals of a file in the order of their numbers, inlets first, with what changes while they run.
 fn portals(file: &ConfigFile) -> Vec<(Portal, &Arc<PortalLimits>, &Policy)> {
     let inlets = file.inlets.iter().map(|it| {
-        let portal = Portal::Inlet(it.via.clone(), it.from, it.lanes);
+        let portal = Portal::Inlet(it.via.clone(), it.from, it.lanes, it.dedicated);
         (portal, &it.limits, &it.allow)
     });
     let outlets = file.outlets.iter().map(|it| {
@@ -189,6 +192,7 @@ pub(super) fn over(typed: &GlobalArgs, file: &GlobalArgs) -> GlobalArgs {
         project: typed.project.clone().or_else(|| file.project.clone()),
         engine: typed.engine.or(file.engine),
         workers: typed.workers.or(file.workers),
+        spin: typed.spin.or(file.spin),
         log_format: typed.log_format.or(file.log_format),
         log_level: typed.log_level.or(file.log_level),
         json: typed.json || file.json,
@@ -220,7 +224,7 @@ fn start(
     log::start(settings);
     lanes_fit(&plan.inlets, settings.workers)?;
     let node = Node::open(plan)?;
-    let engine = EngineDecision::make(settings.engine, settings.workers)?;
+    let engine = EngineDecision::make(settings.engine, settings.workers, settings.spin)?;
     let runtime = Runtime::for_control(engine.kind)?;
     runtime.block_on(async {
         let mut signals = StopSignals::new()?;

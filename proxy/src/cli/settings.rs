@@ -31,6 +31,8 @@ pub(super) struct Settings {
     pub(super) engine: Choice,
     /// Workers of a process, at least 1.
     pub(super) workers: u8,
+    /// How long a worker looks for completions before it sleeps.
+    pub(super) spin: Duration,
     pub(super) log_format: LogFormat,
     pub(super) log_level: LogLevel,
     pub(super) json: bool,
@@ -47,6 +49,7 @@ impl Settings {
             project: args.project.clone(),
             engine: choice(args.engine.unwrap_or(EngineArg::Auto)),
             workers: args.workers.unwrap_or(DEFAULT_WORKERS).count(),
+            spin: Duration::from_micros(args.spin.unwrap_or(0).into()),
             log_format: args.log_format.unwrap_or(LogFormat::Text),
             log_level: args.log_level.unwrap_or(LogLevel::Info),
             json: args.json,

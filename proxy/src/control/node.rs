@@ -41,6 +41,8 @@ pub struct Inlet {
     pub limits: Arc<PortalLimits>,
     /// Lanes at each worker, at least 1.
     pub lanes: u8,
+    /// Each stream gets circuits of its own from its first byte on.
+    pub dedicated: bool,
 }
 
 /// An outlet, as configured.
@@ -175,6 +177,7 @@ impl Node {
                 target: None,
                 allow: inlet.allow,
                 lanes: inlet.lanes,
+                dedicated: inlet.dedicated,
             });
         }
         let first_outlet = u16::try_from(inlets.len()).unwrap_or(u16::MAX);

@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use super::Worker;
 use super::conn::Conn;
+use super::dedicated::Own;
 use super::lane::LaneIx;
 use super::net::code;
 use super::slab::SlotKey;
@@ -141,12 +142,13 @@ impl<E: Engine> Worker<E> {
         let Some(lane) = self.lanes.get_mut(ix) else {
             return;
         };
-        let target = lane.target.clone();
+        let (target, dedicated) = (lane.target.clone(), lane.dedicated);
         lane.tx.fresh.push_back((key, turn));
         let Some(stream) = self.stream_mut(key) else {
             return;
         };
         stream.target = target;
+        stream.rx.own = Own::new(dedicated && !stream.rx.ended);
         stream.lane = Some(ix);
         stream.phase = Phase::Fresh;
         self.counters.apps_waiting.sub(1);
@@ -182,6 +184,7 @@ impl<E: Engine> Worker<E> {
                 target: stream.target.to_string(),
                 authority_millis,
                 app: Some(stream.peer),
+                dedicated: lane.dedicated,
             };
             match lane.proto.open(now, StreamKey(key.slot), &open) {
                 Ok(n) => {
@@ -265,7 +268,11 @@ impl<E: Engine> Worker<E> {
                 self.app_give_up(key, CloseReason::NoLane);
             }
             Phase::Connecting(_) => self.target_due(key),
-            Phase::Up => self.stream_quiet_due(key),
+            Phase::Up => {
+                if !self.stream_dedicated_due(key) {
+                    self.stream_quiet_due(key);
+                }
+            }
             Phase::Moving | Phase::Fresh | Phase::Over { .. } => {}
         }
     }

@@ -98,6 +98,8 @@ pub struct Shape {
     pub workers: Vec<(Who, u8)>,
     /// Lanes of each inlet at each worker.
     pub lanes: u8,
+    /// Inlets have `--dedicated`.
+    pub dedicated: bool,
     /// There are two inlets for each address.
     pub crowd: bool,
     /// The relay is a process of its own.
@@ -121,6 +123,7 @@ impl Default for Shape {
             lag: Duration::ZERO,
             workers: Vec::new(),
             lanes: 1,
+            dedicated: false,
             crowd: false,
             apart: false,
             wrong_clock: None,
@@ -238,6 +241,7 @@ fn set(process: &mut Process, who: Who, shape: &Shape) {
     let workers = shape.workers.iter().find(|(of, _)| *of == who);
     process.workers = workers.map_or(1, |(_, workers)| *workers);
     process.lanes = shape.lanes;
+    process.dedicated = shape.dedicated;
     process.max_age = shape.max_age;
     process.buffers = shape.buffers;
     process.lag = shape.lag;

@@ -14,7 +14,7 @@ use std::net::IpAddr;
 
 use proxy::engine::Errno;
 use proxy::engine::simulated::{Faults, OpKind, Rng};
-use proxy::limits::{LANE_QUIET, LANE_SILENT, SESSION_DEAD};
+use proxy::limits::{DEDICATED_WAIT, LANE_QUIET, LANE_SILENT, SESSION_DEAD};
 use proxy::time::{Duration, Instant};
 
 use super::cast::{POSTGRES, SERVICES, STAGING, Shape, Who};
@@ -249,6 +249,7 @@ pub fn run(seed: u64) -> Ran {
     if ways.chance(250) {
         shape.lanes = 2 + ways.below(2) as u8;
     }
+    shape.dedicated = ways.chance(200);
     if !welcome {
         return unwelcome(seed, &shape);
     }
@@ -436,7 +437,11 @@ impl Scenario {
         portal.pass(held);
         // Promise 6, with what the network takes for a new connection and an exchange on top.
         let since = portal.world.now();
-        let recovery = Duration::from_secs(2);
+        let mut recovery = Duration::from_secs(2);
+        if portal.see(Who::Inlet).dedicated {
+            // The lane is back by then, and its circuits need not be.
+            recovery = recovery + DEDICATED_WAIT;
+        }
         let patience = match self.damage {
             Damage::None | Damage::Resets => recovery,
             // Whatever a partition has silenced is noticed within 15 s of its beginning: a session

@@ -3,7 +3,7 @@
 use super::super::Input;
 use super::super::world::{HostNo, Portal, World};
 use crate::ids::{PortalNo, WorkerId, WorkerSet};
-use crate::limits::{CIRCUITS_FIRST, REVOCATION_MAX_AGE};
+use crate::limits::{CIRCUITS_FIRST, CREDENTIAL_LIFE, LANE_LIFE, REVOCATION_MAX_AGE};
 use crate::protocol::policy::Policy;
 use crate::time::Duration;
 use crypto::{Random, SeededRandom};
@@ -83,9 +83,57 @@ fn a_worker_that_lost_its_lane_is_not_named_to_the_others_until_it_has_another()
     assert_eq!(told, Some(WorkerId::all(2).collect::<WorkerSet>()));
 }
 
+#[test]
+fn an_inlet_has_so_many_lanes_at_each_worker_and_replaces_each_of_them() {
+    let Portal {
+        mut world, inlet, ..
+    } = portal_of_lanes(7, 2, 1, 3);
+    world.run_until(BACK, |world| full(world, inlet));
+    assert_eq!(world.status(inlet).portals[0].lanes, 6);
+    assert_eq!(world.status(inlet).portals[0].peers.len(), 1);
+    let before: Vec<_> = world
+        .lanes()
+        .into_iter()
+        .map(|(bundle, ..)| bundle)
+        .collect();
+    world.run(LANE_LIFE);
+    world.end_retired();
+    world.run_until(BACK, |world| full(world, inlet));
+    let lanes = world.lanes();
+    let mut old = lanes.iter().filter(|(bundle, ..)| before.contains(bundle));
+    assert!(old.next().is_none(), "a lane is older than it may be");
+}
+
+#[test]
+fn a_policy_and_a_renewed_credential_reach_every_lane_of_a_worker() {
+    let Portal {
+        mut world,
+        inlet,
+        outlet,
+        ..
+    } = portal_of_lanes(8, 1, 1, 4);
+    world.run_until(BACK, |world| full(world, inlet));
+    let before = world.lanes();
+    world.run(CREDENTIAL_LIFE - CREDENTIAL_LIFE / 8);
+    let after = world.lanes();
+    for (bundle, of_inlet, of_outlet) in before {
+        let now = after.iter().find(|(same, ..)| *same == bundle);
+        let Some((_, outlets, inlets)) = now else {
+            continue;
+        };
+        let both = outlets.serial > of_inlet.serial && inlets.serial > of_outlet.serial;
+        assert!(both, "a lane has heard of no renewal");
+    }
+    let gold = Policy::parse(&["gold=true"]).unwrap();
+    world.input(outlet, Input::Policies(vec![(PortalNo(0), gold)]));
+    world.settle();
+    world.run(Duration::from_secs(1));
+    assert!(world.lanes().is_empty(), "a lane was forgotten");
+}
+
 /// Whatever breaks, and when: a while later each worker has its bundle again, and no more.
 #[test]
-fn bundles_of_several_workers_come_back_whatever_breaks() {
+fn bundles_of_several_workers_and_lanes_come_back_whatever_breaks() {
     for seed in 0..100 {
         let mut random = SeededRandom::new(seed);
         let mut draw = |below: u8| {
@@ -93,13 +141,14 @@ fn bundles_of_several_workers_come_back_whatever_breaks() {
             random.fill(&mut byte);
             byte[0] % below
         };
-        let (inlets, outlets) = (2 + draw(2), 1 + draw(3));
+        let lanes = 1 + draw(3);
+        let (inlets, outlets) = (1 + draw(3), 1 + draw(3));
         let Portal {
             mut world,
             server,
             outlet,
             inlet,
-        } = portal(seed, inlets, outlets);
+        } = portal_of_lanes(seed, inlets, outlets, lanes);
         for _ in 0..12 {
             world.run_rounds(usize::from(draw(6)));
             let host = [inlet, outlet][usize::from(draw(2))];

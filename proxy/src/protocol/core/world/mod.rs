@@ -456,6 +456,7 @@ impl Plan {
                     target: None,
                     allow: Policy::parse(rules).unwrap(),
                     lanes,
+                    dedicated: false,
                 }),
                 Plan::Outlet(at, rules) => outlets.push(OutletConfig {
                     portal,
