@@ -7,7 +7,7 @@
 //! Shared                          of a portal without the flag: see `promote.rs`
 //! Due ──OPENED──▶ Waits ──SWITCH at offset 0──▶ Settled
 //!  │                └──no circuit in `limits::DEDICATED_WAIT`, or none can come──▶ Settled
-//!  └──FIN: nothing more comes──▶ Settled
+//!  └──FIN and nothing to send──▶ Settled
 //! ```
 //! Nothing leaves before Settled. A direction that is settled on its circuit stays there however
 //! quiet it is. One that found none goes on on the lane, and moves as soon as a circuit is idle: a
@@ -114,7 +114,7 @@ impl<E: Engine> Worker<E> {
         self.stream_queue(key);
     }
 
-    /// The app sent FIN: what is held is all there is, and needs no circuit.
+    /// The app sent FIN, and nothing before it that has not left: an END needs no circuit.
     pub(super) fn stream_hurry(&mut self, key: SlotKey) {
         if self.stream(key).is_some_and(|s| s.rx.own.is_held()) {
             self.stream_settle(key);
