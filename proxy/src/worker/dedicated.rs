@@ -14,6 +14,7 @@
 //! slow stream is better than none.
 
 use super::Worker;
+use super::lane::LaneIx;
 use super::slab::SlotKey;
 use crate::engine::Engine;
 use crate::limits::{CIRCUITS_FOR_ALL, CIRCUITS_READY_MAX, DEDICATED_WAIT};
@@ -80,6 +81,7 @@ impl<E: Engine> Worker<E> {
         let (Own::Waits(until), Some((ix, n))) = (stream.rx.own, stream.place()) else {
             return;
         };
+        self.lane_prune_wishes(ix);
         let may_come = self.lanes.get(ix).is_some_and(|lane| {
             let ahead = lane.proto.circuits_sending() + lane.wishes.waiting.len();
             ahead < Own::Settled.circuits_max()
@@ -94,6 +96,22 @@ impl<E: Engine> Worker<E> {
             self.net.set_deadline(key, until);
         } else if !leaves {
             self.stream_settle(key);
+        }
+    }
+
+    /// Forgets streams that wait for a circuit no more, once they are many: so the list is bounded,
+    /// and nobody stands behind them.
+    fn lane_prune_wishes(&mut self, ix: LaneIx) {
+        let Some(lane) = self.lanes.get_mut(ix) else {
+            return;
+        };
+        if lane.wishes.waiting.len() < CIRCUITS_READY_MAX / 2 {
+            return;
+        }
+        let mut waiting = std::mem::take(&mut lane.wishes.waiting);
+        waiting.retain(|key| self.stream(*key).is_some_and(|stream| stream.rx.wishes));
+        if let Some(lane) = self.lanes.get_mut(ix) {
+            lane.wishes.waiting = waiting;
         }
     }
 
