@@ -95,7 +95,7 @@ pub(super) fn lanes_fit(inlets: &[Inlet], workers: u8) -> Result<(), Failure> {
 #[derive(PartialEq)]
 enum Portal {
     Inlet(RelayAddress, SocketAddr, u8, bool),
-    Outlet(RelayAddress, HostPort),
+    Outlet(RelayAddress, Vec<HostPort>, bool),
 }
 
 impl fmt::Display for Portal {
@@ -107,7 +107,10 @@ impl fmt::Display for Portal {
                     "inlet {via} from {from}, lanes {lanes}, dedicated {dedicated}"
                 )
             }
-            Portal::Outlet(at, to) => write!(f, "outlet {at} to {to}"),
+            Portal::Outlet(at, to, _) => {
+                let to: Vec<String> = to.iter().map(HostPort::to_string).collect();
+                write!(f, "outlet {at} to {}", to.join(", "))
+            }
         }
     }
 }
@@ -119,7 +122,7 @@ fn portals(file: &ConfigFile) -> Vec<(Portal, &Arc<PortalLimits>, &Policy)> {
         (portal, &it.limits, &it.allow)
     });
     let outlets = file.outlets.iter().map(|it| {
-        let portal = Portal::Outlet(it.at.clone(), it.to.clone());
+        let portal = Portal::Outlet(it.at.clone(), it.to.clone(), it.proxy_header);
         (portal, &it.limits, &it.allow)
     });
     inlets.chain(outlets).collect()

@@ -17,3 +17,4 @@ mod links;
 mod rig;
 mod shunned;
 mod splice;
+mod targets;
