@@ -120,6 +120,8 @@ class Direction:
 def carry(near, far, link):
     """Carries packets between the two devices, for ever."""
     die_with_parent()
+    # A link does not wait for a processor.
+    os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
     ways = {near: Direction(far, link, 1), far: Direction(near, link, 2)}
     poll = select.epoll()
     for device in ways:
