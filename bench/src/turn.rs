@@ -257,6 +257,7 @@ fn adopt(role: Role, link: LinkId) -> ToWorker<SimCarry> {
             list_number: 1,
             not_after: Instant::FAR_FUTURE,
         },
+        dedicated: false,
     })))
 }
 

@@ -67,6 +67,8 @@ fn core(now: Now) -> MemberCore {
             via: "postgres.staging".parse().expect("a legal address"),
             target: None,
             allow: allow().expect("a legal rule"),
+            lanes: 1,
+            dedicated: false,
         }],
         outlets: vec![OutletConfig {
             portal: PortalNo(1),

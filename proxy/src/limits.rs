@@ -211,7 +211,9 @@ pub const PROMOTE_STEADY_SPAN: Duration = Duration::from_secs(1);
 /// With so many of a bundle's sending directions in use, further ones go to steady directions only: a
 /// slow reader keeps its circuit until it has read what is on the way.
 pub const CIRCUITS_FOR_ALL: usize = CIRCUITS_READY_MAX - CIRCUITS_READY_MAX / 4;
-/// A direction on a circuit that was quiet for so long goes back to the lane.
+/// A direction of a dedicated stream waits so long for a circuit; then it goes on on the lane.
+pub const DEDICATED_WAIT: Duration = Duration::from_secs(5);
+/// A direction on a circuit that was quiet for so long goes back to the lane, unless it is dedicated.
 pub const CIRCUIT_QUIET: Duration = Duration::from_secs(1);
 /// Bulk buffers are scarce when fewer than one in so many are free: then a direction has one, not
 /// two, and receives from apps into Large ones.
@@ -268,8 +270,8 @@ pub const PAIRED_IDLE: Duration = Duration::from_secs(2);
 pub const NOTE_REFRESH: Duration = Duration::from_secs(3600);
 /// Lanes of one outlet portal, of all inlets together …
 pub const OUTLET_LANES_MAX: usize = 4096;
-/// … and of one member. An inlet has one, its replacement, and old ones with long streams; the pods
-/// of a deployment may share an identity.
+/// … and of one member. An inlet has `INLET_LANES_MAX` at most, their replacements, and old ones with
+/// long streams; the pods of a deployment may share an identity.
 pub const OUTLET_LANES_PER_MEMBER_MAX: usize = 64;
 /// Peers that are remembered as seen, so that a new one can be logged.
 pub const PEERS_SEEN_MAX: usize = 4096;
@@ -489,8 +491,15 @@ pub const STREAM_LOG_INTERVAL: Duration = Duration::from_secs(1);
 pub const TICKET_FILE_INTERVAL: Duration = Duration::from_secs(1);
 /// Most workers of one process.
 pub const WORKERS_MAX: u8 = 16;
-// Each makes a lane, and its replacement beside it.
-const _: () = assert!(2 * WORKERS_MAX as usize <= OUTLET_LANES_PER_MEMBER_MAX);
+/// Longest time that a worker looks for completions before it sleeps.
+pub const SPIN_MAX: Duration = Duration::from_millis(1);
+/// Most lanes of one inlet that take streams, at all its workers together.
+pub const INLET_LANES_MAX: u8 = 16;
+// There is one at each worker, and each has its replacement beside it at times. All of them may be
+// dialed at once.
+const _: () = assert!(WORKERS_MAX <= INLET_LANES_MAX);
+const _: () = assert!(2 * INLET_LANES_MAX as usize <= OUTLET_LANES_PER_MEMBER_MAX);
+const _: () = assert!(CIRCUITS_UNPROVEN_MAX + INLET_LANES_MAX as usize <= LEGS_UNFINISHED_MAX);
 /// Most sockets of one worker.
 pub const WORKER_SLOTS_MAX: u32 = 64 * 1024;
 /// Descriptors that are not a worker's: files, pipes, rings, the administrator's callers.

@@ -15,8 +15,13 @@ use crypto::Id;
 use crypto::names::{HostPort, Name, RelayAddress};
 
 use super::values::{Attribute, CredentialTtl, Life, MaxAge, Moment, Seconds, Workers};
-use crate::limits::{BENCH_RATE_MAX, BENCH_ROUNDS_MAX, BENCH_SIZE_MAX, BENCH_STREAMS_MAX};
+use crate::limits::{
+    BENCH_RATE_MAX, BENCH_ROUNDS_MAX, BENCH_SIZE_MAX, BENCH_STREAMS_MAX, INLET_LANES_MAX, SPIN_MAX,
+};
 use crate::protocol::portal_limits::{Limits, PortalLimits};
+
+/// `--spin` at most, as clap wants it.
+const SPIN_MAX_MICROS: i64 = SPIN_MAX.as_micros() as i64;
 
 /// An end-to-end encrypted, mutually authorized portal for TCP.
 #[derive(Debug, Parser)]
@@ -54,6 +59,10 @@ pub struct GlobalArgs {
     /// Threads that move bytes, or auto: one for each core [default: 1]
     #[arg(long, global = true, env = "ADIT_WORKERS", value_name = "N|auto")]
     pub workers: Option<Workers>,
+    /// Microseconds that a worker looks for work before it sleeps: answers come a little sooner, and cost
+    /// more of the processor [default: 0]
+    #[arg(long, global = true, env = "ADIT_SPIN", value_name = "MICROSECONDS", value_parser = value_parser!(u32).range(0..=SPIN_MAX_MICROS))]
+    pub spin: Option<u32>,
     /// How the log on stderr looks [default: text]
     #[arg(long, global = true, env = "ADIT_LOG_FORMAT", value_enum)]
     pub log_format: Option<LogFormat>,
@@ -328,6 +337,13 @@ pub struct InletArgs {
     /// Its limits.
     #[command(flatten)]
     pub limits: LimitArgs,
+    /// Connections to the outlet that streams share, at each worker: several lose less to a network that
+    /// loses packets [default: 1]
+    #[arg(long, env = "ADIT_LANES", value_name = "N", value_parser = value_parser!(u8).range(1..=i64::from(INLET_LANES_MAX)))]
+    pub lanes: Option<u8>,
+    /// Give each connection a tunnel of its own instead of a share of one: for networks that lose packets
+    #[arg(long, env = "ADIT_DEDICATED")]
+    pub dedicated: bool,
     /// A command to start when the portal is ready, and to end with
     #[arg(last = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,

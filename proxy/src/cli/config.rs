@@ -13,6 +13,7 @@ use super::config_file::{ConfigFile, PROCESS, table_of, text_of};
 use super::output;
 use super::run::{self, over};
 use super::settings::{self, Settings};
+use super::values::Workers;
 use crate::control::failure::Failure;
 use crate::control::portals::Portal;
 use crate::protocol::command::Role;
@@ -20,6 +21,8 @@ use crate::protocol::command::Role;
 pub(super) fn check(settings: &Settings, args: &ConfigCheckArgs) -> Result<u8, Failure> {
     let file = ConfigFile::read(&args.file.config)?;
     run::has_portals(&file, &args.file.config)?;
+    let workers = file.global.workers.map(Workers::count);
+    run::lanes_fit(&file.portals, workers.unwrap_or(settings.workers))?;
     settings::ticket_source(&file.node, None)?;
     let policies = file.portals.iter().map(Portal::policy);
     let closed = policies.filter(|policy| !policy.allows_somebody()).count();

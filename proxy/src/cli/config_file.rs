@@ -31,18 +31,20 @@ use toml::{Table, Value};
 
 use super::args::{EngineArg, GlobalArgs, LimitArgs, LogFormat, LogLevel, NodeArgs};
 use super::rules;
+use super::settings::DEFAULT_LANES;
 use super::values::{Workers, near_match};
 use crate::control::failure::{Exit, Failure, codes};
 use crate::control::portals::{Inlet, Outlet, Portal};
-use crate::limits::{CONFIG_FILE_MAX, PORTALS_MAX};
+use crate::limits::{CONFIG_FILE_MAX, INLET_LANES_MAX, PORTALS_MAX, SPIN_MAX};
 
 /// Settings of the process, and what holds if nothing is said: the one list of them, for reading and
 /// for showing.
-pub(super) const PROCESS: [(&str, &str); 11] = [
+pub(super) const PROCESS: [(&str, &str); 12] = [
     ("home", "~/.adit"),
     ("project", "the only one"),
     ("engine", "auto"),
     ("workers", "1"),
+    ("spin", "0"),
     ("log-format", "text"),
     ("log-level", "info"),
     ("json", "false"),
@@ -59,6 +61,8 @@ const INLET: &[&str] = &[
     "rule",
     "max-streams",
     "idle-timeout",
+    "lanes",
+    "dedicated",
 ];
 const OUTLET: &[&str] = &[
     "at",
@@ -109,6 +113,7 @@ impl ConfigFile {
                 project: top.parsed("project")?,
                 engine: top.choice::<EngineArg>("engine")?,
                 workers: top.workers("workers")?,
+                spin: spin(&top)?,
                 log_format: top.choice::<LogFormat>("log-format")?,
                 log_level: top.choice::<LogLevel>("log-level")?,
                 json: top.flag("json")?,
@@ -173,7 +178,32 @@ fn inlet(section: &Section<'_>) -> Result<Portal, Failure> {
         from: section.required("from")?,
         allow: rules::policy(section)?,
         limits: limits(section)?.shared(),
+        lanes: lanes(section)?,
+        dedicated: section.flag("dedicated")?,
     }))
+}
+
+/// Microseconds.
+fn spin(top: &Section<'_>) -> Result<Option<u32>, Failure> {
+    let Some(value) = top.table.get("spin") else {
+        return Ok(None);
+    };
+    let most = SPIN_MAX.as_micros();
+    let micros = value.as_integer().and_then(|n| u32::try_from(n).ok());
+    match micros.filter(|micros| u128::from(*micros) <= most) {
+        Some(micros) => Ok(Some(micros)),
+        None => Err(top.bad("spin", &format!("expected a number from 0 to {most}"))),
+    }
+}
+
+fn lanes(section: &Section<'_>) -> Result<u8, Failure> {
+    let Some(lanes) = section.count("lanes")? else {
+        return Ok(DEFAULT_LANES);
+    };
+    let lanes = u8::try_from(lanes).ok();
+    lanes
+        .filter(|lanes| *lanes <= INLET_LANES_MAX)
+        .ok_or_else(|| section.bad("lanes", &format!("expected at most {INLET_LANES_MAX}")))
 }
 
 fn outlet(section: &Section<'_>) -> Result<Portal, Failure> {

@@ -43,7 +43,7 @@ pub(super) fn run(settings: &Settings) -> Result<u8, Failure> {
     let scratch = Scratch::new("demo")?;
     let home = Home::at(scratch.path());
     let began = Instant::now();
-    let engine = EngineDecision::make(settings.engine, settings.workers)?;
+    let engine = EngineDecision::make(settings.engine, settings.workers, settings.spin)?;
     let runtime = Runtime::for_control(engine.kind)?;
     let mut story = Story(settings.json.then(Vec::new));
     runtime.block_on(async {
@@ -154,6 +154,8 @@ async fn tell(
                 from: local,
                 allow: settings::policy(&["echo-outlet=true".into()])?,
                 limits: PortalLimits::new(Limits::default()),
+                lanes: settings::DEFAULT_LANES,
+                dedicated: false,
             }),
         )?,
         engine,

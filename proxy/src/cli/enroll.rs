@@ -33,7 +33,7 @@ pub(super) fn run(settings: &Settings, args: EnrollArgs) -> Result<u8, Failure> 
     let node_state = Node::open(plan)?;
     let id = node_state.id();
     if node_state.membership().is_none() {
-        let engine = EngineDecision::make(settings.engine, 1)?;
+        let engine = EngineDecision::make(settings.engine, 1, settings.spin)?;
         let runtime = Runtime::for_control(engine.kind)?;
         runtime.block_on(async {
             let mut running = node_state.start(engine, runtime.has_ring())?;

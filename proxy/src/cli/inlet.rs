@@ -21,6 +21,8 @@ pub(super) fn run(settings: &Settings, args: InletArgs) -> Result<u8, Failure> {
             from: args.from,
             allow: settings::policy(&args.allow)?,
             limits: args.limits.shared(),
+            lanes: args.lanes.unwrap_or(settings::DEFAULT_LANES),
+            dedicated: args.dedicated,
         })],
     };
     run_node(settings, plan, &args.command)

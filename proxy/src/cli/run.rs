@@ -13,12 +13,13 @@ use super::log;
 use super::settings::{self, Settings};
 use crate::control::failure::{Exit, Failure, codes};
 use crate::control::node::{Node, NodePlan};
-use crate::control::portals::{Portal, PortalChanges};
+use crate::control::portals::{Inlet, Portal, PortalChanges};
 use crate::control::process::Running;
 use crate::control::runtime::Runtime;
 use crate::control::signals::{self, Reload, StopSignals};
 use crate::control::worker_thread::EngineDecision;
 use crate::ids::PortalNo;
+use crate::limits::INLET_LANES_MAX;
 use crate::protocol::core::{Level, LogRecord};
 use crate::protocol::portal_limits::PortalLimits;
 
@@ -30,7 +31,7 @@ pub(super) fn run(global: &GlobalArgs, args: RunArgs) -> Result<u8, Failure> {
     let file = ConfigFile::read(&path)?;
     let settings = Settings::from_args(&over(global, &file.global))?;
     has_portals(&file, &path)?;
-    let mut started = Started::of(&file);
+    let mut started = Started::of(&file, settings.workers);
     // A ticket in the environment beats the file's.
     let ticket = match settings::ticket_source(&args.node, settings::ticket_text())? {
         Some(source) => Some(source),
@@ -71,17 +72,33 @@ pub(super) fn has_portals(file: &ConfigFile, path: &Path) -> Result<(), Failure>
     Ok(())
 }
 
+/// An inlet has a bounded number of lanes, at all its workers together.
+pub(super) fn lanes_fit(portals: &[Portal], workers: u8) -> Result<(), Failure> {
+    for portal in portals {
+        if let Portal::Inlet(Inlet { via, lanes, .. }) = portal
+            && u32::from(*lanes) * u32::from(workers) > INLET_LANES_MAX.into()
+        {
+            let what = format!("can't have that many lanes at the inlet for {via}");
+            let why =
+                format!("{lanes} at each of {workers} workers are more than {INLET_LANES_MAX}");
+            let fix = "say fewer with --lanes N or with --workers N";
+            return Err(Failure::usage(what, why).fix(fix));
+        }
+    }
+    Ok(())
+}
+
 /// A portal by what makes it another one if it changes.
 #[derive(Clone, PartialEq)]
 enum Which {
-    Inlet(RelayAddress, SocketAddr),
+    Inlet(RelayAddress, SocketAddr, u8, bool),
     Outlet(RelayAddress, Vec<HostPort>, bool),
 }
 
 impl Which {
     fn of(portal: &Portal) -> Which {
         match portal {
-            Portal::Inlet(it) => Which::Inlet(it.via.clone(), it.from),
+            Portal::Inlet(it) => Which::Inlet(it.via.clone(), it.from, it.lanes, it.dedicated),
             Portal::Outlet(it) => Which::Outlet(it.at.clone(), it.to.clone(), it.proxy_header),
         }
     }
@@ -99,6 +116,7 @@ struct RunningPortal {
 struct Started {
     global: GlobalArgs,
     node: NodeArgs,
+    workers: u8,
     portals: Vec<RunningPortal>,
     /// How many portals it has had. No number is used twice: the last streams of a portal that was taken
     /// away may still be up.
@@ -106,7 +124,7 @@ struct Started {
 }
 
 impl Started {
-    fn of(file: &ConfigFile) -> Started {
+    fn of(file: &ConfigFile, workers: u8) -> Started {
         let numbered = (0..).map(PortalNo).zip(&file.portals);
         let portals: Vec<RunningPortal> = numbered
             .map(|(no, portal)| RunningPortal {
@@ -118,6 +136,7 @@ impl Started {
         Started {
             global: file.global.clone(),
             node: file.node.clone(),
+            workers,
             numbers: u16::try_from(portals.len()).unwrap_or(u16::MAX),
             portals,
         }
@@ -127,6 +146,7 @@ impl Started {
     fn again(&mut self, path: &Path) -> Result<PortalChanges, Failure> {
         let file = ConfigFile::read(path)?;
         has_portals(&file, path)?;
+        lanes_fit(&file.portals, self.workers)?;
         let mut changes = PortalChanges::default();
         let mut numbers = self.numbers;
         let mut gone = self.portals.clone();
@@ -179,7 +199,7 @@ fn port_is_free(portal: &Portal, gone: &[RunningPortal]) -> Result<(), Failure> 
         return Ok(());
     };
     let has_it =
-        |it: &&RunningPortal| matches!(&it.which, Which::Inlet(_, at) if *at == inlet.from);
+        |it: &&RunningPortal| matches!(&it.which, Which::Inlet(_, at, ..) if *at == inlet.from);
     match gone.iter().find(has_it) {
         None => Ok(()),
         Some(_) => {
@@ -208,6 +228,7 @@ pub(super) fn over(typed: &GlobalArgs, file: &GlobalArgs) -> GlobalArgs {
         project: typed.project.clone().or_else(|| file.project.clone()),
         engine: typed.engine.or(file.engine),
         workers: typed.workers.or(file.workers),
+        spin: typed.spin.or(file.spin),
         log_format: typed.log_format.or(file.log_format),
         log_level: typed.log_level.or(file.log_level),
         json: typed.json || file.json,
@@ -237,8 +258,9 @@ fn start(
     go_on: impl AsyncFnOnce(Running, StopSignals) -> Result<u8, Failure>,
 ) -> Result<u8, Failure> {
     log::start(settings);
+    lanes_fit(&plan.portals, settings.workers)?;
     let node = Node::open(plan)?;
-    let engine = EngineDecision::make(settings.engine, settings.workers)?;
+    let engine = EngineDecision::make(settings.engine, settings.workers, settings.spin)?;
     let runtime = Runtime::for_control(engine.kind)?;
     runtime.block_on(async {
         let mut signals = StopSignals::new()?;

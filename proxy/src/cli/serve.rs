@@ -49,7 +49,7 @@ pub(super) fn run(settings: &Settings, args: &ServeArgs) -> Result<u8, Failure> 
 fn engine(settings: &Settings, args: &ServeArgs) -> Result<EngineDecision, Failure> {
     Ok(EngineDecision {
         splice: args.relay_splice != Some(Switch::Off),
-        ..EngineDecision::make(settings.engine, settings.workers)?
+        ..EngineDecision::make(settings.engine, settings.workers, settings.spin)?
     })
 }
 

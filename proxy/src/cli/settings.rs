@@ -19,6 +19,9 @@ use crate::time::Duration;
 /// each of a few busy connections a quarter more of the processor (BENCHMARKING.md): a sidecar has few.
 const DEFAULT_WORKERS: Workers = Workers::Count(1);
 
+/// Lanes at each worker of an inlet where nothing was said: one batches best (BENCHMARKING.md).
+pub(super) const DEFAULT_LANES: u8 = 1;
+
 /// What holds for every command.
 #[derive(Clone, Debug)]
 pub(super) struct Settings {
@@ -28,6 +31,8 @@ pub(super) struct Settings {
     pub(super) engine: Choice,
     /// Workers of a process, at least 1.
     pub(super) workers: u8,
+    /// How long a worker looks for completions before it sleeps.
+    pub(super) spin: Duration,
     pub(super) log_format: LogFormat,
     pub(super) log_level: LogLevel,
     pub(super) json: bool,
@@ -44,6 +49,7 @@ impl Settings {
             project: args.project.clone(),
             engine: choice(args.engine.unwrap_or(EngineArg::Auto)),
             workers: args.workers.unwrap_or(DEFAULT_WORKERS).count(),
+            spin: Duration::from_micros(args.spin.unwrap_or(0).into()),
             log_format: args.log_format.unwrap_or(LogFormat::Text),
             log_level: args.log_level.unwrap_or(LogLevel::Info),
             json: args.json,

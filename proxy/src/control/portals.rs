@@ -32,6 +32,10 @@ pub struct Inlet {
     pub allow: Policy,
     /// How many connections it has, and how long one may be idle.
     pub limits: Arc<PortalLimits>,
+    /// Lanes at each worker, at least 1.
+    pub lanes: u8,
+    /// Each stream gets circuits of its own from its first byte on.
+    pub dedicated: bool,
 }
 
 /// An outlet, as configured.
@@ -127,6 +131,8 @@ impl PortalChanges {
                     via: inlet.via,
                     target: None,
                     allow: inlet.allow,
+                    lanes: inlet.lanes,
+                    dedicated: inlet.dedicated,
                 });
             }
             Portal::Outlet(outlet) => {

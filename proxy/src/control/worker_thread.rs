@@ -21,6 +21,7 @@ use crate::limits::{
     WORKER_SLOTS_MAX,
 };
 use crate::mailbox::{ControlEnd, ToWorker, WorkerEnd, mailboxes};
+use crate::time::Duration;
 use crate::worker::{Worker, WorkerConfig, counters::Counters};
 
 /// Called from a worker's thread when there is something for control.
@@ -37,6 +38,8 @@ pub struct EngineDecision {
     pub splice: bool,
     /// How many workers open one.
     pub workers: u8,
+    /// How long each looks for completions before it sleeps.
+    pub spin: Duration,
 }
 
 impl EngineDecision {
@@ -44,7 +47,11 @@ impl EngineDecision {
     ///
     /// # Errors
     /// The engine that was asked for can't be had, or a limit is used up.
-    pub fn make(choice: engine::Choice, workers: u8) -> Result<EngineDecision, Failure> {
+    pub fn make(
+        choice: engine::Choice,
+        workers: u8,
+        spin: Duration,
+    ) -> Result<EngineDecision, Failure> {
         let (kind, why_not_uring) =
             engine::decide(choice).map_err(|error| engine_failure(&error))?;
         Ok(EngineDecision {
@@ -52,6 +59,7 @@ impl EngineDecision {
             why_not_uring,
             splice: true,
             workers,
+            spin,
         })
     }
 }
@@ -99,7 +107,7 @@ impl WorkerThread {
         for worker in WorkerId::all(workers) {
             threads.push(Starting::spawn(
                 worker,
-                engine.kind,
+                (engine.kind, engine.spin),
                 share,
                 &team,
                 wake_control,
@@ -180,7 +188,7 @@ struct Starting {
 impl Starting {
     fn spawn(
         worker: WorkerId,
-        kind: Kind,
+        (kind, spin): (Kind, Duration),
         share: Descriptors,
         team: &[Arc<Counters>],
         wake_control: &WakeControl,
@@ -198,6 +206,7 @@ impl Starting {
                 place: worker,
                 slots: share.slots,
                 team: team.to_vec(),
+                spin,
             },
             counters,
         };

@@ -241,6 +241,8 @@ pub struct Adopt {
     pub opener: Opener,
     /// What the peer may do, until when.
     pub permit: Permit,
+    /// Inlet: each stream of this lane should have circuits of its own.
+    pub dedicated: bool,
 }
 
 /// Which end of a portal.

@@ -242,11 +242,17 @@ impl<E: Engine> Worker<E> {
         if circuit.ready_by <= now {
             return self.circuit_cut(ix, CloseReason::ShakeTimeout);
         }
-        let (key, ready_by) = (circuit.key, circuit.ready_by);
-        let quiet_at = match circuit.tx.user {
+        let (key, ready_by, user) = (circuit.key, circuit.ready_by, circuit.tx.user);
+        let (last_data, is_empty) = (circuit.tx.last_data, circuit.tx.is_empty());
+        let keeps = |user| {
+            let stream = self.stream(user);
+            stream.is_some_and(|stream| stream.rx.own.is_dedicated())
+        };
+        let user = user.filter(|user| !keeps(*user));
+        let quiet_at = match user {
             Some(user) => {
-                let quiet_at = circuit.tx.last_data + CIRCUIT_QUIET;
-                if quiet_at <= now && circuit.tx.is_empty() && self.stream_goes_back(user) {
+                let quiet_at = last_data + CIRCUIT_QUIET;
+                if quiet_at <= now && is_empty && self.stream_goes_back(user) {
                     Instant::FAR_FUTURE
                 } else {
                     quiet_at.max(now + CIRCUIT_QUIET / 4)

@@ -246,8 +246,13 @@ impl<E: Engine> Worker<E> {
             return;
         };
         stream.rx.on = Some(ix);
+        let dedicated = stream.rx.own.is_dedicated();
         self.counters.promotions.add(1);
-        self.net.set_deadline(slot, now + CIRCUIT_QUIET);
+        if dedicated {
+            self.stream_settle(key);
+        } else {
+            self.net.set_deadline(slot, now + CIRCUIT_QUIET);
+        }
         self.circuit_take(key);
     }
 

@@ -97,6 +97,8 @@ counters! {
     demotions,
     /// Times a bulk direction found no idle circuit.
     promotions_starved,
+    /// Directions of dedicated streams that found no circuit in time.
+    dedicated_late,
     /// Bytes from apps and targets, sealed into circuits; counted in `bytes_sent` too.
     circuit_bytes_sent,
     /// Bytes opened from circuits; counted in `bytes_received` too.
@@ -147,6 +149,10 @@ counters! {
     mailbox_full,
     /// Hints to control that were dropped because its queue stayed full.
     hints_dropped,
+    /// Times it looked for completions before it slept (`--spin`) …
+    spins,
+    /// … and times that something came.
+    spins_hit,
     /// Turns of the loop.
     turns,
 }

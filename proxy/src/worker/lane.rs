@@ -47,6 +47,8 @@ pub(super) struct LaneConn {
     pub permit: Permit,
     /// Inlet: the target that its streams ask for.
     pub target: Arc<str>,
+    /// Inlet: its streams should have circuits of their own.
+    pub dedicated: bool,
     pub proto: Lane,
     pub tx: LaneTx,
     pub rx: LaneRx,
@@ -189,6 +191,7 @@ impl<E: Engine> Worker<E> {
                 .map_or("", String::as_str)
                 .into(),
             permit: adopt.permit,
+            dedicated: adopt.dedicated,
             proto: Lane::new(adopt.role, &self.shared),
             tx: LaneTx::new(adopt.sealer, head, now),
             rx: LaneRx::new(adopt.opener, rest),

@@ -96,6 +96,10 @@ pub struct Shape {
     pub lag: Duration,
     /// Who has more than one worker.
     pub workers: Vec<(Who, u8)>,
+    /// Lanes of each inlet at each worker.
+    pub lanes: u8,
+    /// Inlets have `--dedicated`.
+    pub dedicated: bool,
     /// There are two inlets for each address.
     pub crowd: bool,
     /// The relay is a process of its own.
@@ -118,6 +122,8 @@ impl Default for Shape {
             buffers: [512, 128, 128, 32],
             lag: Duration::ZERO,
             workers: Vec::new(),
+            lanes: 1,
+            dedicated: false,
             crowd: false,
             apart: false,
             wrong_clock: None,
@@ -234,6 +240,8 @@ impl Who {
 fn set(process: &mut Process, who: Who, shape: &Shape) {
     let workers = shape.workers.iter().find(|(of, _)| *of == who);
     process.workers = workers.map_or(1, |(_, workers)| *workers);
+    process.lanes = shape.lanes;
+    process.dedicated = shape.dedicated;
     process.max_age = shape.max_age;
     process.buffers = shape.buffers;
     process.lag = shape.lag;

@@ -186,6 +186,10 @@ pub struct Process {
     pub buffers: [u32; 4],
     /// Its workers.
     pub workers: u8,
+    /// Lanes of its inlets at each of them.
+    pub lanes: u8,
+    /// Its inlets are started with `--dedicated`.
+    pub dedicated: bool,
     /// By how much its wall clock is wrong.
     pub clock_error_s: i64,
     /// Its store answers everything with an error.
@@ -217,6 +221,8 @@ impl Process {
             lag: Duration::ZERO,
             buffers: [512, 128, 128, 32],
             workers: 1,
+            lanes: 1,
+            dedicated: false,
             clock_error_s: 0,
             store_fails: false,
             revocations: None,
@@ -267,6 +273,7 @@ impl Process {
                 Vec::new()
             };
             let config = WorkerConfig {
+                spin: Duration::ZERO,
                 place,
                 slots: SOCKETS,
                 team,
@@ -359,7 +366,7 @@ impl Process {
                 let id = identity.id();
                 let read = |bytes: &Zeroizing<Vec<u8>>| Membership::decode(bytes, &id).unwrap();
                 let membership = membership.as_ref().map(read);
-                let (inlets, outlets) = configs(plans);
+                let (inlets, outlets) = configs(plans, self.lanes, self.dedicated);
                 let config = MemberConfig {
                     revocations: held(self.revocations.as_ref(), membership.as_ref()),
                     revocation_max_age: self.max_age,
@@ -699,7 +706,7 @@ fn relay_config(
     }
 }
 
-fn configs(plans: &[Plan]) -> (Vec<InletConfig>, Vec<OutletConfig>) {
+fn configs(plans: &[Plan], lanes: u8, dedicated: bool) -> (Vec<InletConfig>, Vec<OutletConfig>) {
     let (mut inlets, mut outlets) = (Vec::new(), Vec::new());
     for (no, plan) in (0..).zip(plans) {
         let portal = PortalNo(no);
@@ -709,6 +716,8 @@ fn configs(plans: &[Plan]) -> (Vec<InletConfig>, Vec<OutletConfig>) {
                 via: via.parse().unwrap(),
                 target: None,
                 allow: Policy::parse(std::slice::from_ref(allow)).unwrap(),
+                lanes,
+                dedicated,
             }),
             Plan::Outlet { at, allow, to } => outlets.push(OutletConfig {
                 portal,

@@ -50,6 +50,10 @@ pub struct InletConfig {
     pub target: Option<Name>,
     /// Which outlets it talks to.
     pub allow: Policy,
+    /// Lanes at each worker, at least 1; at all of them at most `limits::INLET_LANES_MAX`.
+    pub lanes: u8,
+    /// Each stream gets circuits of its own from its first byte on, if there are any in time.
+    pub dedicated: bool,
 }
 
 /// An outlet.

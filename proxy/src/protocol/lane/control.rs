@@ -14,7 +14,7 @@ use super::{Lane, Phase};
 use crate::ids::StreamNo;
 use crate::limits::{CREDENTIAL_INTERVAL, CREDENTIALS_BURST};
 use crate::protocol::command::Role;
-use crate::protocol::record::{Body, Header, Kind};
+use crate::protocol::record::{Body, FLAG_DEDICATED, Header, Kind};
 use crate::time::{Duration, Instant};
 
 /// The lane's own records.
@@ -207,7 +207,10 @@ impl Lane {
             Queued::Closed => Body::Closed,
         };
         let encoded = body.encode(payload);
-        let header = Header::new(body.kind(), n);
+        let mut header = Header::new(body.kind(), n);
+        if matches!(&body, Body::Open(open) if open.dedicated) {
+            header.flags = FLAG_DEDICATED;
+        }
         let Ok(len) = encoded else {
             if let Body::Open(open) = body {
                 slot.open = Some(Box::new(open));

@@ -50,7 +50,7 @@ fn bundles(world: &World) -> Vec<BundleId> {
 
 /// Adds portals with the number 1.
 fn add(world: &mut World, host: HostNo, plan: Plan) {
-    let (inlets, outlets) = Plan::configs(&[plan], 1);
+    let (inlets, outlets) = Plan::configs(&[plan], 1, 1);
     change(
         world,
         host,

@@ -67,6 +67,8 @@ pub struct Host {
     pub closed: Vec<PortalNo>,
     /// Workers of its process, as its core is told.
     pub workers: u8,
+    /// Lanes at each worker of its inlets.
+    pub lanes: u8,
     /// The workers that have lanes of its inlets.
     pub serving: BTreeMap<PortalNo, WorkerSet>,
     /// What the outlet's targets mean.
@@ -108,6 +110,7 @@ impl Host {
             gates: BTreeMap::new(),
             closed: Vec::new(),
             workers: 1,
+            lanes: 1,
             serving: BTreeMap::new(),
             targets: Vec::new(),
             authority_time: None,
@@ -169,7 +172,7 @@ impl Host {
                 let identity = IdentitySecret::from_bytes(identity).unwrap();
                 let id = identity.id();
                 let read = |bytes: &Zeroizing<Vec<u8>>| Membership::decode(bytes, &id).unwrap();
-                let (inlets, outlets) = Plan::configs(plan, 0);
+                let (inlets, outlets) = Plan::configs(plan, 0, self.lanes);
                 let membership = membership.as_ref().map(read);
                 let held = |bytes: &Zeroizing<Vec<u8>>| {
                     let authority = &membership.as_ref()?.authority;

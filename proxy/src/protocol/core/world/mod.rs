@@ -445,8 +445,8 @@ impl Plan {
         Plan::Outlet(at.into(), rules(rule))
     }
 
-    /// Configurations of these, numbered from there on.
-    pub fn configs(plans: &[Plan], first: u16) -> (Vec<InletConfig>, Vec<OutletConfig>) {
+    /// Configurations of these, numbered from there on, with so many lanes at each worker.
+    pub fn configs(plans: &[Plan], first: u16, lanes: u8) -> (Vec<InletConfig>, Vec<OutletConfig>) {
         let (mut inlets, mut outlets) = (Vec::new(), Vec::new());
         for (portal, plan) in (first..).map(PortalNo).zip(plans) {
             match plan {
@@ -455,6 +455,8 @@ impl Plan {
                     via: via.parse().unwrap(),
                     target: None,
                     allow: Policy::parse(rules).unwrap(),
+                    lanes,
+                    dedicated: false,
                 }),
                 Plan::Outlet(at, rules) => outlets.push(OutletConfig {
                     portal,

@@ -7,7 +7,7 @@ use crate::error::Code;
 use crate::limits::{
     CONNECTING_TIMEOUT, CREDENTIAL_INTERVAL, CREDENTIALS_BURST, LANE_STREAMS_MAX, OPENING_TIMEOUT,
 };
-use crate::protocol::record::{Body, Header, Kind};
+use crate::protocol::record::{Body, Kind, Open};
 use crate::time::{Duration, Instant};
 use Side::{Inlet, Outlet};
 
@@ -145,11 +145,31 @@ fn what_belongs_to_later_versions_is_a_violation() {
             Err(Violation::NotInUse(body.kind()))
         );
     }
-    let open = Body::Open(open_at("postgres", NOW_MILLIS));
-    let (header, payload) = record(&open, 2);
-    let dedicated = Header { flags: 1, ..header };
-    let refused = world.outlet.lane.on_record(world.now, dedicated, &payload);
-    assert_eq!(refused, Err(Violation::NotInUse(Kind::Open)));
+}
+
+#[test]
+fn an_open_says_by_its_flag_that_the_stream_wants_its_own_circuits() {
+    for dedicated in [false, true] {
+        let mut world = World::ready();
+        let open = Open {
+            dedicated,
+            ..open_at("postgres", NOW_MILLIS)
+        };
+        let opened = world.inlet.lane.open(world.now, StreamKey(1), &open);
+        assert_eq!(opened, Ok(StreamNo(1)));
+        let mut payload = [0; 128];
+        let left = world.inlet.lane.next_control(&mut payload);
+        let (header, len) = left.unwrap();
+        assert_eq!(header.flags, u8::from(dedicated));
+        let read = world
+            .outlet
+            .lane
+            .on_record(world.now, header, &payload[..len]);
+        assert_eq!(read, Ok(()));
+        let asked = world.outlet.lane.poll_reaction();
+        let (n, open) = (StreamNo(1), Box::new(open));
+        assert_eq!(asked, Some(Reaction::Connect { n, open }));
+    }
 }
 
 #[test]

@@ -117,6 +117,7 @@ pub(super) fn open_at(target: &str, authority_millis: u64) -> Open {
         target: target.to_owned(),
         authority_millis,
         app: None,
+        dedicated: false,
     }
 }
 

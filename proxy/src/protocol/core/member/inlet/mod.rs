@@ -1,5 +1,5 @@
-//! An inlet portal: at each worker one lane that takes streams, its replacement in time and the
-//! circuits that go with it; and what apps are told while there is none.
+//! An inlet portal: at each worker one lane that takes streams (or as many as configured), its
+//! replacement in time and the circuits that go with it; and what apps are told while there is none.
 //!
 //! A lane is built in steps, one at a time: leg dialed → paired by the relay → handshake → adopted
 //! by the worker → READY. Whatever fails on the way, the pool says when the next attempt begins.
@@ -22,7 +22,7 @@ use super::legs::{Leg, LegAsk};
 use super::relay_link::RelayLink;
 use crate::error::{CloseReason, Code};
 use crate::ids::{LinkId, PortalNo, WorkerId, WorkerSet};
-use crate::limits::PAIRING_TIMEOUT;
+use crate::limits::{INLET_LANES_MAX, PAIRING_TIMEOUT};
 use crate::protocol::command::{Command, Gate, LaneCommand, LaneEvent, Role, address_hash};
 use crate::protocol::core::config::InletConfig;
 use crate::protocol::core::io::{Level, LogRecord, Now};
@@ -35,8 +35,9 @@ use crate::time::Instant;
 /// See the module.
 pub struct Inlet {
     terms: Terms,
-    /// One for each worker, by its id.
+    /// One for each lane that there should be, those of one worker side by side.
     places: Vec<Place>,
+    workers: u8,
     /// Where lanes take streams, as the workers were told.
     hosts: WorkerSet,
     gate: Gate,
@@ -52,9 +53,13 @@ pub struct Inlet {
 impl Inlet {
     /// A portal without a lane; apps wait.
     pub fn new(config: InletConfig, suites: SuiteMask, workers: u8) -> Inlet {
+        let workers = workers.max(1);
+        let lanes = usize::from(config.lanes.clamp(1, INLET_LANES_MAX));
+        let places = WorkerId::all(workers).flat_map(|worker| std::iter::repeat_n(worker, lanes));
         Inlet {
+            places: places.map(Place::new).collect(),
+            workers,
             terms: Terms::new(config, suites),
-            places: WorkerId::all(workers.max(1)).map(Place::new).collect(),
             hosts: WorkerSet::NONE,
             gate: Gate::Wait,
             trouble: None,
@@ -84,12 +89,12 @@ impl Inlet {
 
     /// Whether this link is one of the portal's.
     pub fn owns(&self, link: LinkId) -> bool {
-        let Some(place) = self.places.get(link.worker().index()) else {
-            return false;
-        };
-        let mut bundles = place.bundles.iter();
-        place.is_building(link)
-            || bundles.any(|(lane, bundle)| *lane == link || bundle.circuits.owns(link))
+        self.place_of(link).is_some()
+    }
+
+    /// Which place has this link.
+    fn place_of(&self, link: LinkId) -> Option<usize> {
+        self.places.iter().position(|place| place.owns(link))
     }
 
     fn bundles(&self) -> impl Iterator<Item = (&LinkId, &Bundle)> + Clone {
@@ -105,17 +110,17 @@ impl Inlet {
     fn tell_hosts(&mut self, node: &mut Node) {
         let ready = self.places.iter().filter(|place| place.is_ready());
         let workers: WorkerSet = ready.map(|place| place.worker).collect();
-        if self.places.len() > 1 && workers != self.hosts {
+        if self.workers > 1 && workers != self.hosts {
             self.hosts = workers;
             let portal = self.portal();
             node.out.command(Command::Hosts { portal, workers });
         }
     }
 
-    /// No lane can be had at that worker for now. While another has one, apps go there.
-    fn set_gate_at(&mut self, node: &mut Node, worker: WorkerId, gate: Gate) {
-        let mut others = self.places.iter().filter(|place| place.worker != worker);
-        if !others.any(Place::is_ready) {
+    /// No lane can be had at that place for now. While another has one, apps go there.
+    fn set_gate_at(&mut self, node: &mut Node, at: usize, gate: Gate) {
+        let mut others = self.places.iter().enumerate();
+        if !others.any(|(place, other)| place != at && other.is_ready()) {
             self.set_gate(node, gate);
         }
     }
@@ -255,11 +260,10 @@ impl Inlet {
 
     /// An event of a link that is [owned](Self::owns).
     pub fn on_event(&mut self, node: &mut Node, now: Now, link: LinkId, event: LinkEvent) {
-        let at = link.worker().index();
-        let Some(place) = self.places.get_mut(at) else {
+        let Some(at) = self.place_of(link) else {
             return;
         };
-        let bundles = place.bundles.values_mut();
+        let bundles = self.places[at].bundles.values_mut();
         let mut circuits = bundles.map(|bundle| &mut bundle.circuits);
         if let Some(circuits) = circuits.find(|circuits| circuits.owns(link)) {
             return circuits.on_event(node, now, &self.terms, link, event);
@@ -270,8 +274,8 @@ impl Inlet {
                 node.out.deadline(link, now.mono, PAIRING_TIMEOUT, why);
             }
             LinkEvent::Frame(bytes) => self.on_frame(node, now, at, &bytes),
-            LinkEvent::Closed(why) => self.on_closed(node, now, link, why),
-            LinkEvent::Lane(what) => self.on_lane(node, now, link, what),
+            LinkEvent::Closed(why) => self.on_closed(node, now, (at, link), why),
+            LinkEvent::Lane(what) => self.on_lane(node, now, (at, link), what),
             LinkEvent::Circuit(_) => {}
         }
         self.tell_hosts(node);
@@ -288,11 +292,13 @@ impl Inlet {
     /// The relay is about to end and waits for its circuits: lanes end with their last stream, and
     /// another is made as soon as a relay is there.
     pub fn on_relay_leaves(&mut self, node: &mut Node, now: Now) {
-        let links: Vec<LinkId> = self.bundles().map(|(link, _)| *link).collect();
-        for link in links {
-            let what = LaneCommand::Retire;
-            node.out.command(Command::Lane { link, what });
-            self.on_lane(node, now, link, LaneEvent::Retiring);
+        for at in 0..self.places.len() {
+            let links: Vec<LinkId> = self.places[at].bundles.keys().copied().collect();
+            for link in links {
+                let what = LaneCommand::Retire;
+                node.out.command(Command::Lane { link, what });
+                self.on_lane(node, now, (at, link), LaneEvent::Retiring);
+            }
         }
         self.tell_hosts(node);
         node.out.status_changed();
@@ -320,7 +326,7 @@ impl Inlet {
         for (_, bundle) in self.bundles() {
             circuits += bundle.circuits.status();
         }
-        // Lanes of several workers lead to the same peer.
+        // Several lanes lead to the same peer.
         let mut peers: Vec<_> = live().map(|lane| (lane.peer, lane.name.clone())).collect();
         peers.dedup();
         PortalStatus {

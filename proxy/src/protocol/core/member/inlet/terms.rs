@@ -185,6 +185,7 @@ impl Terms {
             sealer: shaken.sealer,
             opener: shaken.opener,
             permit,
+            dedicated: self.config.dedicated,
         })));
     }
 

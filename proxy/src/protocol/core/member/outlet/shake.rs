@@ -142,6 +142,7 @@ impl Outlet {
             sealer: shaken.sealer,
             opener: shaken.opener,
             permit,
+            dedicated: false,
         });
         node.out.command(if moves {
             Command::HandOver { link, adopt }
