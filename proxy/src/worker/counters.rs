@@ -95,6 +95,8 @@ counters! {
     promotions,
     /// Directions that came back to their lane because they were quiet.
     demotions,
+    /// Directions that came back because they had been on their circuit for long.
+    circuits_left,
     /// Times a bulk direction found no idle circuit.
     promotions_starved,
     /// Bytes from apps and targets, sealed into circuits; counted in `bytes_sent` too.
@@ -109,6 +111,8 @@ counters! {
     circuit_bytes_moved,
     /// KEY_UPDATEs sent.
     key_updates,
+    /// Fresh key exchanges of lanes: both directions have gone over.
+    key_exchanges,
     /// Gauge: links (sessions, handshakes, parked outlet legs of our own).
     links_open,
     /// Links handed to another worker.

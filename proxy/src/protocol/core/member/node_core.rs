@@ -58,6 +58,7 @@ impl MemberCore {
             membership,
             revocations,
             revocation_max_age,
+            key_exchange_every,
             ticket,
             wish,
             suites,
@@ -66,6 +67,7 @@ impl MemberCore {
             workers,
         } = config;
         let mut node = Node::new(identity, membership, random);
+        node.key_exchange_every = key_exchange_every;
         node.revocations = Revocations::new(revocation_max_age, now.mono);
         if let Some(held) = revocations {
             node.revocations.restore(held, &node.clock, now);

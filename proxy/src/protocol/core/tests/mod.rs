@@ -3,6 +3,7 @@
 mod circuits;
 mod denial;
 mod enrollment;
+mod exchange;
 mod faults;
 mod policies;
 mod portal;
