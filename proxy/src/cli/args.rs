@@ -431,6 +431,16 @@ pub struct MemberRevokeArgs {
 pub enum IdentityCommand {
     /// Show the id (made if there is none yet), for `ticket create --for`
     Show(IdentityShowArgs),
+    /// Change the key; the id, the membership and live connections stay
+    Rotate(IdentityRotateArgs),
+}
+
+/// `adit identity rotate`
+#[derive(Debug, ClapArgs)]
+pub struct IdentityRotateArgs {
+    /// The node
+    #[arg(long, env = "ADIT_NODE", value_name = "NAME")]
+    pub node: Option<Name>,
 }
 
 /// `adit identity show`

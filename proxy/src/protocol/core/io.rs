@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 
 use crypto::UnixTime;
+use crypto::identity::IdentitySecret;
 use crypto::names::HostPort;
 use crypto::ticket::Ticket;
 use zeroize::Zeroizing;
@@ -73,6 +74,8 @@ pub enum Input {
     },
     /// A ticket became available (the mounted file changed). A node that is enrolled ignores it.
     Ticket(Box<Ticket>),
+    /// The node's identity has changed its key, durably: it is this one now.
+    Identity(Box<IdentitySecret>),
     /// The configuration was read again: what these portals' policies are now. Peers that are no longer
     /// allowed are cut; a portal whose policy is what it was, and one that is not named, notices nothing.
     Policies(Vec<(PortalNo, Policy)>),

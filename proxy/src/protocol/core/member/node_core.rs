@@ -489,6 +489,7 @@ impl Core for MemberCore {
                 self.enrollment.on_ticket(&mut self.node, now, *ticket);
                 self.set_gates();
             }
+            Input::Identity(identity) => self.enrollment.on_identity(&mut self.node, *identity),
             Input::Policies(policies) => self.set_policies(now, policies),
             Input::Stop => self.stop(),
             Input::Timer => self.shake(now),

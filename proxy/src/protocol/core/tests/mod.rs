@@ -5,6 +5,7 @@ mod denial;
 mod enrollment;
 mod exchange;
 mod faults;
+mod identity;
 mod policies;
 mod portal;
 mod renewal;
