@@ -55,27 +55,28 @@ fn bulk_and_queries_flow_while_keys_are_exchanged_every_second(engine: Engine) {
     inlet.wait_ready(START).unwrap();
 
     let enough = AtomicBool::new(false);
-    thread::scope(|scope| {
-        let run = |up: u64, down: u64, order: Order, seed: u64| {
-            let exchange = Exchange {
-                up,
-                down,
-                seed,
-                order,
-            };
-            exchange.run(entry).unwrap();
+    let run = |up: u64, down: u64, seed: u64| {
+        let order = Order::AtOnce;
+        let exchange = Exchange {
+            up,
+            down,
+            seed,
+            order,
         };
-        // At least one of each, whatever happens.
-        let until_enough = |once: &dyn Fn(u64)| {
-            for seed in 1.. {
-                once(seed);
-                if enough.load(Ordering::Relaxed) {
-                    return;
-                }
+        exchange.run(entry).unwrap();
+    };
+    // At least one, whatever happens.
+    let until_enough = |up: u64, down: u64| {
+        for seed in 1.. {
+            run(up, down, seed);
+            if enough.load(Ordering::Relaxed) {
+                return;
             }
-        };
-        scope.spawn(|| until_enough(&|seed| run(256 * MIB, 256 * MIB, Order::AtOnce, seed)));
-        scope.spawn(|| until_enough(&|seed| run(100, 5_000, Order::AtOnce, seed)));
+        }
+    };
+    thread::scope(|scope| {
+        scope.spawn(|| until_enough(512 * MIB, 512 * MIB));
+        scope.spawn(|| until_enough(100, 5_000));
         let exchanged = eventually("keys are exchanged at both ends", LONG, || {
             for node in [&inlet, &outlet] {
                 let exchanges = counter(node, "key_exchanges");

@@ -93,9 +93,9 @@ counters! {
     circuits_total,
     /// Directions that moved from a lane to a circuit.
     promotions,
-    /// Directions that came back to their lane because they were quiet.
+    /// Directions that came back to their lane: they were quiet, or had been on their circuit for long.
     demotions,
-    /// Directions that came back because they had been on their circuit for long.
+    /// Those of them that had been on their circuit for long.
     circuits_left,
     /// Times a bulk direction found no idle circuit.
     promotions_starved,

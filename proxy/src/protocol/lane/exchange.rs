@@ -86,9 +86,7 @@ impl Exchange {
     /// Message 1, now or once its time has come: each costs control a handshake, so they pass at a
     /// bounded rate.
     fn due(&mut self, now: Instant) -> Option<Reaction> {
-        if self.asked.is_none() {
-            return None;
-        }
+        self.asked.as_ref()?;
         let passes = self
             .allowance
             .take(now, KEY_EXCHANGE_BURST, KEY_EXCHANGE_REST);
