@@ -58,11 +58,19 @@ pub const LANE_STREAMS_MAX: usize = 32 * 1024;
 pub const CREDENTIALS_BURST: u32 = 4;
 /// … and how soon one more: a credential lives for minutes.
 pub const CREDENTIAL_INTERVAL: Duration = Duration::from_secs(1);
+/// Fresh key exchanges of a peer that a lane's outlet takes at once …
+pub const KEY_EXCHANGE_BURST: u32 = 4;
+/// … and how soon one more.
+pub const KEY_EXCHANGE_REST: Duration = Duration::from_secs(1);
 /// Longest payload of a record of a circuit's own: SWITCH, END, CONTINUE.
 pub const CIRCUIT_CONTROL_MAX: usize = 16;
 /// Longest CREDENTIAL; every evidence fits.
 pub const LANE_CREDENTIAL_MAX: usize = LANE_PAYLOAD_MAX;
 const _: () = assert!(crypto::limits::EVIDENCE_MAX <= LANE_CREDENTIAL_MAX);
+// A message of a fresh key exchange: its number, and evidence within a Noise message.
+const _: () = assert!(
+    4 + crypto::limits::EVIDENCE_MAX + crypto::limits::NOISE_OVERHEAD_MAX <= LANE_PAYLOAD_MAX
+);
 /// Circuits of one bundle, at each end, in whatever state: those that take directions, and those
 /// that only end what they carry.
 pub const CIRCUITS_MAX: usize = 128;
@@ -164,6 +172,16 @@ pub const LANES_MAX: usize = OUTLET_LANES_MAX + SLOTS_RESERVED;
 pub const CONTROL_PAYLOAD_MAX: usize = FRAME_MAX;
 /// A sending key of a lane is used this long.
 pub const KEY_AGE_MAX: Duration = Duration::from_secs(600);
+/// No lane is used for longer without a fresh key exchange, and no direction stays on a circuit for
+/// longer, unless told otherwise …
+pub const KEY_EXCHANGE_EVERY: Duration = Duration::from_secs(3600);
+/// … by a time of at least …
+pub const KEY_EXCHANGE_EVERY_MIN: Duration = Duration::from_secs(1);
+/// … and at most.
+pub const KEY_EXCHANGE_EVERY_MAX: Duration = KEY_EXCHANGE_EVERY;
+/// A lane whose key exchange is not over by then ends. A control thread that was held for 10 s is
+/// back long before.
+pub const KEY_EXCHANGE_TIMEOUT: Duration = Duration::from_secs(60);
 /// A lane with streams on it, and an inlet's in any case, that has brought no record for so long is
 /// pinged.
 pub const LANE_QUIET: Duration = Duration::from_secs(4);

@@ -14,7 +14,9 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum, value_parser};
 use crypto::Id;
 use crypto::names::{HostPort, Name, RelayAddress};
 
-use super::values::{Attribute, CredentialTtl, Life, MaxAge, Moment, Seconds, Workers};
+use super::values::{
+    Attribute, CredentialTtl, KeyExchangeEvery, Life, MaxAge, Moment, Seconds, Workers,
+};
 use crate::limits::{
     BENCH_RATE_MAX, BENCH_ROUNDS_MAX, BENCH_SIZE_MAX, BENCH_STREAMS_MAX, INLET_LANES_MAX, SPIN_MAX,
 };
@@ -286,6 +288,9 @@ pub struct NodeArgs {
     /// Cut streams when the authority has not spoken of revocations for so long, 5s to 1h [default: 5m]
     #[arg(long, env = "ADIT_REVOCATION_MAX_AGE", value_name = "TIME")]
     pub revocation_max_age: Option<MaxAge>,
+    /// Make the keys of lanes in use anew within this time, 1s to 1h [default: 1h]
+    #[arg(long, env = "ADIT_KEY_EXCHANGE_EVERY", value_name = "TIME")]
+    pub key_exchange_every: Option<KeyExchangeEvery>,
 }
 
 /// The limits of a portal.
@@ -451,6 +456,16 @@ pub struct MemberRevokeArgs {
 pub enum IdentityCommand {
     /// Show the id (made if there is none yet), for `ticket create --for`
     Show(IdentityShowArgs),
+    /// Change the key; the id, the membership and live connections stay
+    Rotate(IdentityRotateArgs),
+}
+
+/// `adit identity rotate`
+#[derive(Debug, ClapArgs)]
+pub struct IdentityRotateArgs {
+    /// The node
+    #[arg(long, env = "ADIT_NODE", value_name = "NAME")]
+    pub node: Option<Name>,
 }
 
 /// `adit identity show`

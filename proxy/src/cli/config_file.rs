@@ -39,7 +39,7 @@ use crate::limits::{CONFIG_FILE_MAX, INLET_LANES_MAX, PORTALS_MAX, SPIN_MAX};
 
 /// Settings of the process, and what holds if nothing is said: the one list of them, for reading and
 /// for showing.
-pub(super) const PROCESS: [(&str, &str); 12] = [
+pub(super) const PROCESS: [(&str, &str); 13] = [
     ("home", "~/.adit"),
     ("project", "the only one"),
     ("engine", "auto"),
@@ -52,6 +52,7 @@ pub(super) const PROCESS: [(&str, &str); 12] = [
     ("node", "node"),
     ("exit-if-not-enrolled", "false"),
     ("revocation-max-age", "5m"),
+    ("key-exchange-every", "1h"),
 ];
 const INLET: &[&str] = &[
     "via",
@@ -123,6 +124,7 @@ impl ConfigFile {
                 node: top.parsed("node")?,
                 exit_if_not_enrolled: top.flag("exit-if-not-enrolled")?,
                 revocation_max_age: top.parsed("revocation-max-age")?,
+                key_exchange_every: top.parsed("key-exchange-every")?,
             },
             portals: inlets
                 .iter()
@@ -425,6 +427,7 @@ mod tests {
             ticket = "/run/ticket"
             exit-if-not-enrolled = true
             revocation-max-age = "90s"
+            key-exchange-every = "30m"
             [[inlet]]
             via = "postgres"
             from = "127.0.0.1:0"
@@ -441,6 +444,8 @@ mod tests {
         assert!(config.node.exit_if_not_enrolled);
         let max_age = config.node.revocation_max_age.unwrap().0;
         assert_eq!(max_age.as_secs(), 90);
+        let every = config.node.key_exchange_every.unwrap().0;
+        assert_eq!(every.as_secs(), 1800);
         let [Portal::Inlet(inlet), Portal::Outlet(outlet)] = &config.portals[..] else {
             unreachable!("inlets come first")
         };
@@ -467,6 +472,7 @@ mod tests {
             ("engine = 1", "a text in quotes"),
             ("json = \"yes\"", "true or false"),
             ("revocation-max-age = \"2s\"", "between 5s and 1h"),
+            ("key-exchange-every = \"2h\"", "between 1s and 1h"),
             ("inlet = 1", "[[inlet]] tables"),
             ("[[outlet]]\nat = \"a\"\nallow = \"a=b\"", "it is missing"),
             (

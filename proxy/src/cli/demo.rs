@@ -26,7 +26,7 @@ use crate::control::runtime::Runtime;
 use crate::control::serve::{self, Roles};
 use crate::control::ticket_file::TicketSource;
 use crate::control::worker_thread::{EngineDecision, Listener};
-use crate::limits::{CREDENTIAL_LIFE, DEMO_DEADLINE, REVOCATION_MAX_AGE};
+use crate::limits::{CREDENTIAL_LIFE, DEMO_DEADLINE, KEY_EXCHANGE_EVERY, REVOCATION_MAX_AGE};
 use crate::protocol::core::AdminReply;
 use crate::protocol::portal_limits::{Limits, PortalLimits};
 
@@ -212,6 +212,7 @@ fn plan(
         ticket: Some(ticket),
         exit_if_not_enrolled: true,
         revocation_max_age: REVOCATION_MAX_AGE,
+        key_exchange_every: KEY_EXCHANGE_EVERY,
         portals: vec![portal],
     })
 }

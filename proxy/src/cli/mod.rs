@@ -112,6 +112,7 @@ fn dispatch(args: Args) -> Result<u8, Failure> {
         Command::Member(MemberCommand::List) => member::list(&settings),
         Command::Member(MemberCommand::Revoke(args)) => member::revoke(&settings, &args),
         Command::Identity(IdentityCommand::Show(args)) => identity::show(&settings, &args),
+        Command::Identity(IdentityCommand::Rotate(args)) => identity::rotate(&settings, &args),
         Command::Demo => demo::run(&settings),
         Command::Bench(args) => bench::run(&settings, &args),
     }

@@ -50,6 +50,9 @@ pub(super) fn run(global: &GlobalArgs, args: RunArgs) -> Result<u8, Failure> {
         revocation_max_age: settings::max_age(
             (args.node.revocation_max_age).or(file.node.revocation_max_age),
         ),
+        key_exchange_every: settings::key_exchange_every(
+            (args.node.key_exchange_every).or(file.node.key_exchange_every),
+        ),
         portals: file.portals,
     };
     let reload: Reload = Box::new(move || started.again(&path));

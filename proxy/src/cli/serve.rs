@@ -70,6 +70,7 @@ fn run_relay(settings: &Settings, args: &ServeArgs) -> Result<u8, Failure> {
         ticket: settings::ticket_source(&args.node, settings::ticket_text())?,
         exit_if_not_enrolled: args.node.exit_if_not_enrolled,
         revocation_max_age: settings::max_age(args.node.revocation_max_age),
+        key_exchange_every: settings::key_exchange_every(args.node.key_exchange_every),
         portals: Vec::new(),
     };
     let node = Node::open(plan)?;

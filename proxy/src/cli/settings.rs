@@ -6,12 +6,12 @@ use crypto::names::{HostPort, Name};
 use zeroize::Zeroizing;
 
 use super::args::{EngineArg, GlobalArgs, LogFormat, LogLevel, NodeArgs};
-use super::values::{MaxAge, Workers};
+use super::values::{KeyExchangeEvery, MaxAge, Workers};
 use crate::control::failure::{Exit, Failure, codes};
 use crate::control::files::Home;
 use crate::control::ticket_file::TicketSource;
 use crate::engine::Choice;
-use crate::limits::{REVOCATION_MAX_AGE, TARGET_PLACES_MAX};
+use crate::limits::{KEY_EXCHANGE_EVERY, REVOCATION_MAX_AGE, TARGET_PLACES_MAX};
 use crate::protocol::policy::{Effect, Policy, RuleSpec};
 use crate::time::Duration;
 
@@ -109,6 +109,11 @@ pub(super) fn ticket_source(
 /// How old the authority's word on revocations may be.
 pub(super) fn max_age(said: Option<MaxAge>) -> Duration {
     said.map_or(REVOCATION_MAX_AGE, |age| age.0)
+}
+
+/// Within what time keys are made anew.
+pub(super) fn key_exchange_every(said: Option<KeyExchangeEvery>) -> Duration {
+    said.map_or(KEY_EXCHANGE_EVERY, |every| every.0)
 }
 
 /// `ADIT_TICKET`.

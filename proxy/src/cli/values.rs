@@ -9,8 +9,9 @@ use crypto::UnixTime;
 use crypto::names::{AttributeValue, Name};
 
 use crate::limits::{
-    BENCH_TIME_MAX, BENCH_TIME_MIN, CREDENTIAL_LIFE, CREDENTIAL_LIFE_MIN, REVOCATION_MAX_AGE_MAX,
-    REVOCATION_MAX_AGE_MIN, TICKET_LIFE_MAX, TICKET_LIFE_MIN, WORKERS_MAX,
+    BENCH_TIME_MAX, BENCH_TIME_MIN, CREDENTIAL_LIFE, CREDENTIAL_LIFE_MIN, KEY_EXCHANGE_EVERY_MAX,
+    KEY_EXCHANGE_EVERY_MIN, REVOCATION_MAX_AGE_MAX, REVOCATION_MAX_AGE_MIN, TICKET_LIFE_MAX,
+    TICKET_LIFE_MIN, WORKERS_MAX,
 };
 
 /// `NAME=VALUE`.
@@ -98,6 +99,18 @@ impl FromStr for MaxAge {
 
     fn from_str(text: &str) -> Result<MaxAge, String> {
         time(text, REVOCATION_MAX_AGE_MIN, REVOCATION_MAX_AGE_MAX).map(MaxAge)
+    }
+}
+
+/// Within what time keys are made anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyExchangeEvery(pub Duration);
+
+impl FromStr for KeyExchangeEvery {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<KeyExchangeEvery, String> {
+        time(text, KEY_EXCHANGE_EVERY_MIN, KEY_EXCHANGE_EVERY_MAX).map(KeyExchangeEvery)
     }
 }
 

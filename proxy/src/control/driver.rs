@@ -19,10 +19,11 @@ use serde_json::Value;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::admin::server::Asked;
-use super::admin::wire;
+use super::admin::{show, wire};
 use super::failure::{Exit, Failure, codes};
 use super::files::{self, StateDir};
 use super::inbox::{Answer, Inbox};
+use super::keys::{self, IDENTITY_FILE};
 use super::portals::PortalChanges;
 use super::resolver::{Question, Resolver, literal};
 use super::store::StoreThread;
@@ -444,8 +445,22 @@ impl<C: Core> Driver<C> {
             Ok(None) if asked.call == wire::Call::Health => {
                 drop(asked.reply.send(Ok(self.health())));
             }
+            Ok(None) if asked.call == wire::Call::RotateIdentity => {
+                let rotated = self.rotate_identity();
+                drop(asked.reply.send(rotated));
+            }
             Ok(None) => drop(asked.reply.send(Ok(self.status()))),
         }
+    }
+
+    /// The new key is on disk before anybody hears of it.
+    fn rotate_identity(&mut self) -> Result<Value, Failure> {
+        let state = &self.parts.state;
+        let identity = keys::rotate(state, IDENTITY_FILE)?;
+        let identity = identity.ok_or_else(|| keys::no_identity(state))?;
+        let shown = show::identity(identity.identity());
+        self.handle(Input::Identity(Box::new(identity)));
+        Ok(shown)
     }
 
     fn status(&self) -> Value {

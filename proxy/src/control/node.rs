@@ -38,6 +38,8 @@ pub struct NodePlan {
     pub exit_if_not_enrolled: bool,
     /// How old the authority's word on revocations may be while streams go on.
     pub revocation_max_age: Duration,
+    /// Within what time the keys of lanes in use are made anew.
+    pub key_exchange_every: Duration,
     /// Its portals, in the order of their numbers.
     pub portals: Vec<Portal>,
 }
@@ -141,6 +143,7 @@ impl Node {
             membership,
             revocations,
             revocation_max_age: plan.revocation_max_age,
+            key_exchange_every: plan.key_exchange_every,
             ticket,
             wish: Some(plan.node),
             suites: local_mask(),

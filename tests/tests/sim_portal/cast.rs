@@ -6,7 +6,7 @@ use crypto::credential::Roles;
 use crypto::identity::IdentitySecret;
 use crypto::{Random, UnixTime};
 use proxy::engine::simulated::{Faults, Rng, World};
-use proxy::limits::REVOCATION_MAX_AGE;
+use proxy::limits::{KEY_EXCHANGE_EVERY, REVOCATION_MAX_AGE};
 use proxy::protocol::core::{AdminCall, AdminReply, TicketSpec};
 use proxy::protocol::store::{MemoryStore, ProjectRow, Store};
 use proxy::time::{Duration, Instant};
@@ -108,6 +108,8 @@ pub struct Shape {
     pub wrong_clock: Option<(Who, i64)>,
     /// `--revocation-max-age` of all.
     pub max_age: Duration,
+    /// `--key-exchange-every` of all.
+    pub key_exchange_every: Duration,
     /// The attribute that the authority gives the inlet; the outlet wants `postgres-inlet`.
     pub inlet_is: &'static str,
     /// The attribute that the authority gives the outlet; the inlet wants `postgres-outlet`.
@@ -128,6 +130,7 @@ impl Default for Shape {
             apart: false,
             wrong_clock: None,
             max_age: REVOCATION_MAX_AGE,
+            key_exchange_every: KEY_EXCHANGE_EVERY,
             inlet_is: "postgres-inlet",
             outlet_is: "postgres-outlet",
         }
@@ -243,6 +246,7 @@ fn set(process: &mut Process, who: Who, shape: &Shape) {
     process.lanes = shape.lanes;
     process.dedicated = shape.dedicated;
     process.max_age = shape.max_age;
+    process.key_exchange_every = shape.key_exchange_every;
     process.buffers = shape.buffers;
     process.lag = shape.lag;
 }

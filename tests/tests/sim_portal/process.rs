@@ -19,7 +19,7 @@ use proxy::engine::simulated::{EngineId, Rng, SimCarry, SimEngine, SimWaker, Wor
 use proxy::engine::{Engine, EngineConfig, tear_down};
 use proxy::error::CloseReason;
 use proxy::ids::{PortalNo, WorkerId};
-use proxy::limits::{CREDENTIAL_LIFE, EVENTS_PER_LOOK, REVOCATION_MAX_AGE};
+use proxy::limits::{CREDENTIAL_LIFE, EVENTS_PER_LOOK, KEY_EXCHANGE_EVERY, REVOCATION_MAX_AGE};
 use proxy::mailbox::{ControlEnd, ToWorker, mailboxes};
 use proxy::protocol::command::{Command, Event, LegEntry, StreamReport};
 use proxy::protocol::core::{
@@ -198,6 +198,8 @@ pub struct Process {
     pub revocations: Option<Zeroizing<Vec<u8>>>,
     /// `--revocation-max-age`, from the next start on.
     pub max_age: Duration,
+    /// `--key-exchange-every`, from the next start on.
+    pub key_exchange_every: Duration,
     /// What its control told the worker about legs.
     pub leg_keys: LegKeys,
     left: (u32, usize),
@@ -227,6 +229,7 @@ impl Process {
             store_fails: false,
             revocations: None,
             max_age: REVOCATION_MAX_AGE,
+            key_exchange_every: KEY_EXCHANGE_EVERY,
             leg_keys: LegKeys::default(),
             left: (0, 0),
             visits: Visits::default(),
@@ -370,6 +373,7 @@ impl Process {
                 let config = MemberConfig {
                     revocations: held(self.revocations.as_ref(), membership.as_ref()),
                     revocation_max_age: self.max_age,
+                    key_exchange_every: self.key_exchange_every,
                     membership,
                     identity,
                     ticket: ticket.as_ref().map(|text| Ticket::from_text(text).unwrap()),

@@ -227,6 +227,12 @@ fn shape(rng: &mut Rng) -> (Shape, Faults, Damage, bool) {
         shape.workers = many.into_iter().map(draw).collect();
     }
     let welcome = !rng.chance(40);
+    // Drawn from another sequence, so that the others stay what they were.
+    let mut keys = Rng::new(rng.draw() ^ 0x6b65_7973);
+    if keys.chance(300) {
+        let most = [2, 30, 500][keys.below(3) as usize];
+        shape.key_exchange_every = Duration::from_millis(1 + keys.below(most));
+    }
     if !welcome {
         if rng.chance(500) {
             shape.inlet_is = "other";

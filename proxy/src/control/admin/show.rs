@@ -3,6 +3,7 @@
 
 use crypto::UnixTime;
 use crypto::credential::Connect;
+use crypto::identity::Identity;
 use crypto::names::Attributes;
 use serde_json::{Value, json};
 
@@ -82,6 +83,11 @@ pub fn ticket(row: &TicketRow, now_s: u64) -> Value {
         }),
         grants(&ticket.grants),
     )
+}
+
+/// An identity.
+pub fn identity(identity: &Identity) -> Value {
+    json!({ "id": identity.id().to_string(), "changes": identity.len() })
 }
 
 /// A member.

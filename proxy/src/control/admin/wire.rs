@@ -29,6 +29,8 @@ pub enum Call {
     Status,
     /// Whether the process can do its work now.
     Health,
+    /// Change the key of the node's identity.
+    RotateIdentity,
     /// Make a ticket.
     CreateTicket(Box<TicketCall>),
     /// A page of tickets, behind this id (hexadecimal).
@@ -182,7 +184,7 @@ impl Call {
     /// What is malformed.
     pub fn checked(&self) -> Result<Option<AdminCall>, Failure> {
         Ok(Some(match self {
-            Call::Status | Call::Health => return Ok(None),
+            Call::Status | Call::Health | Call::RotateIdentity => return Ok(None),
             Call::CreateTicket(ticket) => AdminCall::CreateTicket(Box::new(ticket.checked()?)),
             Call::Tickets { after } => AdminCall::Tickets {
                 after: optional(after, ticket_id)?,
@@ -349,6 +351,7 @@ mod tests {
         };
         for call in [
             Call::Status,
+            Call::RotateIdentity,
             Call::Tickets { after: None },
             Call::CreateTicket(Box::new(ticket)),
             Call::Audit { count: 3 },

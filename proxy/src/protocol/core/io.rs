@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 
 use crypto::UnixTime;
+use crypto::identity::IdentitySecret;
 use crypto::names::HostPort;
 use crypto::ticket::Ticket;
 use zeroize::Zeroizing;
@@ -72,6 +73,8 @@ pub enum Input {
     },
     /// A ticket became available (the mounted file changed). A node that is enrolled ignores it.
     Ticket(Box<Ticket>),
+    /// The node's identity has changed its key, durably: it is this one now.
+    Identity(Box<IdentitySecret>),
     /// The configuration was read again.
     Reconfigured(Box<Reconfigured>),
     /// The process was told to stop: go off the air in an orderly way, then the driver drains

@@ -15,7 +15,9 @@ use super::membership::Membership;
 use super::outbox::Outbox;
 use super::revocations::Revocations;
 use crate::error::Code;
+use crate::limits::KEY_EXCHANGE_EVERY;
 use crate::protocol::keyring::Keyring;
+use crate::time::Duration;
 
 /// See the module.
 pub struct Node {
@@ -29,6 +31,8 @@ pub struct Node {
     pub membership: Option<Membership>,
     /// Who is revoked, as far as it knows.
     pub revocations: Revocations,
+    /// Within what time keys are made anew.
+    pub key_exchange_every: Duration,
     /// The last denial, given or received.
     pub last_denial: Option<LogRecord>,
     /// Peers that were seen since the start, so that a new one is logged. Bounded; beyond the
@@ -55,6 +59,7 @@ impl Node {
             clock: AuthorityClock::default(),
             membership,
             revocations: Revocations::default(),
+            key_exchange_every: KEY_EXCHANGE_EVERY,
             last_denial: None,
             seen: BTreeSet::new(),
             audited: BTreeSet::new(),

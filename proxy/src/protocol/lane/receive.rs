@@ -53,9 +53,12 @@ impl Lane {
             Body::Abort(code) => self.abort(n, code),
             Body::Retire => self.retired(),
             Body::KeyUpdate(None) => {
-                self.reactions.push_back(Reaction::KeyUpdate);
+                self.reactions.push_back(Reaction::KeyUpdate { mix: None });
                 Ok(())
             }
+            Body::KeyUpdate(Some(number)) => self.mix_read(number),
+            Body::KeyExchange(number, message) => self.exchange_read(now, number, message),
+            Body::KeyReady(number) => self.exchange_ready(number),
             Body::Credential(bytes) => {
                 let taken = self.control.take_credential(now, bytes);
                 self.reactions.extend(taken.map(Reaction::Credential));
@@ -71,9 +74,6 @@ impl Lane {
                 Ok(())
             }
             Body::Ready | Body::Denied(_) | Body::Cut => Err(Violation::Untimely(kind)),
-            Body::KeyUpdate(Some(_)) | Body::KeyExchange(..) | Body::KeyReady(_) => {
-                Err(Violation::NotInUse(kind))
-            }
         }
     }
 

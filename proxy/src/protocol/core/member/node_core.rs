@@ -63,6 +63,7 @@ impl MemberCore {
             membership,
             revocations,
             revocation_max_age,
+            key_exchange_every,
             ticket,
             wish,
             suites,
@@ -71,6 +72,7 @@ impl MemberCore {
             workers,
         } = config;
         let mut node = Node::new(identity, membership, random);
+        node.key_exchange_every = key_exchange_every;
         node.revocations = Revocations::new(revocation_max_age, now.mono);
         if let Some(held) = revocations {
             node.revocations.restore(held, &node.clock, now);
@@ -498,6 +500,7 @@ impl Core for MemberCore {
                 self.enrollment.on_ticket(&mut self.node, now, *ticket);
                 self.set_gates();
             }
+            Input::Identity(identity) => self.enrollment.on_identity(&mut self.node, *identity),
             Input::Reconfigured(changes) => self.reconfigure(now, *changes),
             Input::Stop => self.stop(),
             Input::Timer => self.shake(now),

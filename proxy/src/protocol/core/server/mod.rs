@@ -434,6 +434,15 @@ impl Core for ServerCore {
                     enrollment.on_ticket(node, now, *ticket);
                 }
             }
+            Input::Identity(identity) => {
+                if let Some(RelayHost {
+                    source: Source::Remote(node, enrollment),
+                    ..
+                }) = &mut self.parts.relay
+                {
+                    enrollment.on_identity(node, *identity);
+                }
+            }
             // A server has no portals.
             Input::Reconfigured(_) => {}
             Input::Stop => self.stop(),

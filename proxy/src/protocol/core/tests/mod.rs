@@ -3,7 +3,9 @@
 mod circuits;
 mod denial;
 mod enrollment;
+mod exchange;
 mod faults;
+mod identity;
 mod policies;
 mod portal;
 mod portals;

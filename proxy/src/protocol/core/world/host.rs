@@ -12,7 +12,7 @@ use super::Plan;
 use super::legs::RelayWorker;
 use crate::error::Code;
 use crate::ids::{LinkId, PortalNo, WorkerSet};
-use crate::limits::{CREDENTIAL_LIFE, REVOCATION_MAX_AGE};
+use crate::limits::{CREDENTIAL_LIFE, KEY_EXCHANGE_EVERY, REVOCATION_MAX_AGE};
 use crate::protocol::command::{Gate, KnownTarget};
 use crate::protocol::core::*;
 use crate::protocol::store::{ProjectRow, Store};
@@ -81,6 +81,8 @@ pub struct Host {
     pub revocations: Option<Zeroizing<Vec<u8>>>,
     /// `--revocation-max-age`, from the next start on.
     pub max_age: Duration,
+    /// Within what time keys are made anew, from the next start on.
+    pub key_exchange_every: Duration,
     /// `--credential-ttl`, from the next start on.
     pub credential_life: Duration,
     /// Store requests fail.
@@ -117,6 +119,7 @@ impl Host {
             relay_worker: RelayWorker::default(),
             revocations: None,
             max_age: REVOCATION_MAX_AGE,
+            key_exchange_every: KEY_EXCHANGE_EVERY,
             credential_life: CREDENTIAL_LIFE,
             store_broken: false,
             next_accepted: 1,
@@ -181,6 +184,7 @@ impl Host {
                 let config = MemberConfig {
                     revocations: self.revocations.as_ref().and_then(held),
                     revocation_max_age: self.max_age,
+                    key_exchange_every: self.key_exchange_every,
                     membership,
                     identity,
                     ticket: ticket.as_ref().map(|text| Ticket::from_text(text).unwrap()),

@@ -12,6 +12,7 @@ mod lanes;
 mod legs;
 
 pub use host::{Host, HostNo, Seat};
+pub use lanes::ExchangeFault;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -61,6 +62,8 @@ pub struct World {
     /// Links that are handed over stay on the way, until [`World::hand_on`].
     pub slow: bool,
     on_the_way: Vec<(HostNo, Box<Adopt>)>,
+    /// What happens to the messages of key exchanges within lanes.
+    pub exchange_fault: Option<ExchangeFault>,
     /// Whether [`World::check`] is run at every moment.
     pub checked: bool,
 }
@@ -100,6 +103,7 @@ impl World {
             busy: false,
             slow: false,
             on_the_way: Vec::new(),
+            exchange_fault: None,
             checked: false,
         }
     }

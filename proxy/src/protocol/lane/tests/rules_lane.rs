@@ -133,21 +133,6 @@ fn records_of_the_wrong_end_are_violations() {
 }
 
 #[test]
-fn what_belongs_to_later_versions_is_a_violation() {
-    let mut world = one_stream();
-    for (body, n) in [
-        (Body::KeyUpdate(Some(1)), 0),
-        (Body::KeyExchange(1, &[1]), 0),
-        (Body::KeyReady(1), 0),
-    ] {
-        assert_eq!(
-            give(&mut world, Inlet, &body, n),
-            Err(Violation::NotInUse(body.kind()))
-        );
-    }
-}
-
-#[test]
 fn an_open_says_by_its_flag_that_the_stream_wants_its_own_circuits() {
     for dedicated in [false, true] {
         let mut world = World::ready();
@@ -340,7 +325,10 @@ fn a_ping_is_answered_once_with_its_number() {
 fn a_key_update_and_a_credential_are_handed_on() {
     let mut world = World::ready();
     assert_eq!(give(&mut world, Inlet, &Body::KeyUpdate(None), 0), Ok(()));
-    assert_eq!(world.inlet.lane.poll_reaction(), Some(Reaction::KeyUpdate));
+    assert_eq!(
+        world.inlet.lane.poll_reaction(),
+        Some(Reaction::KeyUpdate { mix: None })
+    );
     world.outlet.lane.credential(vec![1; 10]);
     world.outlet.lane.credential(vec![2; 200]);
     assert_eq!(

@@ -1,6 +1,7 @@
 //! The lane of an inlet: from PAIRED to READY, and what each way in which it can end means for the
 //! next one and for the apps that wait.
 
+use crypto::check::Direction;
 use crypto::suite::SuiteMask;
 
 use super::circuits::Circuits;
@@ -11,11 +12,12 @@ use crate::ids::{BundleId, CircuitNo, LinkId};
 use crate::limits::{NO_OUTLET_PATIENCE, SHAKE_TIMEOUT};
 use crate::protocol::command::{Command, Gate, LaneCommand, LaneEvent};
 use crate::protocol::core::io::{Level, LogRecord, Now};
-use crate::protocol::core::member::peer::Lane;
+use crate::protocol::core::member::exchange::Exchanges;
+use crate::protocol::core::member::peer::{Judge, Lane};
 use crate::protocol::core::node::Node;
 use crate::protocol::pool::Failure;
 use crate::protocol::session::SessionError;
-use crate::protocol::shake::InletShake;
+use crate::protocol::shake::{InletShake, Shaken};
 
 impl Inlet {
     /// A frame of what is being built at that place.
@@ -60,7 +62,14 @@ impl Inlet {
         let asks = (bundle, CircuitNo(0));
         match self.terms.check(node, now, shake, asks, bytes) {
             Ok(checked) => {
-                let lane = Lane::new(&checked.shaken.peer, bundle);
+                let Shaken {
+                    peer,
+                    binding,
+                    exchanges_keys,
+                    ..
+                } = &checked.shaken;
+                let exchanges = Exchanges::new(*binding, *exchanges_keys);
+                let lane = Lane::new(peer, bundle, exchanges);
                 lane.log_audited(node, now, &self.terms.judge());
                 self.terms.adopt(node, now, link, checked);
                 self.build(at, Building::Waiting(link, lane, now.mono + SHAKE_TIMEOUT));
@@ -142,7 +151,21 @@ impl Inlet {
         match what {
             LaneEvent::Ready => self.on_ready(node, now, (at, link)),
             LaneEvent::Denied(why) => self.on_denied(node, now, (at, link), why),
-            LaneEvent::Credential(bytes) => self.on_credential(node, now, (at, link), &bytes),
+            LaneEvent::Credential(bytes) => {
+                self.on_shown(node, now, (at, link), |lane, node, judge| {
+                    lane.on_credential(node, now, link, judge, &bytes)
+                });
+            }
+            LaneEvent::Exchange { number, message } => {
+                self.on_shown(node, now, (at, link), |lane, node, judge| {
+                    lane.on_exchange(node, now, (link, number), judge, &message)
+                });
+            }
+            LaneEvent::Mixed { .. } => {
+                if let Some(bundle) = self.places[at].bundles.get_mut(&link) {
+                    bundle.lane.on_mixed(node, now, Direction::Serve);
+                }
+            }
             LaneEvent::Retiring => {
                 let place = &mut self.places[at];
                 if let Some(bundle) = place.bundles.get_mut(&link) {
@@ -172,6 +195,7 @@ impl Inlet {
                     }
                 }
                 lane.ready = true;
+                lane.plan_exchange(node, now);
                 if first {
                     let record = LogRecord::new(Level::Info, "portal open")
                         .with("address", &self.terms.config.via)
@@ -234,18 +258,18 @@ impl Inlet {
         self.gave_up(node, now, at, Failure::Refused);
     }
 
-    fn on_credential(
+    /// The outlet shows itself anew; `accepts` judges it, and has cut the lane if it returns false.
+    fn on_shown(
         &mut self,
         node: &mut Node,
         now: Now,
         (at, link): (usize, LinkId),
-        bytes: &[u8],
+        accepts: impl FnOnce(&mut Lane, &mut Node, &Judge<'_>) -> bool,
     ) {
         let Some(mut bundle) = self.places[at].bundles.remove(&link) else {
             return;
         };
-        let judge = self.terms.judge();
-        if bundle.lane.on_credential(node, now, link, &judge, bytes) {
+        if accepts(&mut bundle.lane, node, &self.terms.judge()) {
             let place = &mut self.places[at];
             place.bundles.insert(link, bundle);
         } else {

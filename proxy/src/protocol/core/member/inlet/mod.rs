@@ -179,7 +179,8 @@ impl Inlet {
             }
         }
         let places = self.places.iter_mut();
-        for bundle in places.flat_map(|place| place.bundles.values_mut()) {
+        for (link, bundle) in places.flat_map(|place| &mut place.bundles) {
+            bundle.lane.on_exchange_timer(node, now, *link);
             bundle.circuits.on_timer(node, now, &self.terms);
         }
         let project = node

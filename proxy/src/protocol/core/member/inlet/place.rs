@@ -95,7 +95,8 @@ impl Place {
             } else {
                 Instant::FAR_FUTURE
             };
-            bundle.circuits.next_timer().min(dial)
+            let exchange = bundle.lane.exchanges.next_timer();
+            bundle.circuits.next_timer().min(dial).min(exchange)
         });
         circuits.fold(lane, Instant::min)
     }
