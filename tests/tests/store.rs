@@ -17,7 +17,7 @@ use proxy::control::failure::codes;
 use proxy::control::postgres::PostgresStore;
 use proxy::protocol::audit::AuditAction;
 use proxy::protocol::store::conformance::conformance;
-use proxy::protocol::store::{Store, StoreError};
+use proxy::protocol::store::StoreError;
 use tests::postgres::Postgres;
 
 #[test]

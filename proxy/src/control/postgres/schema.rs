@@ -148,8 +148,12 @@ fn found(version: i64) -> Found {
 
 /// The version of the tables, if there are any.
 fn version(client: &mut impl postgres::GenericClient) -> Result<Option<i64>, Error> {
-    let there = client.query_one("SELECT to_regclass('adit.version') IS NOT NULL", &[])?;
-    if !there.try_get::<_, bool>(0)? {
+    // Not to_regclass: it may remember from before the lock that there is no such table.
+    let query = "SELECT count(*) FROM pg_catalog.pg_class AS c
+         JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+         WHERE n.nspname = 'adit' AND c.relname = 'version'";
+    let there = client.query_one(query, &[])?;
+    if there.try_get::<_, i64>(0)? == 0 {
         return Ok(None);
     }
     let row = client.query_one("SELECT max(number) FROM adit.version", &[])?;
