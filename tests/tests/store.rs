@@ -16,8 +16,8 @@ use common::{Place, T0, admit, id, project, verified};
 use proxy::control::failure::codes;
 use proxy::control::postgres::PostgresStore;
 use proxy::protocol::audit::AuditAction;
-use proxy::protocol::store::conformance::conformance;
 use proxy::protocol::store::StoreError;
+use proxy::protocol::store::conformance::conformance;
 use tests::postgres::Postgres;
 
 #[test]

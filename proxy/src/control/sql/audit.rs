@@ -122,7 +122,7 @@ fn row(row: &Row) -> Result<AuditRow, StoreError> {
     };
     read().map_err(|error| match error {
         StoreError::Damaged(why) => StoreError::Damaged(format!("audit row {number}: {why}")),
-        other => other,
+        error @ (StoreError::Unavailable(_) | StoreError::Refused(_)) => error,
     })
 }
 

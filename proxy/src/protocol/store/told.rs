@@ -129,9 +129,10 @@ pub fn redeem_refused(redeem: &Redeem, answer: &RedeemAnswer) -> Option<AuditEve
         RedeemAnswer::HistoryForked => (AuditAction::TicketRefused, Problem::HistoryForked),
         RedeemAnswer::RevocationsFull => (AuditAction::TicketRefused, Problem::RevocationsFull),
     };
-    let subject = match problem {
-        Problem::TicketUnknown => NO_SUCH_TICKET.to_owned(),
-        _ => redeem.ticket.to_string(),
+    let subject = if problem == Problem::TicketUnknown {
+        NO_SUCH_TICKET.to_owned()
+    } else {
+        redeem.ticket.to_string()
     };
     Some(AuditEvent {
         details: Details::default().with("code", problem.code()),
