@@ -379,11 +379,11 @@ pub const STORE_PAGE_MAX: usize = 1000;
 /// Who asks for a credential again within this time gets the one it has: what peers ask for must not
 /// fill the authority's disk.
 pub const ISSUE_INTERVAL: Duration = Duration::from_secs(60);
-/// Uses of a ticket that was used up are audited at most so often an hour and ticket, and once an
-/// identity: anybody who has its text can make identities.
-pub const REUSES_AUDITED_MAX: u64 = 16;
+/// Refusals of one kind and subject (a ticket, say) are audited at most so often an hour, and once an
+/// identity: anybody can make identities and be refused.
+pub const REFUSALS_AUDITED_MAX: u64 = 16;
 /// The hour of that.
-pub const REUSES_AUDITED_EVERY: Duration = Duration::from_secs(3600);
+pub const REFUSALS_AUDITED_EVERY: Duration = Duration::from_secs(3600);
 /// Requests to the store that a guest of the authority's may have under way.
 pub const GUEST_REQUESTS_MAX: usize = 2;
 // Guests leave room for members' requests.
@@ -481,6 +481,16 @@ pub const RESOLVER_QUEUE_MAX: usize = 64;
 pub const STORE_QUEUE_MAX: usize = 1024;
 /// How long the store waits for another process that holds its file.
 pub const STORE_BUSY_WAIT: Duration = Duration::from_secs(5);
+/// How long a connection to the store's database may take to be made.
+pub const STORE_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The database ends a statement of the store's that runs longer …
+pub const STORE_STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
+/// … and takes a change back when its process has said nothing for so long in the middle of it.
+pub const STORE_IDLE_MAX: Duration = Duration::from_secs(10);
+/// A database that has said nothing for so long is asked whether it is there …
+pub const STORE_KEEPALIVE: Duration = Duration::from_secs(5);
+/// … and given up after so many questions.
+pub const STORE_KEEPALIVES_MAX: u32 = 3;
 /// Less room than this on the store's disk is named when the store fails, in bytes.
 pub const STORE_ROOM_MIN: u64 = 1024 * 1024;
 /// How long the store remembers which credentials were issued, beyond their end.
@@ -544,8 +554,12 @@ pub const ADMIN_ANSWER_MAX: usize = 32 * 1024 * 1024;
 pub const ADMIN_CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Pause before the next caller where descriptors are used up.
 pub const ADMIN_WAIT: Duration = Duration::from_millis(100);
-/// Audit rows of one answer.
-pub const ADMIN_AUDIT_MAX: usize = STORE_PAGE_MAX;
+/// Most rows that `adit audit tail` begins with: a page of the store.
+pub const AUDIT_TAIL_MAX: u64 = STORE_PAGE_MAX as u64;
+/// `adit audit tail --follow` looks this often whether there are new rows.
+pub const AUDIT_FOLLOW_INTERVAL: Duration = Duration::from_millis(250);
+/// Longest line of a file of audit rows.
+pub const AUDIT_LINE_MAX: u64 = 64 * 1024;
 /// Outputs of a core that carries out one call without a driver.
 pub const OFFLINE_STEPS_MAX: usize = 10_000;
 /// Most connections of a benchmark; the service that it starts itself needs as many descriptors.

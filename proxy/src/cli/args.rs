@@ -15,10 +15,11 @@ use crypto::Id;
 use crypto::names::{HostPort, Name, RelayAddress};
 
 use super::values::{
-    Attribute, CredentialTtl, KeyExchangeEvery, Life, MaxAge, Moment, Seconds, Workers,
+    Attribute, CredentialTtl, KeyExchangeEvery, Life, MaxAge, Moment, Noted, Seconds, Workers,
 };
 use crate::limits::{
-    BENCH_RATE_MAX, BENCH_ROUNDS_MAX, BENCH_SIZE_MAX, BENCH_STREAMS_MAX, INLET_LANES_MAX, SPIN_MAX,
+    AUDIT_TAIL_MAX, BENCH_RATE_MAX, BENCH_ROUNDS_MAX, BENCH_SIZE_MAX, BENCH_STREAMS_MAX,
+    INLET_LANES_MAX, SPIN_MAX,
 };
 use crate::protocol::portal_limits::{Limits, PortalLimits};
 
@@ -141,6 +142,9 @@ pub enum Command {
     /// List the project's members, and end memberships
     #[command(subcommand)]
     Member(MemberCommand),
+    /// Read the authority's audit trail, and check that it is whole
+    #[command(subcommand)]
+    Audit(AuditCommand),
     /// Show this node's identity
     #[command(subcommand)]
     Identity(IdentityCommand),
@@ -165,6 +169,21 @@ pub struct ProjectCreateArgs {
     /// Where nodes will reach the authority and relay
     #[arg(long, env = "ADIT_ADDRESS", value_name = "HOST:PORT")]
     pub address: HostPort,
+    /// Where its store is.
+    #[command(flatten)]
+    pub store: StoreArgs,
+}
+
+/// Where the authority's store is.
+#[derive(Clone, Debug, Default, ClapArgs)]
+pub struct StoreArgs {
+    /// A PostgreSQL database as the authority's store, postgres://USER@HOST:PORT/DATABASE; with a
+    /// password only as ADIT_STORE [default: a file in the state directory]
+    #[arg(long, value_name = "URL")]
+    pub store: Option<String>,
+    /// The file with that database's password (ADIT_STORE_PASSWORD_FILE)
+    #[arg(long, value_name = "FILE")]
+    pub store_password_file: Option<PathBuf>,
 }
 
 /// `adit serve`
@@ -182,6 +201,9 @@ pub struct ServeArgs {
     /// How long credentials are valid, 10s to 1h [default: 1h]
     #[arg(long, env = "ADIT_CREDENTIAL_TTL", value_name = "TIME")]
     pub credential_ttl: Option<CredentialTtl>,
+    /// Where the authority's store is.
+    #[command(flatten)]
+    pub store: StoreArgs,
     /// State and ticket of a relay whose authority is elsewhere.
     #[command(flatten)]
     pub node: NodeArgs,
@@ -449,6 +471,48 @@ pub struct MemberRevokeArgs {
     /// Why, for the audit
     #[arg(long, value_name = "TEXT")]
     pub reason: Option<String>,
+}
+
+/// `adit audit …`
+#[derive(Debug, Subcommand)]
+pub enum AuditCommand {
+    /// Print the last rows
+    Tail(AuditTailArgs),
+    /// Print all rows as JSON, one a line
+    Export(AuditExportArgs),
+    /// Check that no row was changed, taken out or moved
+    Verify(AuditVerifyArgs),
+}
+
+/// `adit audit tail`
+#[derive(Debug, ClapArgs)]
+pub struct AuditTailArgs {
+    /// How many rows
+    #[arg(long, short = 'n', value_name = "N", default_value_t = 20, value_parser = value_parser!(u64).range(0..=AUDIT_TAIL_MAX))]
+    pub lines: u64,
+    /// Go on with new rows, while the authority runs
+    #[arg(long, short = 'f')]
+    pub follow: bool,
+}
+
+/// `adit audit export`
+#[derive(Debug, ClapArgs)]
+pub struct AuditExportArgs {
+    /// Only those behind the row of this number
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    pub behind: u64,
+}
+
+/// `adit audit verify`
+#[derive(Debug, ClapArgs)]
+pub struct AuditVerifyArgs {
+    /// Rows that were exported from the first on, instead of the authority's [-: standard input]
+    #[arg(value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// A row's number and hash as they were noted earlier (verify and export print them): it must be
+    /// there
+    #[arg(long, value_name = "NUMBER:HASH")]
+    pub head: Option<Noted>,
 }
 
 /// `adit identity …`

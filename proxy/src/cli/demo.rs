@@ -24,6 +24,7 @@ use crate::control::process::Running;
 use crate::control::project::Project;
 use crate::control::runtime::Runtime;
 use crate::control::serve::{self, Roles};
+use crate::control::store_place::StorePlace;
 use crate::control::ticket_file::TicketSource;
 use crate::control::worker_thread::{EngineDecision, Listener};
 use crate::limits::{CREDENTIAL_LIFE, DEMO_DEADLINE, KEY_EXCHANGE_EVERY, REVOCATION_MAX_AGE};
@@ -93,13 +94,13 @@ async fn tell(
 
     let listener = Listener::bind(None, local)?;
     let public: HostPort = parsed(&listener.address.to_string())?;
-    let created = Project::create(home, &project, vec![public])?;
+    let created = Project::create(home, &project, vec![public], &StorePlace::File)?;
     story.step(&format!("project    {PROJECT} {}", created.id))?;
     let outlet_ticket = ticket(home, &project, "echo-outlet", true)?;
     let inlet_ticket = ticket(home, &project, "echo-inlet", false)?;
     story.step("tickets    one for the outlet (may serve echo), one for the inlet")?;
 
-    let opened = Project::open(home, &project, "demo")?;
+    let opened = Project::open(home, &project, "demo", &StorePlace::File)?;
     let both = Roles {
         authority: true,
         relay: true,
@@ -239,7 +240,7 @@ fn ticket(home: &Home, project: &Name, name: &str, serves: bool) -> Result<Ticke
         Failure::new(codes::ADMIN, Exit::Runtime, what, "this is a bug of adit")
     };
     let call = call.checked()?.ok_or_else(refused)?;
-    match Project::open(home, project, "demo")?.call(call)? {
+    match Project::open(home, project, "demo", &StorePlace::File)?.call(call)? {
         AdminReply::Ticket(text) => Ok(TicketSource::Text(Zeroizing::new(text.to_string()))),
         AdminReply::Refused { code, why } => Err(Failure::new(
             code,

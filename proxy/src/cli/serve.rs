@@ -29,7 +29,8 @@ pub(super) fn run(settings: &Settings, args: &ServeArgs) -> Result<u8, Failure> 
         Some(ServeRole::Relay) => return run_relay(settings, args),
     };
     let name = reach::authority_project(settings)?;
-    let project = Project::open(&settings.home, &name, "serve")?;
+    let place = settings::store_place(&args.store)?;
+    let project = Project::open(&settings.home, &name, "serve", &place)?;
     let listen = args
         .listen
         .unwrap_or_else(|| serve::default_listen(&project));

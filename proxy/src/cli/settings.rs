@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use crypto::names::{HostPort, Name};
 use zeroize::Zeroizing;
 
-use super::args::{EngineArg, GlobalArgs, LogFormat, LogLevel, NodeArgs};
+use super::args::{EngineArg, GlobalArgs, LogFormat, LogLevel, NodeArgs, StoreArgs};
 use super::values::{KeyExchangeEvery, MaxAge, Workers};
 use crate::control::failure::{Exit, Failure, codes};
 use crate::control::files::Home;
+use crate::control::store_place::{PostgresUrl, StorePlace};
 use crate::control::ticket_file::TicketSource;
 use crate::engine::Choice;
 use crate::limits::{KEY_EXCHANGE_EVERY, REVOCATION_MAX_AGE, TARGET_PLACES_MAX};
@@ -104,6 +105,39 @@ pub(super) fn ticket_source(
     }
     let text = text.filter(|text| !text.trim().is_empty());
     Ok(text.map(|text| TicketSource::Text(Zeroizing::new(text))))
+}
+
+/// Where the authority's store is: the flags, else `ADIT_STORE` and `ADIT_STORE_PASSWORD_FILE`, which are
+/// all that commands without those flags heed; else a file.
+///
+/// # Errors
+/// It is no URL, a password is on the command line, or its file can't be read. No failure repeats one.
+pub(super) fn store_place(args: &StoreArgs) -> Result<StorePlace, Failure> {
+    let typed = args.store.clone().map(Zeroizing::new);
+    let is_typed = typed.is_some();
+    let said = typed.or_else(|| std::env::var("ADIT_STORE").ok().map(Zeroizing::new));
+    let Some(text) = said.filter(|text| !text.is_empty()) else {
+        return Ok(StorePlace::File);
+    };
+    let url = PostgresUrl::new(text)?;
+    if is_typed && url.holds_password() {
+        let what = "a database's password is not taken from the command line";
+        let why = "every user of this machine can read it there";
+        return Err(Failure::usage(what, why)
+            .fix("say --store-password-file FILE, or put the URL into ADIT_STORE"));
+    }
+    let file = args.store_password_file.clone();
+    let file = file.or_else(|| std::env::var_os("ADIT_STORE_PASSWORD_FILE").map(PathBuf::from));
+    let Some(path) = file.filter(|path| !path.as_os_str().is_empty()) else {
+        return Ok(StorePlace::Postgres(url));
+    };
+    let text = std::fs::read_to_string(&path).map(Zeroizing::new);
+    let text = text.map_err(|error| {
+        let what = format!("can't read the password in {}", path.display());
+        Failure::usage(what, error).fix("name a file that this user may read")
+    })?;
+    let password = Zeroizing::new(text.trim_end_matches(['\r', '\n']).to_owned());
+    Ok(StorePlace::Postgres(url.with_password(password)))
 }
 
 /// How old the authority's word on revocations may be.

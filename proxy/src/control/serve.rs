@@ -92,7 +92,7 @@ pub fn start(
         listeners: vec![listener],
         limits: Vec::new(),
         state,
-        store: Some(Box::new(store)),
+        store: Some(store),
         ticket: None,
         exit_if_not_enrolled: false,
     };

@@ -80,6 +80,10 @@ codes! {
     STORE = 7101, "see that its disk has room and works (df, dmesg), then try again";
     /// The authority's store was written by a newer adit.
     STORE_NEWER = 7102, "install the newer release again; nothing was changed";
+    /// A row of the audit was changed, taken out or moved.
+    AUDIT_BROKEN = 7103, "compare with a backup or an earlier export (adit audit export); who can write the store did it";
+    /// A file of audit rows can't be read.
+    AUDIT_UNREADABLE = 7104, "name a file that adit audit export wrote";
 }
 
 /// What to do about one of these codes.

@@ -14,7 +14,8 @@ use super::show;
 use crate::control::failure::{Exit, Failure, codes};
 use crate::control::policies;
 use crate::error::Problem;
-use crate::limits::{ADMIN_AUDIT_MAX, REVOKE_REASON_MAX};
+use crate::limits::REVOKE_REASON_MAX;
+use crate::protocol::audit::AuditQuery;
 use crate::protocol::command::Role;
 use crate::protocol::core::{AdminCall, AdminReply, PolicyChange, TicketSpec};
 use crate::protocol::policy::{Effect, Mode, RuleSpec, Written};
@@ -55,10 +56,12 @@ pub enum Call {
         /// Its id (hexadecimal).
         ticket: String,
     },
-    /// The last rows of the audit trail.
+    /// Rows of the audit trail, and where it ends.
     Audit {
-        /// How many.
+        /// How many of the last; without `behind`.
         count: usize,
+        /// Those behind the row of this number instead, a page.
+        behind: Option<u64>,
     },
     /// Give portals another policy.
     SetPolicy(Box<PolicyCall>),
@@ -197,9 +200,10 @@ impl Call {
                 reason: reason_text(reason)?,
             },
             Call::RevokeTicket { ticket } => AdminCall::RevokeTicket(ticket_id(ticket)?),
-            Call::Audit { count } => AdminCall::Audit {
-                count: (*count).min(ADMIN_AUDIT_MAX),
-            },
+            Call::Audit { count, behind } => AdminCall::Audit(match behind {
+                Some(number) => AuditQuery::Behind(*number),
+                None => AuditQuery::Last(*count),
+            }),
             Call::SetPolicy(change) => AdminCall::SetPolicy(Box::new(change.checked()?)),
         }))
     }
@@ -255,7 +259,7 @@ pub fn answer(reply: AdminReply, now_s: u64) -> Result<Value, Failure> {
         AdminReply::Member(row) => row.as_deref().map_or(Value::Null, show::member),
         AdminReply::Revoked(revoked) => show::revoked(&revoked),
         AdminReply::TicketRevoked { already } => serde_json::json!({ "already": already }),
-        AdminReply::Audit(rows) => rows.iter().map(show::audit).collect(),
+        AdminReply::Audit(page) => show::audit_page(&page),
         AdminReply::PolicySet(portals) => portals
             .iter()
             .map(|(role, cut)| {
@@ -354,7 +358,10 @@ mod tests {
             Call::RotateIdentity,
             Call::Tickets { after: None },
             Call::CreateTicket(Box::new(ticket)),
-            Call::Audit { count: 3 },
+            Call::Audit {
+                count: 3,
+                behind: None,
+            },
             Call::RevokeMember {
                 member: "bank".into(),
                 reason: String::new(),

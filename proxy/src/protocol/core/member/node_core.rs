@@ -408,7 +408,7 @@ impl MemberCore {
             | AdminCall::Member(_)
             | AdminCall::RevokeMember { .. }
             | AdminCall::RevokeTicket(_)
-            | AdminCall::Audit { .. } => AdminReply::not_here(),
+            | AdminCall::Audit(_) => AdminReply::not_here(),
         };
         self.node.out.push(Output::Admin {
             no,
