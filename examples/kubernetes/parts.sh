@@ -104,7 +104,7 @@ forget_clusters() {
     while read -r image <&3; do
         if "$tool" image inspect "$image" >/dev/null 2>&1; then
             say "deleting image $image"
-            "$tool" rmi "$image" >/dev/null || result=1
+            "$tool" rmi --force "$image" >/dev/null || result=1
         fi
     done 3< <(cat "$world/images" 2>/dev/null)
     return $result

@@ -152,11 +152,12 @@ closure() {
     done
 }
 
-# image NAME DIRECTORY DOCKERFILE: builds it. Written down first.
+# image NAME DIRECTORY DOCKERFILE: builds it. Written down first. In a session of its own, so that Ctrl-C comes after
+# it: a build that is broken off leaves things behind that have no name.
 image() {
     say "$1" >>"$world/images"
     say "$1"
-    "$tool" build --quiet --tag "$1" --file "$3" "$2" >/dev/null
+    setsid --wait "$tool" build --quiet --tag "$1" --file "$3" "$2" >/dev/null
 }
 
 step 'Images: adit from nothing, app and database from the programs of this machine'
