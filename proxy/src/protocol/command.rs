@@ -233,8 +233,6 @@ pub struct Adopt {
     pub opener: Opener,
     /// What the peer may do, until when.
     pub permit: Permit,
-    /// Circuit: no direction of ours stays on it for longer.
-    pub fresh_until: Instant,
 }
 
 /// Which end of a portal.
