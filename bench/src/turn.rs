@@ -246,7 +246,6 @@ fn adopt(role: Role, link: LinkId) -> ToWorker<SimCarry> {
         role,
         portal: PORTAL,
         bundle: BundleId([3; 16]),
-        fresh_until: Instant::FAR_FUTURE,
         sealer: Sealer::new(Suite::AesGcm, secret(send)),
         opener: Opener::new(Suite::AesGcm, secret(receive)),
         permit: Permit {

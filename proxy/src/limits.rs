@@ -172,8 +172,7 @@ pub const LANES_MAX: usize = OUTLET_LANES_MAX + SLOTS_RESERVED;
 pub const CONTROL_PAYLOAD_MAX: usize = FRAME_MAX;
 /// A sending key of a lane is used this long.
 pub const KEY_AGE_MAX: Duration = Duration::from_secs(600);
-/// No lane is used for longer without a fresh key exchange, and no direction stays on a circuit for
-/// longer, unless told otherwise …
+/// No lane is used for longer without a fresh key exchange, unless told otherwise …
 pub const KEY_EXCHANGE_EVERY: Duration = Duration::from_secs(3600);
 /// … by a time of at least …
 pub const KEY_EXCHANGE_EVERY_MIN: Duration = Duration::from_secs(1);

@@ -243,8 +243,6 @@ pub struct Adopt {
     pub permit: Permit,
     /// Inlet: each stream of this lane should have circuits of its own.
     pub dedicated: bool,
-    /// Circuit: no direction of ours stays on it for longer.
-    pub fresh_until: Instant,
 }
 
 /// Which end of a portal.

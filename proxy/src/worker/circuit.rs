@@ -40,8 +40,6 @@ pub(super) struct CircuitConn {
     role: Role,
     pub tx: CircuitTx,
     pub rx: CircuitRx,
-    /// Our direction stays on it no longer.
-    fresh_until: Instant,
     /// Inlet: READY must be read by then.
     ready_by: Instant,
     /// Set once it ends.
@@ -128,7 +126,6 @@ impl<E: Engine> Worker<E> {
             role: adopt.role,
             tx: CircuitTx::new(adopt.sealer, head, self.now),
             rx: CircuitRx::new(adopt.opener, rest),
-            fresh_until: adopt.fresh_until,
             ready_by,
             end: None,
         }));
@@ -217,20 +214,6 @@ impl<E: Engine> Worker<E> {
         if idle && self.circuit_is_spent(ix) {
             self.circuit_end(ix, CloseReason::Replaced, Close::Fin);
         }
-    }
-
-    /// Whether a direction of ours has been on it for long enough: it goes on on another one. Nothing
-    /// begins here any more then.
-    pub(super) fn circuit_is_stale(&mut self, ix: CircuitIx) -> bool {
-        let now = self.now;
-        let Some(circuit) = self.circuits.live_mut(ix) else {
-            return false;
-        };
-        let stale = circuit.fresh_until <= now;
-        if stale && let Some(lane) = self.lanes.get_mut(circuit.lane) {
-            lane.proto.retire_circuit(circuit.no);
-        }
-        stale
     }
 
     /// Gets its turn after waiting for a buffer.

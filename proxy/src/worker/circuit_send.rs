@@ -263,7 +263,6 @@ impl<E: Engine> Worker<E> {
         };
         let Some(ix) = stream.rx.on else { return };
         let ended = stream.rx.ended;
-        let sealed = stream.rx.held.is_some();
         if let Some((buf, range)) = stream.rx.held.take() {
             match self.circuit_seal(ix, key, buf, range) {
                 Ok(()) => {}
@@ -285,8 +284,6 @@ impl<E: Engine> Worker<E> {
         }
         if ended {
             self.stream_tell_end(key);
-        } else if sealed && self.circuit_is_stale(ix) && self.stream_goes_back(key) {
-            self.counters.circuits_left.add(1);
         } else {
             self.stream_arm(key);
         }

@@ -93,10 +93,8 @@ counters! {
     circuits_total,
     /// Directions that moved from a lane to a circuit.
     promotions,
-    /// Directions that came back to their lane: they were quiet, or had been on their circuit for long.
+    /// Directions that came back to their lane because they were quiet.
     demotions,
-    /// Those of them that had been on their circuit for long.
-    circuits_left,
     /// Times a bulk direction found no idle circuit.
     promotions_starved,
     /// Directions of dedicated streams that found no circuit in time.

@@ -229,7 +229,7 @@ fn streams_end_at_the_age_allowed_while_the_authority_is_away_and_are_back_with_
 }
 
 #[test]
-fn keys_are_made_anew_under_bulk_and_queries_and_directions_leave_old_circuits() {
+fn keys_are_made_anew_under_bulk_and_queries() {
     const MIB: u64 = 1024 * 1024;
     for seed in 0..6 {
         let shape = Shape {
@@ -262,10 +262,8 @@ fn keys_are_made_anew_under_bulk_and_queries_and_directions_leave_old_circuits()
         }
         for who in [Who::Inlet, Who::Outlet] {
             let counters = portal.see(who).counters().unwrap();
-            let [exchanges, left] =
-                ["key_exchanges", "circuits_left"].map(|name| counters.get(name));
+            let exchanges = counters.get("key_exchanges");
             assert!(exchanges > 4, "seed {seed}: {who:?}: {exchanges} exchanges");
-            assert!(left > 0, "seed {seed}: {who:?}: nobody left a circuit");
             assert_eq!(counters.get("lane_violations"), 0, "seed {seed}: {who:?}");
         }
         portal.close(true);

@@ -29,8 +29,7 @@ pub struct MemberConfig {
     pub revocations: Option<HeldRevocations>,
     /// How old the authority's word on revocations may be while streams go on.
     pub revocation_max_age: Duration,
-    /// Within what time the keys of a lane that is in use are made anew, and directions leave a
-    /// circuit.
+    /// Within what time the keys of a lane that is in use are made anew.
     pub key_exchange_every: Duration,
     /// Suites it offers: `crypto::suite::local_mask()`.
     pub suites: SuiteMask,

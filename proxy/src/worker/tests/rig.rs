@@ -397,7 +397,6 @@ impl Rig {
             role,
             portal: PORTAL,
             bundle: BundleId([bundle; 16]),
-            fresh_until: Instant::FAR_FUTURE,
             sealer: Sealer::new(Suite::AesGcm, secret(send)),
             opener: Opener::new(Suite::AesGcm, secret(receive)),
             permit: Permit {

@@ -19,7 +19,7 @@ use crate::protocol::core::node::{Node, denial_record};
 use crate::protocol::pool::jitter;
 use crate::protocol::session::SessionError;
 use crate::protocol::shake::{Binding, Exchanged, InletExchange, OutletExchange};
-use crate::time::{Duration, Instant};
+use crate::time::Instant;
 
 /// How far the one that is under way is.
 enum Stage {
@@ -231,15 +231,4 @@ impl Lane {
             .with("exchange", self.exchanges.number);
         node.out.log(record);
     }
-}
-
-/// Until when a direction may stay on a circuit that is taken now.
-pub fn fresh_until(node: &Node, now: Now) -> Instant {
-    now.mono + node.key_exchange_every
-}
-
-/// How soon a circuit that is taken now takes no new directions, at the latest: one that begins then
-/// has as long again.
-pub fn retire_by(every: Duration, now: Instant) -> Instant {
-    now + every / 2
 }

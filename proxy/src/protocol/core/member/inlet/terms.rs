@@ -13,7 +13,6 @@ use crate::limits::SHAKE_TIMEOUT;
 use crate::protocol::command::{Adopt, Becomes, Command, Permit, Role};
 use crate::protocol::core::config::InletConfig;
 use crate::protocol::core::io::{Level, LogRecord, Now};
-use crate::protocol::core::member::exchange::fresh_until;
 use crate::protocol::core::member::peer::{Judge, peer_name, permit_end, remember};
 use crate::protocol::core::node::{Node, denial_record};
 use crate::protocol::policy::Policy;
@@ -187,7 +186,6 @@ impl Terms {
             opener: shaken.opener,
             permit,
             dedicated: self.config.dedicated,
-            fresh_until: fresh_until(node, now),
         })));
     }
 

@@ -13,7 +13,7 @@ use crate::limits::{
 };
 use crate::protocol::command::{Adopt, Becomes, Command, Expect, Permit, Role};
 use crate::protocol::core::io::{Level, LogRecord, Now};
-use crate::protocol::core::member::exchange::{Exchanges, fresh_until};
+use crate::protocol::core::member::exchange::Exchanges;
 use crate::protocol::core::member::peer::{Lane, peer_name, permit_end, remember};
 use crate::protocol::core::node::{Node, denial_record};
 use crate::protocol::session::SessionError;
@@ -146,7 +146,6 @@ impl Outlet {
             opener: shaken.opener,
             permit,
             dedicated: false,
-            fresh_until: fresh_until(node, now),
         });
         node.out.command(if moves {
             Command::HandOver { link, adopt }
