@@ -213,7 +213,7 @@ async def download(door, begin, until):
     return got
 
 
-def load(network, door, args, bulk, answer):
+def load(network, door, args, answer):
     """The app's process: delays in milliseconds, and Mbit/s of the download."""
     die_with_parent()
     enter(network)
@@ -224,13 +224,11 @@ def load(network, door, args, bulk, answer):
         delays = []
         talks = [talk(door, begin, start + 1 + EVERY * n / args.conns, until, delays)
                  for n in range(args.conns)]
-        if bulk:
-            talks.append(download(door, begin, until))
-        got = (await asyncio.gather(*talks))[-1] if talks else 0
+        got = (await asyncio.gather(*talks, download(door, begin, until)))[-1]
         delays.sort()
         at = lambda part: 1000 * delays[min(len(delays) - 1, int(part * len(delays)))]
         answer.send({"p50_ms": at(0.5), "p99_ms": at(0.99),
-                     "mbit_s": (got or 0) * 8 / 1e6 / args.secs})
+                     "mbit_s": got * 8 / 1e6 / args.secs})
 
     asyncio.run(run())
 
@@ -323,7 +321,7 @@ def measure(args, link, ways):
                 for way in ways:
                     inlet = portal.inlet("127.0.0.1:15432", way.split())
                     answers, answer = multiprocessing.Pipe()
-                    running = child(load, near, ("127.0.0.1", 15432), args, True, answer)
+                    running = child(load, near, ("127.0.0.1", 15432), args, answer)
                     if not answers.poll(args.warm + args.secs + 60):
                         sys.exit("the load hangs")
                     figures[way].append(answers.recv())
