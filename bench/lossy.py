@@ -313,7 +313,7 @@ def measure(args, link, ways):
     here, there = multiprocessing.Pipe()
     serving = child(service, far, there)
     figures = {way: [] for way in ways}
-    portal = None
+    portal = running = None
     with tempfile.TemporaryDirectory(prefix="adit-lossy-") as folder:
         try:
             portal = Portal(args.program, near, far, here.recv(), folder)
@@ -328,6 +328,8 @@ def measure(args, link, ways):
                     running.join()
                     portal.end(inlet)
         finally:
+            if running:
+                running.kill()
             if portal:
                 portal.end_all()
             for process in (serving, carrier):
@@ -379,4 +381,7 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)
