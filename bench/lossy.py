@@ -49,7 +49,8 @@ LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 def die_with_parent():
-    """This process ends when the one that started it does."""
+    """This process ends when the one that started it does, and for no key that is pressed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
