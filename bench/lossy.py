@@ -49,7 +49,8 @@ LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 def die_with_parent():
-    """This process ends when the one that started it does."""
+    """This process ends when the one that started it does, and for no key that is pressed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
@@ -213,7 +214,7 @@ async def download(door, begin, until):
     return got
 
 
-def load(network, door, args, bulk, answer):
+def load(network, door, args, answer):
     """The app's process: delays in milliseconds, and Mbit/s of the download."""
     die_with_parent()
     enter(network)
@@ -224,13 +225,11 @@ def load(network, door, args, bulk, answer):
         delays = []
         talks = [talk(door, begin, start + 1 + EVERY * n / args.conns, until, delays)
                  for n in range(args.conns)]
-        if bulk:
-            talks.append(download(door, begin, until))
-        got = (await asyncio.gather(*talks))[-1] if talks else 0
+        got = (await asyncio.gather(*talks, download(door, begin, until)))[-1]
         delays.sort()
         at = lambda part: 1000 * delays[min(len(delays) - 1, int(part * len(delays)))]
         answer.send({"p50_ms": at(0.5), "p99_ms": at(0.99),
-                     "mbit_s": (got or 0) * 8 / 1e6 / args.secs})
+                     "mbit_s": got * 8 / 1e6 / args.secs})
 
     asyncio.run(run())
 
@@ -315,7 +314,7 @@ def measure(args, link, ways):
     here, there = multiprocessing.Pipe()
     serving = child(service, far, there)
     figures = {way: [] for way in ways}
-    portal = None
+    portal = running = None
     with tempfile.TemporaryDirectory(prefix="adit-lossy-") as folder:
         try:
             portal = Portal(args.program, near, far, here.recv(), folder)
@@ -323,13 +322,15 @@ def measure(args, link, ways):
                 for way in ways:
                     inlet = portal.inlet("127.0.0.1:15432", way.split())
                     answers, answer = multiprocessing.Pipe()
-                    running = child(load, near, ("127.0.0.1", 15432), args, True, answer)
+                    running = child(load, near, ("127.0.0.1", 15432), args, answer)
                     if not answers.poll(args.warm + args.secs + 60):
                         sys.exit("the load hangs")
                     figures[way].append(answers.recv())
                     running.join()
                     portal.end(inlet)
         finally:
+            if running:
+                running.kill()
             if portal:
                 portal.end_all()
             for process in (serving, carrier):
@@ -381,4 +382,7 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)
