@@ -26,7 +26,12 @@ fn plausible(chance: &mut Chance) -> (Header, Vec<u8>) {
     let code = code[chance.below(3)].code();
     let circuit = CircuitNo(chance.below(4) as u16);
     let number = 1 + chance.below(3) as u32;
-    match chance.below(24) {
+    // Those of key exchanges are rarely in turn, so that they are rare.
+    let kind = match chance.below(24) {
+        0 => 20 + chance.below(3),
+        _ => chance.below(20),
+    };
+    match kind {
         20 => record(&Body::KeyExchange(number, &[1]), 0),
         21 => record(&Body::KeyReady(number), 0),
         22 => record(&Body::KeyUpdate(Some(number)), 0),
