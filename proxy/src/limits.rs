@@ -487,7 +487,7 @@ pub const WORKERS_MAX: u8 = 16;
 const _: () = assert!(2 * WORKERS_MAX as usize <= OUTLET_LANES_PER_MEMBER_MAX);
 /// Most sockets of one worker.
 pub const WORKER_SLOTS_MAX: u32 = 64 * 1024;
-/// Descriptors that are not a worker's: files, pipes, rings, the administrator's callers.
+/// Descriptors that are not a worker's: files, pipes, rings, the callers of administration and metrics.
 pub const NOFILE_RESERVED: u64 = 64;
 /// Buffers of a process's engines together, Small, Medium, Large, Bulk: 64 + 16 + 64 + 64 MiB of
 /// address space, touched on demand. Bulk: two for each direction of `CIRCUITS_READY_MAX`
@@ -513,6 +513,14 @@ pub const ADMIN_CALL_TIMEOUT: Duration = Duration::from_secs(10);
 pub const ADMIN_WAIT: Duration = Duration::from_millis(100);
 /// Audit rows of one answer.
 pub const ADMIN_AUDIT_MAX: usize = STORE_PAGE_MAX;
+/// Callers of the metrics listener at once.
+pub const METRICS_CALLERS_MAX: usize = 8;
+/// Longest request of one, its headers included …
+pub const METRICS_REQUEST_MAX: usize = 8 * 1024;
+/// … and how many these are.
+pub const METRICS_HEADERS_MAX: usize = 64;
+/// A caller has sent its request and taken its answer by then.
+pub const METRICS_TIMEOUT: Duration = Duration::from_secs(5);
 /// Outputs of a core that carries out one call without a driver.
 pub const OFFLINE_STEPS_MAX: usize = 10_000;
 /// Most connections of a benchmark; the service that it starts itself needs as many descriptors.

@@ -28,7 +28,7 @@ use std::str::FromStr;
 use clap::ValueEnum;
 use toml::{Table, Value};
 
-use super::args::{EngineArg, GlobalArgs, LimitArgs, LogFormat, LogLevel, NodeArgs};
+use super::args::{EngineArg, GlobalArgs, LimitArgs, LogFormat, LogLevel, MetricsArgs, NodeArgs};
 use super::rules;
 use super::values::{Workers, near_match};
 use crate::control::failure::{Exit, Failure, codes};
@@ -37,7 +37,7 @@ use crate::limits::{CONFIG_FILE_MAX, PORTALS_MAX};
 
 /// Settings of the process, and what holds if nothing is said: the one list of them, for reading and
 /// for showing.
-pub(super) const PROCESS: [(&str, &str); 11] = [
+pub(super) const PROCESS: [(&str, &str); 12] = [
     ("home", "~/.adit"),
     ("project", "the only one"),
     ("engine", "auto"),
@@ -49,6 +49,7 @@ pub(super) const PROCESS: [(&str, &str); 11] = [
     ("node", "node"),
     ("exit-if-not-enrolled", "false"),
     ("revocation-max-age", "5m"),
+    ("metrics", "none"),
 ];
 const INLET: &[&str] = &[
     "via",
@@ -76,6 +77,8 @@ pub(super) struct ConfigFile {
     pub(super) global: GlobalArgs,
     /// Flags of a node.
     pub(super) node: NodeArgs,
+    /// Where it tells its numbers.
+    pub(super) metrics: MetricsArgs,
     /// Its inlets, in the order of the file.
     pub(super) inlets: Vec<Inlet>,
     /// Its outlets.
@@ -118,6 +121,9 @@ impl ConfigFile {
                 node: top.parsed("node")?,
                 exit_if_not_enrolled: top.flag("exit-if-not-enrolled")?,
                 revocation_max_age: top.parsed("revocation-max-age")?,
+            },
+            metrics: MetricsArgs {
+                metrics: top.parsed("metrics")?,
             },
             inlets: inlets.iter().map(inlet).collect::<Result<_, _>>()?,
             outlets: outlets.iter().map(outlet).collect::<Result<_, _>>()?,

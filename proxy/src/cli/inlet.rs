@@ -15,6 +15,7 @@ pub(super) fn run(settings: &Settings, args: InletArgs) -> Result<u8, Failure> {
         ticket: settings::ticket_source(&args.node, settings::ticket_text())?,
         exit_if_not_enrolled: args.node.exit_if_not_enrolled,
         revocation_max_age: settings::max_age(args.node.revocation_max_age),
+        metrics: args.metrics.metrics,
         inlets: vec![Inlet {
             via: args.via,
             from: args.from,

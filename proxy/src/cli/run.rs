@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crypto::names::{HostPort, RelayAddress};
 
-use super::args::{GlobalArgs, NodeArgs, RunArgs};
+use super::args::{GlobalArgs, MetricsArgs, NodeArgs, RunArgs};
 use super::config_file::{ConfigFile, PROCESS};
 use super::log;
 use super::settings::{self, Settings};
@@ -51,6 +51,7 @@ pub(super) fn run(global: &GlobalArgs, args: RunArgs) -> Result<u8, Failure> {
         revocation_max_age: settings::max_age(
             (args.node.revocation_max_age).or(file.node.revocation_max_age),
         ),
+        metrics: args.metrics.metrics.or(file.metrics.metrics),
         inlets: file.inlets,
         outlets: file.outlets,
     };
@@ -107,6 +108,7 @@ fn portals(file: &ConfigFile) -> Vec<(Portal, &Arc<PortalLimits>, &Policy)> {
 struct Started {
     global: GlobalArgs,
     node: NodeArgs,
+    metrics: MetricsArgs,
     portals: Vec<(Portal, Arc<PortalLimits>)>,
 }
 
@@ -116,6 +118,7 @@ impl Started {
         Started {
             global: file.global.clone(),
             node: file.node.clone(),
+            metrics: file.metrics.clone(),
             portals: portals
                 .map(|(portal, limits, _)| (portal, Arc::clone(limits)))
                 .collect(),
@@ -145,7 +148,7 @@ impl Started {
             let what = "a portal that is new in the file does not run yet";
             needs_restart(what, &portal.to_string());
         }
-        if file.global != self.global || file.node != self.node {
+        if file.global != self.global || file.node != self.node || file.metrics != self.metrics {
             let known: Vec<&str> = PROCESS.iter().map(|(key, _)| *key).collect();
             let what = "a setting of the whole process has changed in the file";
             needs_restart(what, &format!("one of {}", known.join(", ")));

@@ -203,6 +203,22 @@ impl StateDir {
     }
 }
 
+/// Whether a directory and the files in it are as [`StateDir::open`] wants them. It opens none, so a process
+/// may be using them.
+///
+/// # Errors
+/// Others can read one of them, it belongs to somebody else, or the system's error.
+pub fn inspect(path: &Path) -> Result<(), Failure> {
+    let found = |path: &Path| fs::symlink_metadata(path).map_err(|error| unusable(path, &error));
+    refuse_open_to_others(path, &found(path)?)?;
+    let entries = fs::read_dir(path).map_err(|error| unusable(path, &error))?;
+    let entries = entries.filter_map(Result::ok).map(|entry| entry.path());
+    for entry in entries.filter(|entry| entry.is_file()) {
+        refuse_open_to_others(&entry, &found(&entry)?)?;
+    }
+    Ok(())
+}
+
 fn make_private_dirs(path: &Path) -> Result<(), Failure> {
     DirBuilder::new()
         .recursive(true)

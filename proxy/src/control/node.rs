@@ -13,6 +13,7 @@ use super::admin::show;
 use super::failure::{Exit, Failure, codes};
 use super::files::{DirKind, Home, StateDir, corrupt};
 use super::keys::{self, IDENTITY_FILE};
+use super::metrics::http::MetricsListener;
 use super::process::{Launch, Running};
 use super::ticket_file::{TicketFile, TicketSource};
 use super::worker_thread::{EngineDecision, Listener};
@@ -70,6 +71,8 @@ pub struct NodePlan {
     pub exit_if_not_enrolled: bool,
     /// How old the authority's word on revocations may be while streams go on.
     pub revocation_max_age: Duration,
+    /// Where a monitoring system may ask.
+    pub metrics: Option<SocketAddr>,
     /// Its inlets.
     pub inlets: Vec<Inlet>,
     /// Its outlets.
@@ -159,6 +162,7 @@ impl Node {
             revocations,
             ticket,
         } = self;
+        let metrics = plan.metrics.map(MetricsListener::bind).transpose()?;
         let mut listeners = Vec::new();
         let mut limits = Vec::new();
         let mut inlets = Vec::new();
@@ -207,6 +211,7 @@ impl Node {
             engine,
             on_ring,
             listeners,
+            metrics,
             limits,
             state,
             store: None,
@@ -237,6 +242,7 @@ impl Node {
             revocations,
             ticket,
         } = self;
+        let metrics = plan.metrics.map(MetricsListener::bind).transpose()?;
         let name = plan.node;
         let relay = RelayConfig {
             identity,
@@ -256,6 +262,7 @@ impl Node {
             engine,
             on_ring,
             listeners: vec![listener],
+            metrics,
             limits: Vec::new(),
             state,
             store: None,

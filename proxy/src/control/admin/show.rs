@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 
 use crate::protocol::command::Role;
 use crate::protocol::core::{
-    LogRecord, MembershipStatus, PortalStatus, Reach, Revoked, ServerStatus, Status,
+    LogRecord, MembershipStatus, PeerWhy, PortalStatus, PortalWhy, Reach, Revoked, ServerStatus,
+    Status,
 };
 use crate::protocol::store::{AuditRow, Grants, MemberRow, TicketRow};
 
@@ -137,6 +138,8 @@ pub fn audit(row: &AuditRow) -> Value {
 
 /// A core's state.
 pub fn status(status: &Status) -> Value {
+    let denials = status.tally.denials();
+    let denials = denials.map(|(code, count)| (code.to_string(), Value::from(count)));
     json!({
         "id": status.id.to_string(),
         "project": status.project.as_ref().map(|(name, id)| {
@@ -154,6 +157,11 @@ pub fn status(status: &Status) -> Value {
         })),
         "portals": status.portals.iter().map(portal).collect::<Value>(),
         "last_denial": status.last_denial.as_ref().map(record),
+        "handshakes": {
+            "finished": status.tally.handshakes_finished,
+            "failed": status.tally.handshakes_failed,
+        },
+        "denials": denials.collect::<serde_json::Map<_, _>>(),
         "server": status.server.as_ref().map(server),
     })
 }
@@ -230,9 +238,32 @@ fn portal(portal: &PortalStatus) -> Value {
             "peak": portal.circuits.peak,
         },
         "peers": peers,
+        "targets": texts(&portal.targets),
         "pinned": portal.pinned,
         "rules": portal.rules,
         "why": portal.why,
+    })
+}
+
+/// What one end knows of whether connections are allowed.
+pub fn why(portal: &PortalWhy) -> Value {
+    let peer = |peer: &PeerWhy| {
+        let (allowed, rule, why) = match &peer.decision {
+            Ok(rule) => (true, rule, None),
+            Err(denial) => (false, &denial.rule, Some(&denial.reason)),
+        };
+        json!({
+            "id": peer.id.to_string(),
+            "name": peer.name,
+            "allowed": allowed,
+            "rule": rule,
+            "why": why,
+        })
+    };
+    json!({
+        "role": role(portal.role),
+        "permitted": portal.permitted,
+        "peers": portal.peers.iter().map(peer).collect::<Value>(),
     })
 }
 

@@ -6,6 +6,7 @@
 //! ```
 
 mod policies;
+mod why;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -390,6 +391,7 @@ impl MemberCore {
         let reply = match call {
             AdminCall::Status => AdminReply::Status(Box::new(self.status(now))),
             AdminCall::SetPolicy(change) => self.change_policy(now, change),
+            AdminCall::Why(address) => self.why(now, address),
             AdminCall::CreateTicket(_)
             | AdminCall::Tickets { .. }
             | AdminCall::Members { .. }
@@ -543,6 +545,7 @@ impl Core for MemberCore {
             revocations: membership.map(|_| self.node.revocations.status(now.mono)),
             portals,
             last_denial: self.node.last_denial.clone(),
+            tally: self.node.tally.clone(),
             server: None,
         }
     }

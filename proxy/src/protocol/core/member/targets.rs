@@ -3,6 +3,8 @@
 
 use std::net::SocketAddr;
 
+use crypto::names::HostPort;
+
 use crate::error::Problem;
 use crate::ids::PortalNo;
 use crate::limits::{DIAL_ADDRESSES_MAX, TARGET_REFRESH};
@@ -53,6 +55,12 @@ impl Targets {
             .iter()
             .map(|target| target.config.name.to_string())
             .collect()
+    }
+
+    /// What is connected to, as it was configured.
+    pub fn places(&self) -> Vec<HostPort> {
+        let targets = self.targets.iter();
+        targets.map(|target| target.config.to.clone()).collect()
     }
 
     /// Looks up what is due.

@@ -1,0 +1,50 @@
+//! A configuration file: whether it can be run here. An inlet's port that is taken may be its own process's.
+
+use std::net::TcpListener;
+use std::path::Path;
+
+use super::dial;
+use crate::cli::checks::{Check, Section};
+use crate::cli::config_file::ConfigFile;
+use crate::control::worker_thread::cant_listen;
+use crate::protocol::policy::Policy;
+
+pub(super) fn section(path: &Path) -> Section {
+    let shown = path.display();
+    let about = format!("configuration {shown}");
+    let file = match ConfigFile::read(path) {
+        Ok(file) => file,
+        Err(failure) => {
+            return Section {
+                about,
+                checks: vec![Check::failed("file", &failure)],
+            };
+        }
+    };
+    let mut checks = vec![Check::good("file", "no mistake")];
+    for inlet in &file.inlets {
+        checks.extend(rules(&format!("inlet {}", inlet.via), &inlet.allow));
+        checks.push(match TcpListener::bind(inlet.from) {
+            Ok(_) => Check::good("port", format!("{} is free", inlet.from)),
+            Err(error) => Check::failed("port", &cant_listen(inlet.from, &error)),
+        });
+    }
+    for outlet in &file.outlets {
+        checks.extend(rules(&format!("outlet {}", outlet.at), &outlet.allow));
+        checks.push(match dial::reach(&outlet.to) {
+            Ok(_) => Check::good("target", format!("{} answers", outlet.to)),
+            Err(why) => {
+                let said = format!("{} does not answer: {why}", outlet.to);
+                Check::bad("target", said, "start the service, or correct `to`")
+            }
+        });
+    }
+    Section { about, checks }
+}
+
+fn rules(portal: &str, allow: &Policy) -> Option<Check> {
+    (!allow.allows_somebody()).then(|| {
+        let said = format!("{portal}: no rule allows anybody");
+        Check::bad("rules", said, "add a rule: allow = \"NAME=VALUE\"")
+    })
+}
