@@ -17,7 +17,9 @@ use proxy::engine::simulated::{
 use proxy::engine::{Engine, EngineConfig};
 use proxy::ids::{BundleId, LinkId, PortalNo};
 use proxy::mailbox::{ControlEnd, ToWorker, mailbox};
-use proxy::protocol::command::{Adopt, Becomes, Command, Event, Expect, LaneEvent, Permit, Role};
+use proxy::protocol::command::{
+    Adopt, Becomes, Command, Event, Expect, KnownTarget, LaneEvent, Permit, Role,
+};
 use proxy::protocol::preface::{Kind, Preface};
 use proxy::time::Instant;
 use proxy::worker::counters::Counters;
@@ -107,7 +109,11 @@ impl Turns {
         let target = vec![SocketAddr::new(OUTLET, SERVICE)];
         outlet.tell(ToWorker::Command(Command::Targets {
             portal: PORTAL,
-            targets: vec![(TARGET.into(), target)],
+            targets: vec![KnownTarget {
+                name: TARGET.into(),
+                to: target,
+                proxy_header: false,
+            }],
         }));
         for node in [&inlet, &outlet] {
             node.tell(ToWorker::Command(Command::AuthorityTime {

@@ -73,7 +73,8 @@ fn core(now: Now) -> MemberCore {
             at: "postgres".parse().expect("a legal address"),
             targets: vec![TargetConfig {
                 name: "postgres".parse().expect("a legal name"),
-                to: "db.example:5432".parse().expect("a legal address"),
+                to: vec!["db.example:5432".parse().expect("a legal address")],
+                proxy_header: false,
             }],
             allow: allow().expect("a legal rule"),
         }],

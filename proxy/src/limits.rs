@@ -279,6 +279,12 @@ pub const SHAKES_PER_LOOK: usize = 8;
 pub const SHAKE_BYTES: usize = 1024;
 /// … and how many wait for their turn, at most `SHAKE_TIMEOUT`.
 pub const SHAKES_WAITING_MAX: usize = 256;
+/// Places (`--to`) of one target …
+pub const TARGET_PLACES_MAX: usize = 8;
+/// … and their addresses, all together.
+pub const TARGET_ADDRESSES_MAX: usize = 16;
+/// An address of a target that did not answer is the last to be tried for so long.
+pub const TARGET_SHUNNED: Duration = Duration::from_secs(10);
 /// Targets' names are looked up again this often.
 pub const TARGET_REFRESH: Duration = Duration::from_secs(30);
 /// An answer to TIME that took longer says too little.

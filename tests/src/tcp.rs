@@ -113,6 +113,14 @@ pub fn reset(stream: TcpStream) -> Outcome<()> {
     linger.map_err(|error| Failure(format!("setting SO_LINGER: {error}")))
 }
 
+/// All that comes before FIN; fails if the connection ends in another way.
+pub fn read_to_fin(mut stream: &TcpStream) -> Outcome<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let read = stream.read_to_end(&mut bytes);
+    read.map_err(|error| Failure(format!("reading to FIN: {error}")))?;
+    Ok(bytes)
+}
+
 /// Sends `bytes` and reads as many back, which must be the same.
 pub fn ping(stream: &TcpStream, bytes: &[u8]) -> Outcome<()> {
     let mut back = vec![0; bytes.len()];

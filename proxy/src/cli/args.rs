@@ -384,9 +384,18 @@ pub struct OutletArgs {
     /// The relay address to serve
     #[arg(long, env = "ADIT_AT", value_name = "ADDRESS")]
     pub at: RelayAddress,
-    /// The service that inlets reach
-    #[arg(long, env = "ADIT_TO", value_name = "HOST:PORT")]
-    pub to: HostPort,
+    /// The service that inlets reach; repeat for places to try in order, when one does not answer
+    #[arg(
+        long,
+        env = "ADIT_TO",
+        value_name = "HOST:PORT",
+        required = true,
+        value_delimiter = '\n'
+    )]
+    pub to: Vec<HostPort>,
+    /// Tell the service the app's address and the inlet's id first (PROXY protocol, version 2)
+    #[arg(long, env = "ADIT_SEND_PROXY_V2")]
+    pub send_proxy_v2: bool,
     /// Which inlets may connect, such as postgres-inlet=true; repeat for alternatives
     #[arg(
         long = "allow",

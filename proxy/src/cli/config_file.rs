@@ -26,6 +26,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use clap::ValueEnum;
+use crypto::names::HostPort;
 use toml::{Table, Value};
 
 use super::args::{EngineArg, GlobalArgs, LimitArgs, LogFormat, LogLevel, MetricsArgs, NodeArgs};
@@ -63,6 +64,7 @@ const INLET: &[&str] = &[
 const OUTLET: &[&str] = &[
     "at",
     "to",
+    "send-proxy-v2",
     "allow",
     "deny",
     "rule",
@@ -183,7 +185,8 @@ fn outlet(section: &Section<'_>) -> Result<Outlet, Failure> {
     section.refuse_unknown(OUTLET)?;
     Ok(Outlet {
         at: section.required("at")?,
-        to: section.required("to")?,
+        to: section.places("to")?,
+        proxy_header: section.flag("send-proxy-v2")?,
         allow: rules::policy(section)?,
         limits: limits(section)?.shared(),
     })
@@ -291,6 +294,17 @@ impl<'a> Section<'a> {
                 .collect(),
             Some(_) => Err(expected()),
         }
+    }
+
+    /// The places of a target.
+    fn places(&self, key: &str) -> Result<Vec<HostPort>, Failure> {
+        let places = self.texts(key)?;
+        let places = places
+            .iter()
+            .map(|text| text.parse().map_err(|error| self.bad(key, &error)));
+        let places: Vec<HostPort> = places.collect::<Result<_, _>>()?;
+        super::settings::places(&places).map_err(|failure| self.bad(key, &failure.why))?;
+        Ok(places)
     }
 
     pub(super) fn parsed<T: FromStr<Err: std::fmt::Display>>(
@@ -403,7 +417,9 @@ mod tests {
         let max_age = config.node.revocation_max_age.unwrap().0;
         assert_eq!(max_age.as_secs(), 90);
         assert_eq!(config.inlets[0].allow.rules().len(), 2);
-        assert_eq!(config.outlets[0].to.port(), 80);
+        assert_eq!(config.outlets[0].to[0].port(), 80);
+        assert_eq!(config.outlets[0].to.len(), 1);
+        assert!(!config.outlets[0].proxy_header);
     }
 
     #[test]
@@ -425,6 +441,15 @@ mod tests {
             ("json = \"yes\"", "true or false"),
             ("revocation-max-age = \"2s\"", "between 5s and 1h"),
             ("inlet = 1", "[[inlet]] tables"),
+            ("[[outlet]]\nat = \"a\"\nallow = \"a=b\"", "it is missing"),
+            (
+                "[[outlet]]\nat = \"a\"\nto = [\"db:1\", \"db\"]\nallow = \"a=b\"",
+                "port",
+            ),
+            (
+                "[[outlet]]\nat = \"a\"\nto = [\"a:1\", \"b:1\", \"c:1\", \"d:1\", \"e:1\", \"f:1\", \"g:1\", \"h:1\", \"i:1\"]",
+                "at most 8 places",
+            ),
             ("[[inlet]]\nvia = \"a\"", "it is missing"),
             (
                 "[[inlet]]\nvia = \"A\"\nfrom = \"127.0.0.1:1\"",

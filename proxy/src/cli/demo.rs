@@ -130,7 +130,8 @@ async fn tell(
             Vec::new(),
             vec![Outlet {
                 at: parsed(ADDRESS)?,
-                to: parsed(&service.to_string())?,
+                to: vec![parsed(&service.to_string())?],
+                proxy_header: false,
                 allow: settings::policy(&["echo-inlet=true".into()])?,
                 limits: PortalLimits::new(Limits::default()),
             }],

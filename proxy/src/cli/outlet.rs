@@ -7,6 +7,7 @@ use crate::control::failure::Failure;
 use crate::control::node::{NodePlan, Outlet};
 
 pub(super) fn run(settings: &Settings, args: OutletArgs) -> Result<u8, Failure> {
+    settings::places(&args.to)?;
     let plan = NodePlan {
         what: "outlet",
         home: settings.home.clone(),
@@ -20,6 +21,7 @@ pub(super) fn run(settings: &Settings, args: OutletArgs) -> Result<u8, Failure> 
         outlets: vec![Outlet {
             at: args.at,
             to: args.to,
+            proxy_header: args.send_proxy_v2,
             allow: settings::policy(&args.allow)?,
             limits: args.limits.shared(),
         }],

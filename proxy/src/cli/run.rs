@@ -79,14 +79,17 @@ pub(super) fn has_portals(file: &ConfigFile, path: &Path) -> Result<(), Failure>
 #[derive(PartialEq)]
 enum Portal {
     Inlet(RelayAddress, SocketAddr),
-    Outlet(RelayAddress, HostPort),
+    Outlet(RelayAddress, Vec<HostPort>, bool),
 }
 
 impl fmt::Display for Portal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Portal::Inlet(via, from) => write!(f, "inlet {via} from {from}"),
-            Portal::Outlet(at, to) => write!(f, "outlet {at} to {to}"),
+            Portal::Outlet(at, to, _) => {
+                let to: Vec<String> = to.iter().map(HostPort::to_string).collect();
+                write!(f, "outlet {at} to {}", to.join(", "))
+            }
         }
     }
 }
@@ -98,7 +101,7 @@ fn portals(file: &ConfigFile) -> Vec<(Portal, &Arc<PortalLimits>, &Policy)> {
         (portal, &it.limits, &it.allow)
     });
     let outlets = file.outlets.iter().map(|it| {
-        let portal = Portal::Outlet(it.at.clone(), it.to.clone());
+        let portal = Portal::Outlet(it.at.clone(), it.to.clone(), it.proxy_header);
         (portal, &it.limits, &it.allow)
     });
     inlets.chain(outlets).collect()

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crypto::names::Name;
+use crypto::names::{HostPort, Name};
 use zeroize::Zeroizing;
 
 use super::args::{EngineArg, GlobalArgs, LogFormat, LogLevel, NodeArgs};
@@ -11,7 +11,7 @@ use crate::control::failure::{Exit, Failure, codes};
 use crate::control::files::Home;
 use crate::control::ticket_file::TicketSource;
 use crate::engine::Choice;
-use crate::limits::REVOCATION_MAX_AGE;
+use crate::limits::{REVOCATION_MAX_AGE, TARGET_PLACES_MAX};
 use crate::protocol::policy::{Effect, Policy, RuleSpec};
 use crate::time::Duration;
 
@@ -120,6 +120,20 @@ pub(super) fn policy(rules: &[String]) -> Result<Policy, Failure> {
         Failure::new(codes::USAGE, Exit::Usage, "can't read the policy", error)
             .fix("a rule is NAME=VALUE terms with commas between, such as postgres-inlet=true")
     })
+}
+
+/// The places of a target, in the order in which they are tried.
+///
+/// # Errors
+/// There is none, or too many.
+pub(super) fn places(to: &[HostPort]) -> Result<(), Failure> {
+    let why = match to.len() {
+        0 => String::from("it is missing"),
+        1..=TARGET_PLACES_MAX => return Ok(()),
+        _ => format!("a target has at most {TARGET_PLACES_MAX} places"),
+    };
+    Err(Failure::usage("can't use what --to says", why)
+        .fix("say --to HOST:PORT, and again for each place to try when that does not answer"))
 }
 
 /// The same rules as they were written.

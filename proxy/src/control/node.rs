@@ -47,8 +47,10 @@ pub struct Inlet {
 pub struct Outlet {
     /// The relay address it serves.
     pub at: RelayAddress,
-    /// What it connects to.
-    pub to: HostPort,
+    /// What it connects to: the first that answers, in this order.
+    pub to: Vec<HostPort>,
+    /// Whether that is told whom each connection is for.
+    pub proxy_header: bool,
     /// Which inlets may.
     pub allow: Policy,
     /// How many connections it has, and how long one may be idle.
@@ -188,6 +190,7 @@ impl Node {
                 targets: vec![TargetConfig {
                     name: target_name(&outlet.at)?,
                     to: outlet.to,
+                    proxy_header: outlet.proxy_header,
                 }],
                 at: outlet.at,
                 allow: outlet.allow,

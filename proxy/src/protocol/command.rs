@@ -137,8 +137,8 @@ pub enum Command {
     Targets {
         /// The portal.
         portal: PortalNo,
-        /// Name and addresses in order of preference.
-        targets: Vec<(String, Vec<SocketAddr>)>,
+        /// All of its targets that have an address.
+        targets: Vec<KnownTarget>,
     },
     /// Inlet: what happens to an app that connects while no lane is ready. Until the first
     /// one, apps wait.
@@ -180,6 +180,17 @@ pub enum Command {
     },
     /// Close everything at once and end the worker.
     Stop,
+}
+
+/// What a target's name means now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KnownTarget {
+    /// Its name in OPEN.
+    pub name: String,
+    /// Addresses in order of preference, at most `limits::TARGET_ADDRESSES_MAX`.
+    pub to: Vec<SocketAddr>,
+    /// Whether a header of the PROXY protocol goes before an app's bytes.
+    pub proxy_header: bool,
 }
 
 /// What happens to an app at an inlet that has no lane.

@@ -13,6 +13,7 @@ pub mod policy;
 pub mod pool;
 pub mod portal_limits;
 pub mod preface;
+pub mod proxy_header;
 pub mod record;
 pub mod session;
 pub mod shake;

@@ -27,7 +27,6 @@
 //! not accepted), so it holds at most one event per slot. Hints are dropped and counted instead.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::engine::{DoneList, Engine, Wait};
@@ -106,9 +105,6 @@ impl WorkerConfig {
     }
 }
 
-/// What an outlet's target names mean.
-type Targets = BTreeMap<Arc<str>, Arc<[SocketAddr]>>;
-
 /// One worker.
 pub struct Worker<E: Engine> {
     net: Net<E>,
@@ -145,7 +141,7 @@ pub struct Worker<E: Engine> {
     /// Streams whose sending side has something to do at the end of this turn.
     touched: Vec<SlotKey>,
     inlets: BTreeMap<PortalNo, inlet::Inlet>,
-    targets: BTreeMap<PortalNo, Targets>,
+    targets: BTreeMap<PortalNo, outlet::Targets>,
     limits: BTreeMap<PortalNo, Arc<PortalLimits>>,
     /// The credit budget and the authority's time, for all lanes.
     shared: LaneShared,
@@ -383,7 +379,7 @@ impl<E: Engine> Worker<E> {
             Command::LegKeyGone { session } => self.leg_key_gone(session),
             Command::MemberGone { member } => self.leg_member_gone(member),
             Command::MemberDenied { address, member } => self.leg_denied(address, member),
-            Command::Targets { portal, targets } => self.set_targets(portal, targets),
+            Command::Targets { portal, targets } => self.set_targets(portal, &targets),
             Command::Gate { portal, gate } => self.set_gate(portal, gate),
             Command::Hosts { portal, workers } => self.set_hosts(portal, workers),
             Command::Limits { portal, limits } => self.set_limits(portal, limits),

@@ -2,9 +2,14 @@
 //!
 //! A target is the *name* of an entry in this outlet's configuration; the permit says which names
 //! the peer may use, `Command::Targets` says what they mean now. Addresses are tried in order,
-//! each with its share of the time that is left until `limits::CONNECTING_TIMEOUT`.
+//! each with its share of the time that is left until `limits::CONNECTING_TIMEOUT`; one that did not
+//! answer within `limits::TARGET_SHUNNED` is tried behind all others. That is the health check: only
+//! connections that are wanted are made, because a database logs each one that comes and goes.
+//!
+//! A target that wants a header of the PROXY protocol has it in its socket before it counts as
+//! connected.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
@@ -13,18 +18,67 @@ use super::conn::Conn;
 use super::lane::LaneIx;
 use super::slab::SlotKey;
 use super::stream::{Phase, Stream};
-use crate::engine::{Close, Engine, Errno, SockOpt};
+use crate::engine::{Class, Close, Engine, Errno, SockOpt};
 use crate::error::CloseReason;
 use crate::ids::{PortalNo, StreamNo};
-use crate::limits::{CONNECTING_TIMEOUT, DIAL_ADDRESSES_MAX};
-use crate::protocol::command::{Event, Role, StreamReport};
+use crate::limits::{CONNECTING_TIMEOUT, TARGET_ADDRESSES_MAX, TARGET_SHUNNED};
+use crate::protocol::command::{Event, KnownTarget, Role, StreamReport};
+use crate::protocol::proxy_header::OnBehalf;
 use crate::protocol::record::Open;
 use crate::time::{Duration, Instant};
+
+/// A target of a portal.
+#[derive(Debug)]
+pub(super) struct Target {
+    addresses: Vec<Address>,
+    proxy_header: bool,
+}
+
+/// The targets of a portal, by name.
+pub(super) type Targets = BTreeMap<Arc<str>, Target>;
+
+#[derive(Clone, Copy, Debug)]
+struct Address {
+    at: SocketAddr,
+    /// It did not answer: until then, others are tried before it.
+    shunned: Instant,
+}
+
+impl Target {
+    fn new(known: &KnownTarget, before: Option<&Target>) -> Target {
+        let before = before.map_or(&[][..], |target| &target.addresses);
+        let address = |at: &SocketAddr| {
+            let same = before.iter().find(|old| old.at == *at);
+            let shunned = same.map_or(Instant::ZERO, |old| old.shunned);
+            Address { at: *at, shunned }
+        };
+        let addresses = known.to.iter().take(TARGET_ADDRESSES_MAX);
+        Target {
+            addresses: addresses.map(address).collect(),
+            proxy_header: known.proxy_header,
+        }
+    }
+
+    /// Its addresses in the order in which they are to be tried.
+    fn order(&self, now: Instant) -> VecDeque<SocketAddr> {
+        let (shunned, well): (Vec<&Address>, Vec<&Address>) =
+            self.addresses.iter().partition(|it| it.shunned > now);
+        well.iter().chain(&shunned).map(|it| it.at).collect()
+    }
+
+    fn shun(&mut self, at: SocketAddr, until: Instant) {
+        if let Some(address) = self.addresses.iter_mut().find(|it| it.at == at) {
+            address.shunned = until;
+        }
+    }
+}
 
 /// A target that is being dialed.
 #[derive(Debug)]
 pub(super) struct Connecting {
     left: VecDeque<SocketAddr>,
+    /// For a target that wants a header.
+    on_behalf: Option<OnBehalf>,
     deadline: Instant,
     attempt_ends: Instant,
     /// Why the last address did not answer.
@@ -36,16 +90,15 @@ const NOWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPE
 
 impl<E: Engine> Worker<E> {
     /// `Command::Targets`.
-    pub(super) fn set_targets(
-        &mut self,
-        portal: PortalNo,
-        targets: Vec<(String, Vec<SocketAddr>)>,
-    ) {
-        let mut known = super::Targets::new();
-        for (name, addresses) in targets {
-            known.insert(Arc::from(name), Arc::from(addresses));
-        }
-        self.targets.insert(portal, known);
+    pub(super) fn set_targets(&mut self, portal: PortalNo, targets: &[KnownTarget]) {
+        let before = self.targets.remove(&portal).unwrap_or_default();
+        let target = |known: &KnownTarget| {
+            let name: Arc<str> = Arc::from(known.name.as_str());
+            let target = Target::new(known, before.get(&name));
+            (name, target)
+        };
+        let targets = targets.iter().map(target).collect();
+        self.targets.insert(portal, targets);
     }
 
     /// OPEN: dials the target, unless the peer may not or there is none.
@@ -111,12 +164,19 @@ impl<E: Engine> Worker<E> {
             .targets
             .get(&lane.portal)
             .and_then(|t| t.get_key_value(name));
-        let Some((name, addresses)) = known.filter(|_| permitted) else {
+        let Some((name, target)) = known.filter(|_| permitted) else {
             return Err(CloseReason::TargetUnknown);
         };
         let deadline = now + CONNECTING_TIMEOUT;
+        let on_behalf = OnBehalf {
+            app: open.app,
+            member: lane.permit.peer,
+            bundle: lane.bundle,
+            stream: n,
+        };
         let connecting = Connecting {
-            left: addresses.iter().copied().take(DIAL_ADDRESSES_MAX).collect(),
+            left: target.order(now),
+            on_behalf: target.proxy_header.then_some(on_behalf),
             deadline,
             attempt_ends: deadline,
             why: CloseReason::TargetUnreachable,
@@ -201,8 +261,29 @@ impl<E: Engine> Worker<E> {
         }
     }
 
-    /// The target answered.
+    /// The target answered. A header that it wants goes first.
     pub(super) fn target_connected(&mut self, key: SlotKey) {
+        let Some(stream) = self.stream_mut(key) else {
+            return;
+        };
+        let to = stream.peer;
+        let Phase::Connecting(connecting) = &mut stream.phase else {
+            return;
+        };
+        let Some(on_behalf) = connecting.on_behalf else {
+            return self.target_up(key);
+        };
+        let header = on_behalf.header(to);
+        let Some(mut buf) = self.net.engine.alloc(Class::Small) else {
+            self.target_failed_with(key, CloseReason::Overloaded);
+            return self.net.terminate(key, Close::Reset);
+        };
+        buf[..header.len()].copy_from_slice(&header);
+        self.net.send(key, buf, 0..header.len());
+    }
+
+    /// The target is connected, and has its header: bytes flow.
+    pub(super) fn target_up(&mut self, key: SlotKey) {
         let Some(stream) = self.stream_mut(key) else {
             return;
         };
@@ -233,11 +314,24 @@ impl<E: Engine> Worker<E> {
         self.net.terminate(key, Close::Reset);
     }
 
+    /// The address that was tried last did not answer, and this is why. If the fault is not its own, it
+    /// is not shunned.
     fn target_failed_with(&mut self, key: SlotKey, why: CloseReason) {
-        if let Some(stream) = self.stream_mut(key)
-            && let Phase::Connecting(connecting) = &mut stream.phase
-        {
-            connecting.why = why;
+        let until = self.now + TARGET_SHUNNED;
+        let Some(stream) = self.stream_mut(key) else {
+            return;
+        };
+        let Phase::Connecting(connecting) = &mut stream.phase else {
+            return;
+        };
+        connecting.why = why;
+        let (portal, name, at) = (stream.portal, Arc::clone(&stream.target), stream.peer);
+        if why == CloseReason::Overloaded {
+            return;
+        }
+        let targets = self.targets.get_mut(&portal);
+        if let Some(target) = targets.and_then(|targets| targets.get_mut(&name)) {
+            target.shun(at, until);
         }
     }
 
@@ -251,7 +345,7 @@ impl<E: Engine> Worker<E> {
             return;
         };
         if connecting.attempt_ends <= now {
-            connecting.why = CloseReason::TargetTimeout;
+            self.target_failed_with(key, CloseReason::TargetTimeout);
             self.net.terminate(key, Close::Reset);
         } else {
             let at = connecting.attempt_ends;

@@ -255,7 +255,10 @@ impl<E: Engine> Worker<E> {
             }
             (code::SEND, Outcome::Sent { buf }) => {
                 self.net.free(buf);
-                self.stream_sent(key);
+                match self.stream(key).map(|stream| &stream.phase) {
+                    Some(Phase::Connecting(_)) => self.target_up(key),
+                    Some(_) | None => self.stream_sent(key),
+                }
             }
             (code::READY, Outcome::Ready(_)) => {
                 if !self.app_moves(key) {
@@ -264,9 +267,17 @@ impl<E: Engine> Worker<E> {
             }
             (code::CONNECT, Outcome::Connected) => self.target_connected(key),
             (code::CONNECT, Outcome::Failed { errno, .. }) => self.target_failed(key, errno),
-            (_, what) => {
+            (code, what) => {
+                let unsent = match what {
+                    Outcome::Failed { errno, .. } if code == code::SEND => Some(errno),
+                    _ => None,
+                };
                 self.net.reclaim(what);
-                if !self.app_moves(key) {
+                let phase = self.stream(key).map(|stream| &stream.phase);
+                if let (Some(errno), Some(Phase::Connecting(_))) = (unsent, phase) {
+                    // It took no header.
+                    self.target_failed(key, errno);
+                } else if !self.app_moves(key) {
                     self.stream_app_reset(key);
                 }
             }

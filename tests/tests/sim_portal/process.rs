@@ -715,7 +715,8 @@ fn configs(plans: &[Plan]) -> (Vec<InletConfig>, Vec<OutletConfig>) {
                 at: at.parse().unwrap(),
                 targets: vec![TargetConfig {
                     name: at.parse().unwrap(),
-                    to: to.parse().unwrap(),
+                    to: vec![to.parse().unwrap()],
+                    proxy_header: false,
                 }],
                 allow: Policy::parse(std::slice::from_ref(allow)).unwrap(),
             }),

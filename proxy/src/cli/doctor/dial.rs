@@ -4,6 +4,7 @@ use std::net::{TcpStream, ToSocketAddrs};
 
 use crypto::names::HostPort;
 
+use crate::cli::checks::Check;
 use crate::limits::{DIAL_ADDRESSES_MAX, TUNNEL_DIAL};
 
 /// Connects to each address of a name until one answers.
@@ -21,4 +22,15 @@ pub(super) fn reach(place: &HostPort) -> Result<String, String> {
         }
     }
     Err(why)
+}
+
+/// Whether a service is there.
+pub(super) fn target(place: &HostPort) -> Check {
+    match reach(place) {
+        Ok(_) => Check::good("target", format!("{place} answers")),
+        Err(why) => {
+            let said = format!("{place} does not answer: {why}");
+            Check::bad("target", said, "start the service, or correct --to")
+        }
+    }
 }

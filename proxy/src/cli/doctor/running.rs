@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use crypto::names::HostPort;
 use serde_json::Value;
 
 use super::dial;
@@ -30,7 +29,8 @@ pub(super) fn checks(status: &Value) -> Vec<Check> {
     for portal in status["portals"].as_array().into_iter().flatten() {
         checks.push(ready(portal));
         let targets = portal["targets"].as_array().into_iter().flatten();
-        checks.extend(targets.filter_map(Value::as_str).filter_map(target));
+        let targets = targets.filter_map(|it| it.as_str()?.parse().ok());
+        checks.extend(targets.map(|place| dial::target(&place)));
     }
     if status["server"]["ready"] == false {
         let fix = "look at its log";
@@ -137,17 +137,6 @@ fn ready(portal: &Value) -> Check {
     };
     let said = format!("{role} {address} is not ready: {why}");
     Check::bad("portal", said, format!("adit why {address}"))
-}
-
-fn target(place: &str) -> Option<Check> {
-    let place: HostPort = place.parse().ok()?;
-    Some(match dial::reach(&place) {
-        Ok(_) => Check::good("target", format!("{place} answers")),
-        Err(why) => {
-            let said = format!("{place} does not answer: {why}");
-            Check::bad("target", said, "start the service, or correct --to")
-        }
-    })
 }
 
 #[cfg(test)]

@@ -68,8 +68,11 @@ pub struct OutletConfig {
 pub struct TargetConfig {
     /// Its name in OPEN: the relay address's name, unless there are several.
     pub name: Name,
-    /// Where it is.
-    pub to: HostPort,
+    /// Where it is: the first that answers, in this order. At least one and at most
+    /// `limits::TARGET_PLACES_MAX`.
+    pub to: Vec<HostPort>,
+    /// Whether it wants a header of the PROXY protocol.
+    pub proxy_header: bool,
 }
 
 /// `adit serve`: at least one of the two.

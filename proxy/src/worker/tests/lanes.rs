@@ -1,12 +1,9 @@
 //! Streams on a lane: bytes, ends and resets.
 
-use std::net::SocketAddr;
-
 use super::app::App;
-use super::rig::{OUTLET, PLENTY, PORTAL, Rig, TARGET, Via, noise};
+use super::rig::{PLENTY, Rig, Via, noise};
 use crate::engine::simulated::Faults;
 use crate::error::CloseReason;
-use crate::protocol::command::{Command, Event};
 use crate::time::Duration;
 
 const MIB: usize = 1024 * 1024;
@@ -201,82 +198,6 @@ fn a_half_closed_app_that_resets_is_noticed() {
         );
         rig.close();
     });
-}
-
-#[test]
-fn a_refused_target_resets_the_app_at_once() {
-    everywhere(|mut rig| {
-        let seed = rig.world.seed();
-        rig.service = None;
-        let app = rig.app(b"hello");
-        let soon = Duration::from_secs(1);
-        assert!(
-            rig.within(soon, |rig| rig.apps[app].failed.is_some()),
-            "seed {seed}"
-        );
-        assert!(rig.until(|rig| rig.is_idle()), "seed {seed}");
-        assert_eq!(rig.ended(CloseReason::TargetRefused), 1, "seed {seed}");
-        let hint = |e: &Event| {
-            let why = CloseReason::TargetRefused;
-            matches!(e, Event::TargetFailed { target, why: w, .. } if target == TARGET && *w == why)
-        };
-        assert!(rig.outlet.has(hint), "seed {seed}");
-        rig.close();
-    });
-}
-
-#[test]
-fn a_target_that_does_not_answer_is_given_up() {
-    let mut rig = Rig::up(1, Via::Direct, Faults::none(), PLENTY);
-    let dead = SocketAddr::new([10, 0, 9, 9].into(), 5432);
-    rig.world.blackhole(dead.ip(), true);
-    rig.outlet.tell(Command::Targets {
-        portal: PORTAL,
-        targets: vec![(TARGET.into(), vec![dead])],
-    });
-    let app = rig.app(b"hello");
-    assert!(rig.within(Duration::from_secs(6), |rig| rig.apps[app].failed.is_some()));
-    assert!(rig.until(|rig| rig.is_idle()));
-    assert_eq!(rig.ended(CloseReason::TargetTimeout), 1);
-    rig.close();
-}
-
-#[test]
-fn the_next_address_of_a_target_is_tried() {
-    let mut rig = Rig::up(1, Via::Direct, Faults::none(), PLENTY);
-    let dead = SocketAddr::new([10, 0, 9, 9].into(), 5432);
-    rig.world.blackhole(dead.ip(), true);
-    let to = vec![
-        SocketAddr::new(OUTLET, 1),
-        dead,
-        SocketAddr::new(OUTLET, 5432),
-    ];
-    rig.outlet.tell(Command::Targets {
-        portal: PORTAL,
-        targets: vec![(TARGET.into(), to)],
-    });
-    let app = rig.app(b"hello");
-    assert!(rig.within(Duration::from_secs(5), |rig| rig.apps[app].got == b"hello"));
-    rig.close();
-}
-
-#[test]
-fn an_unknown_target_is_refused() {
-    let mut rig = Rig::up(1, Via::Direct, Faults::none(), PLENTY);
-    rig.outlet.tell(Command::Targets {
-        portal: PORTAL,
-        targets: vec![],
-    });
-    let app = rig.app(b"hello");
-    assert!(rig.within(Duration::from_secs(1), |rig| rig.apps[app].failed.is_some()));
-    assert!(rig.until(|rig| rig.is_idle()));
-    assert_eq!(rig.ended(CloseReason::TargetUnknown), 1);
-    assert_eq!(
-        rig.outlet.reports().len(),
-        1,
-        "refused ones are reported too"
-    );
-    rig.close();
 }
 
 #[test]

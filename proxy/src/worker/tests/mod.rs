@@ -16,3 +16,4 @@ mod links;
 mod rig;
 mod shunned;
 mod splice;
+mod targets;

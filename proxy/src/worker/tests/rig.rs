@@ -19,8 +19,8 @@ use crate::error::CloseReason;
 use crate::ids::{AddressHash, BundleId, CircuitNo, LinkId, PortalNo, SessionId, WorkerId};
 use crate::mailbox::{ControlEnd, ToWorker, mailbox};
 use crate::protocol::command::{
-    Adopt, Becomes, CircuitEvent, Command, ConnectSet, Event, Expect, LaneEvent, LegEntry, Permit,
-    Role, StreamReport,
+    Adopt, Becomes, CircuitEvent, Command, ConnectSet, Event, Expect, KnownTarget, LaneEvent,
+    LegEntry, Permit, Role, StreamReport,
 };
 use crate::protocol::leg::{self, Answer, Request};
 use crate::protocol::preface::{Kind, Preface};
@@ -180,6 +180,15 @@ pub(super) struct Rig {
     pub adopts: bool,
 }
 
+/// What the one target of the rig means.
+pub(super) fn target(to: Vec<SocketAddr>) -> KnownTarget {
+    KnownTarget {
+        name: TARGET.into(),
+        to,
+        proxy_header: false,
+    }
+}
+
 impl Rig {
     /// A portal with its lane up, on a network with these faults.
     pub fn up(seed: u64, via: Via, faults: Faults, buffers: [u32; 4]) -> Rig {
@@ -219,7 +228,7 @@ impl Rig {
         let to = vec![SocketAddr::new(OUTLET, 5432)];
         outlet.tell(Command::Targets {
             portal: PORTAL,
-            targets: vec![(TARGET.into(), to)],
+            targets: vec![target(to)],
         });
         for node in [&inlet, &outlet] {
             node.tell(Command::AuthorityTime {

@@ -131,16 +131,16 @@ fn a_target_that_moves_is_found_again() {
     };
     world.input(outlet, super::super::Input::Event(event));
     world.run(Duration::from_secs(2));
-    assert_eq!(world.host(outlet).targets[0].1, [moved]);
+    assert_eq!(world.host(outlet).targets[0].to, [moved]);
     // And without being asked.
     let moved = "127.0.0.1:5434".parse().unwrap();
     world.names.insert("localhost:5432".into(), vec![moved]);
     world.run(Duration::from_secs(31));
-    assert_eq!(world.host(outlet).targets[0].1, [moved]);
+    assert_eq!(world.host(outlet).targets[0].to, [moved]);
     // A resolver that is down takes nothing away.
     world.names.remove("localhost:5432");
     world.run(Duration::from_secs(120));
-    assert_eq!(world.host(outlet).targets[0].1, [moved]);
+    assert_eq!(world.host(outlet).targets[0].to, [moved]);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::super::world::{Plan, Portal, World};
 use crate::error::CloseReason;
 use crate::ids::PortalNo;
-use crate::protocol::command::Gate;
+use crate::protocol::command::{Gate, KnownTarget};
 use crate::time::Duration;
 
 #[test]
@@ -33,10 +33,11 @@ fn a_portal_opens_from_two_tickets() {
     let targets = &world.host(portal.outlet).targets;
     assert_eq!(
         targets,
-        &[(
-            "postgres".to_owned(),
-            vec!["127.0.0.1:5432".parse().unwrap()]
-        )]
+        &[KnownTarget {
+            name: "postgres".into(),
+            to: vec!["127.0.0.1:5432".parse().unwrap()],
+            proxy_header: false,
+        }]
     );
 }
 

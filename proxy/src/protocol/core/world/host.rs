@@ -13,7 +13,7 @@ use super::legs::RelayWorker;
 use crate::error::Code;
 use crate::ids::{LinkId, PortalNo, WorkerSet};
 use crate::limits::{CREDENTIAL_LIFE, REVOCATION_MAX_AGE};
-use crate::protocol::command::Gate;
+use crate::protocol::command::{Gate, KnownTarget};
 use crate::protocol::core::*;
 use crate::protocol::store::{ProjectRow, Store};
 use crate::time::{Duration, Instant};
@@ -68,7 +68,7 @@ pub struct Host {
     /// The workers that have lanes of its inlets.
     pub serving: BTreeMap<PortalNo, WorkerSet>,
     /// What the outlet's targets mean.
-    pub targets: Vec<(String, Vec<SocketAddr>)>,
+    pub targets: Vec<KnownTarget>,
     /// What the worker was told of the authority's time.
     pub authority_time: Option<(u64, Instant)>,
     /// Its worker's part in relaying.

@@ -461,7 +461,8 @@ impl Plan {
                     at: at.parse().unwrap(),
                     targets: vec![TargetConfig {
                         name: at.parse().unwrap(),
-                        to: "localhost:5432".parse().unwrap(),
+                        to: vec!["localhost:5432".parse().unwrap()],
+                        proxy_header: false,
                     }],
                     allow: Policy::parse(rules).unwrap(),
                 }),

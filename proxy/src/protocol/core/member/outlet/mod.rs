@@ -461,7 +461,7 @@ impl Outlet {
             lanes: self.lanes().count(),
             parked: self.pool.parked(),
             circuits: self.circuits_status(),
-            targets: self.targets.places(),
+            targets: self.targets.configured(),
             peers: self
                 .lanes()
                 .map(|(_, lane)| (lane.peer, lane.name.clone()))
