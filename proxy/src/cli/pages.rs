@@ -1,5 +1,5 @@
 //! Whether the pages of `docs/` and the README are true: each command in them is one that this program
-//! takes, each configuration one that it reads, and each field of its log is described.
+//! takes, each configuration one that it reads, and each field of its log and each counter is described.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -11,6 +11,8 @@ use clap::Parser;
 use super::args::Args;
 use super::catalogue::unknown_word;
 use super::check_config;
+use crate::control::metrics::families::{NOT_SHOWN, OF_WORKER};
+use crate::worker::counters::Counters;
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
@@ -157,6 +159,14 @@ fn fields() -> BTreeSet<String> {
         }
     }
     fields
+}
+
+#[test]
+fn every_counter_of_a_worker_is_a_metric() {
+    let counted: BTreeSet<&str> = Counters::default().all().iter().map(|it| it.0).collect();
+    let mut shown: BTreeSet<&str> = OF_WORKER.iter().map(|(counter, _)| *counter).collect();
+    assert!(shown.insert(NOT_SHOWN));
+    assert_eq!(shown, counted);
 }
 
 #[test]

@@ -66,8 +66,8 @@ impl DirKind {
 #[derive(Debug)]
 pub struct StateDir {
     path: PathBuf,
-    /// Dropping it gives the flock back.
-    _lock: File,
+    /// Dropping it gives the flock back. Nothing for who only looks.
+    _lock: Option<File>,
 }
 
 impl StateDir {
@@ -91,7 +91,22 @@ impl StateDir {
         let lock = take_lock(path, kind, user)?;
         let dir = StateDir {
             path: path.into(),
-            _lock: lock,
+            _lock: Some(lock),
+        };
+        dir.check_format(kind)?;
+        Ok(dir)
+    }
+
+    /// The same of one that [`exists`](Self::exists), for who only reads: nothing is made, and whoever uses the directory is not kept from it.
+    /// Files are replaced whole, so each is read as it was or as it is.
+    ///
+    /// # Errors
+    /// As [`inspect`], or it is of a newer version or damaged.
+    pub fn look(path: &Path, kind: DirKind) -> Result<StateDir, Failure> {
+        inspect(path)?;
+        let dir = StateDir {
+            path: path.into(),
+            _lock: None,
         };
         dir.check_format(kind)?;
         Ok(dir)

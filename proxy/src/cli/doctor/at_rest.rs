@@ -42,7 +42,7 @@ pub(super) fn node(path: &Path) -> Vec<Check> {
 }
 
 fn membership(path: &Path) -> Result<Option<Membership>, Failure> {
-    let state = StateDir::open(path, DirKind::Node, "doctor")?;
+    let state = StateDir::look(path, DirKind::Node)?;
     match keys::load(&state, IDENTITY_FILE)? {
         Some(identity) => load_membership(&state, &identity),
         None => Ok(None),

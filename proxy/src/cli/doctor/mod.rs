@@ -2,7 +2,7 @@
 //!
 //! It looks at the machine, at each state directory of the home, at the processes that use them (by their
 //! socket), and, where `--config` says what is to run, at that. It connects to relays and targets as the
-//! processes would, and changes nothing but the lock of a directory that nobody uses, while it reads it.
+//! processes would, and changes nothing.
 //!
 //! | module | what it looks at |
 //! |---|---|

@@ -144,7 +144,7 @@ impl Answer {
         } = self;
         let mut bytes = format!(
             "HTTP/1.1 {status}\r\nContent-Type: {media}\r\nContent-Length: {}\r\n\
-             Cache-Control: no-store\r\nConnection: close\r\n\r\n",
+             Allow: GET, HEAD\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n",
             text.len()
         );
         if body {
@@ -199,7 +199,7 @@ async fn answer(request: Request, calls: &mpsc::Sender<Asked>) -> Answer {
         Request::Unknown => {
             Answer::plain("404 Not Found", "there are /metrics, /livez and /readyz")
         }
-        Request::Method => Answer::plain("405 Method Not Allowed\r\nAllow: GET, HEAD", "only GET"),
+        Request::Method => Answer::plain("405 Method Not Allowed", "only GET and HEAD"),
         Request::Bad => Answer::plain("400 Bad Request", "this is no HTTP/1.1 request"),
     }
 }

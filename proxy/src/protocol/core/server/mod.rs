@@ -257,7 +257,11 @@ impl ServerCore {
                 let record = member
                     .into_iter()
                     .fold(record, |r, member| r.with("peer", member));
-                parts.out.log(record);
+                parts.out.log(if level == Level::Warn {
+                    record.with("mend", why.mend())
+                } else {
+                    record
+                });
             }
             // A server has no inlets, outlets or lanes.
             Event::Connected { .. }
