@@ -166,10 +166,12 @@ world_end() {
     return $result
 }
 
-# Takes away what earlier runs of this user left behind: those that were told to keep everything and
-# those that were killed. A run that is still going is left alone.
+# world_sweep BEFORE: takes away what earlier runs of this user left behind: those that were told to
+# keep everything and those that were killed. A run that is still going is left alone. BEFORE (: for
+# nothing) is called for each first and takes away what world_end knows nothing of; where it fails, the
+# rest stays, and so does what is written down.
 world_sweep() {
-    local pid started result=0
+    local before=$1 pid started result=0
     for world in "$world_prefix"*/; do
         world=${world%/}
         # The directory is a public one: what belongs to another user is not ours to act on.
@@ -182,7 +184,7 @@ world_sweep() {
         world_kind=$(<"$world/kind")
         world_name=$(<"$world/name")
         say "removing $world, its processes and networks"
-        world_end || result=1
+        { "$before" && world_end; } || result=1
     done
     return $result
 }

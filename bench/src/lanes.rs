@@ -38,6 +38,7 @@ impl Lanes {
             target: "postgres".into(),
             authority_millis: NOW_MILLIS,
             app: None,
+            dedicated: false,
         };
         for key in 0..streams {
             let opened = lanes.inlet.open(Instant::ZERO, StreamKey(key), &open);

@@ -246,6 +246,7 @@ fn adopt(role: Role, link: LinkId) -> ToWorker<SimCarry> {
         role,
         portal: PORTAL,
         bundle: BundleId([3; 16]),
+        fresh_until: Instant::FAR_FUTURE,
         sealer: Sealer::new(Suite::AesGcm, secret(send)),
         opener: Opener::new(Suite::AesGcm, secret(receive)),
         permit: Permit {
@@ -257,6 +258,7 @@ fn adopt(role: Role, link: LinkId) -> ToWorker<SimCarry> {
             list_number: 1,
             not_after: Instant::FAR_FUTURE,
         },
+        dedicated: false,
     })))
 }
 

@@ -137,6 +137,7 @@ fn codec_open() -> Box<dyn FnMut()> {
         target: "postgres".into(),
         authority_millis: 1_700_000_000_000,
         app: None,
+        dedicated: false,
     });
     let mut space = [0; 128];
     Box::new(move || {

@@ -11,7 +11,7 @@ use crate::names::Attributes;
 use crate::noise::{Initiator, Part, Responder, prologue};
 use crate::project::ProjectNote;
 use crate::random::{Random, SeededRandom};
-use crate::record::{ChainSecret, FrameSealer, Sealer};
+use crate::record::{ChainSecret, FrameSealer, MixSecret, Sealer};
 use crate::statics::StaticKeypair;
 use crate::suite::{Suite, SuiteMask};
 use crate::ticket::Ticket;
@@ -137,7 +137,7 @@ fn handshakes_records_frames_and_legs() {
         sealer.seal(&mut records[0]).expect("sealed");
         sealer.update(None);
         sealer.seal(&mut records[1]).expect("sealed");
-        sealer.update(Some(&[9; 32]));
+        sealer.update(Some(&MixSecret::from_bytes(&[9; 32])));
         sealer.seal(&mut records[2]).expect("sealed");
         assert_eq!(digest(records.as_flattened()), record);
         let mut frames = FrameSealer::new(suite, ChainSecret::from_bytes(&[8; 32]));

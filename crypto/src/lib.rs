@@ -16,6 +16,7 @@
 //! | [`check`] | the one place where a peer is believed: steps (a) to (f) |
 //! | [`suite`], [`noise`] | cipher suites and the handshake, as type states |
 //! | [`record`], [`leg`] | sealing records, session frames and leg prefaces |
+//! | [`chain`] | the hash chain of an audit trail |
 //! | [`sign`] | domain separation of every signature |
 //!
 //! # What is wiped and what can't be
@@ -29,6 +30,7 @@ mod address;
 mod aead;
 pub mod attestation;
 mod cbor;
+pub mod chain;
 pub mod check;
 pub mod credential;
 #[cfg(test)]

@@ -17,15 +17,18 @@ pub enum Bug {
     DoubleFree,
     /// An app whose stream is cut sees the end of its data.
     FinForCut,
+    /// An inlet goes over to the mixed key before the outlet has said KEY_READY.
+    EarlyMix,
 }
 
 /// All of them.
-pub const BUGS: [Bug; 5] = [
+pub const BUGS: [Bug; 6] = [
     Bug::SkippedCheck,
     Bug::WrongNonce,
     Bug::LostEnd,
     Bug::DoubleFree,
     Bug::FinForCut,
+    Bug::EarlyMix,
 ];
 
 thread_local! {

@@ -64,11 +64,35 @@ impl ChainSecret {
         )
     }
 
-    fn next(&self, mix: Option<&[u8; 32]>) -> ChainSecret {
+    fn next(&self, mix: Option<&MixSecret>) -> ChainSecret {
+        let chain = self.0.as_slice();
         match mix {
-            None => ChainSecret::derive(self.0.as_slice(), &[], b"adit-chain-next-v1"),
-            Some(secret) => ChainSecret::derive(self.0.as_slice(), secret, b"adit-chain-mix-v1"),
+            None => ChainSecret::derive(chain, &[], b"adit-chain-next-v1"),
+            Some(MixSecret(secret)) => {
+                ChainSecret::derive(chain, secret.as_slice(), b"adit-chain-mix-v1")
+            }
         }
+    }
+}
+
+/// The fresh secret of a later handshake, to be mixed into chains that are in use. Wiped when dropped.
+pub struct MixSecret(Zeroizing<[u8; 32]>);
+
+impl MixSecret {
+    /// A secret of these bytes. In production they come from [`Finished::mix`](crate::noise::Finished::mix)
+    /// only.
+    pub fn from_bytes(bytes: &[u8; 32]) -> MixSecret {
+        MixSecret(Zeroizing::new(*bytes))
+    }
+
+    pub(crate) fn derive(salt: &[u8], secret: &[u8], info: &[u8]) -> MixSecret {
+        MixSecret(kdf::key(salt, secret, &[info]))
+    }
+}
+
+impl std::fmt::Debug for MixSecret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("MixSecret(..)")
     }
 }
 
@@ -176,7 +200,7 @@ impl Epoch {
         self.bytes += bytes as u64;
     }
 
-    fn update(&mut self, mix: Option<&[u8; 32]>) {
+    fn update(&mut self, mix: Option<&MixSecret>) {
         self.chain = self.chain.next(mix);
         self.key = self.chain.key(self.suite, RECORD_KEY);
         self.number = self.number.wrapping_add(1);
@@ -233,7 +257,7 @@ impl Sealer {
 
     /// Moves on to the next epoch, mixing in a fresh secret where there is one. The old key is
     /// wiped. The last record of the old epoch must have told the other end.
-    pub fn update(&mut self, mix: Option<&[u8; 32]>) {
+    pub fn update(&mut self, mix: Option<&MixSecret>) {
         self.0.update(mix);
     }
 
@@ -293,7 +317,7 @@ impl Opener {
     }
 
     /// Moves on to the next epoch, as the sealer does. The old key is wiped.
-    pub fn update(&mut self, mix: Option<&[u8; 32]>) {
+    pub fn update(&mut self, mix: Option<&MixSecret>) {
         self.epoch.update(mix);
     }
 

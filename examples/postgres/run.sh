@@ -32,7 +32,7 @@ keep=
 case ${1:-} in
     '') ;;
     --keep) keep=yes ;;
-    cleanup) world_sweep; exit ;;
+    cleanup) world_sweep :; exit ;;
     *) say "usage: ${0##*/} [--keep | cleanup]" >&2; exit 2 ;;
 esac
 

@@ -56,6 +56,7 @@ fn open(target: &str) -> Open {
         target: target.into(),
         authority_millis: MILLIS,
         app: None,
+        dedicated: false,
     }
 }
 

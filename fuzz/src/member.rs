@@ -59,6 +59,7 @@ fn core(now: Now) -> MemberCore {
         membership: Some(membership),
         revocations: Some(revocations),
         revocation_max_age: Duration::from_secs(300),
+        key_exchange_every: Duration::from_secs(3600),
         ticket: None,
         wish: None,
         suites: SuiteMask(3),
@@ -67,6 +68,8 @@ fn core(now: Now) -> MemberCore {
             via: "postgres.staging".parse().expect("a legal address"),
             target: None,
             allow: allow().expect("a legal rule"),
+            lanes: 1,
+            dedicated: false,
         }],
         outlets: vec![OutletConfig {
             portal: PortalNo(1),
@@ -191,6 +194,11 @@ impl World {
                 return self.input(Input::Admin { no, call });
             }
             14 if which > 250 => return self.input(Input::Stop),
+            15 if which < 200 => lane(LaneEvent::Exchange {
+                number: u32::from(which % 3),
+                message: bytes.to_vec(),
+            }),
+            15 => lane(LaneEvent::Mixed { number: 1 }),
             _ => None,
         };
         if let Some(event) = event {

@@ -125,6 +125,7 @@ pub const OPENED: Target = Target {
                 target: target.to_string(),
                 authority_millis: 1_800_000_000_000,
                 app,
+                dedicated: false,
             })
         };
         let code = CloseReason::TargetRefused.code();

@@ -125,6 +125,9 @@ close_reasons! {
     /// The portal has as many streams as it may.
     PortalFull = 6002, "the portal has as many connections as it may",
         "raise --max-streams, or end connections that are not needed";
+    /// The portal was taken out of the configuration while the process runs.
+    PortalClosed = 6003, "the portal was taken out of the configuration",
+        "put it back, and have the process read its configuration again (SIGHUP); else nothing";
     /// No lane came up in time.
     NoLane = 4101, "no lane to the outlet came up in time",
         "adit status says what the portal waits for";

@@ -58,11 +58,19 @@ pub const LANE_STREAMS_MAX: usize = 32 * 1024;
 pub const CREDENTIALS_BURST: u32 = 4;
 /// … and how soon one more: a credential lives for minutes.
 pub const CREDENTIAL_INTERVAL: Duration = Duration::from_secs(1);
+/// Fresh key exchanges of a peer that a lane's outlet takes at once …
+pub const KEY_EXCHANGE_BURST: u32 = 4;
+/// … and how soon one more.
+pub const KEY_EXCHANGE_REST: Duration = Duration::from_secs(1);
 /// Longest payload of a record of a circuit's own: SWITCH, END, CONTINUE.
 pub const CIRCUIT_CONTROL_MAX: usize = 16;
 /// Longest CREDENTIAL; every evidence fits.
 pub const LANE_CREDENTIAL_MAX: usize = LANE_PAYLOAD_MAX;
 const _: () = assert!(crypto::limits::EVIDENCE_MAX <= LANE_CREDENTIAL_MAX);
+// A message of a fresh key exchange: its number, and evidence within a Noise message.
+const _: () = assert!(
+    4 + crypto::limits::EVIDENCE_MAX + crypto::limits::NOISE_OVERHEAD_MAX <= LANE_PAYLOAD_MAX
+);
 /// Circuits of one bundle, at each end, in whatever state: those that take directions, and those
 /// that only end what they carry.
 pub const CIRCUITS_MAX: usize = 128;
@@ -164,6 +172,16 @@ pub const LANES_MAX: usize = OUTLET_LANES_MAX + SLOTS_RESERVED;
 pub const CONTROL_PAYLOAD_MAX: usize = FRAME_MAX;
 /// A sending key of a lane is used this long.
 pub const KEY_AGE_MAX: Duration = Duration::from_secs(600);
+/// No lane is used for longer without a fresh key exchange, and no direction stays on a circuit for
+/// longer, unless told otherwise …
+pub const KEY_EXCHANGE_EVERY: Duration = Duration::from_secs(3600);
+/// … by a time of at least …
+pub const KEY_EXCHANGE_EVERY_MIN: Duration = Duration::from_secs(1);
+/// … and at most.
+pub const KEY_EXCHANGE_EVERY_MAX: Duration = KEY_EXCHANGE_EVERY;
+/// A lane whose key exchange is not over by then ends. A control thread that was held for 10 s is
+/// back long before.
+pub const KEY_EXCHANGE_TIMEOUT: Duration = Duration::from_secs(60);
 /// A lane with streams on it, and an inlet's in any case, that has brought no record for so long is
 /// pinged.
 pub const LANE_QUIET: Duration = Duration::from_secs(4);
@@ -211,7 +229,9 @@ pub const PROMOTE_STEADY_SPAN: Duration = Duration::from_secs(1);
 /// With so many of a bundle's sending directions in use, further ones go to steady directions only: a
 /// slow reader keeps its circuit until it has read what is on the way.
 pub const CIRCUITS_FOR_ALL: usize = CIRCUITS_READY_MAX - CIRCUITS_READY_MAX / 4;
-/// A direction on a circuit that was quiet for so long goes back to the lane.
+/// A direction of a dedicated stream waits so long for a circuit; then it goes on on the lane.
+pub const DEDICATED_WAIT: Duration = Duration::from_secs(5);
+/// A direction on a circuit that was quiet for so long goes back to the lane, unless it is dedicated.
 pub const CIRCUIT_QUIET: Duration = Duration::from_secs(1);
 /// Bulk buffers are scarce when fewer than one in so many are free: then a direction has one, not
 /// two, and receives from apps into Large ones.
@@ -268,8 +288,8 @@ pub const PAIRED_IDLE: Duration = Duration::from_secs(2);
 pub const NOTE_REFRESH: Duration = Duration::from_secs(3600);
 /// Lanes of one outlet portal, of all inlets together …
 pub const OUTLET_LANES_MAX: usize = 4096;
-/// … and of one member. An inlet has one, its replacement, and old ones with long streams; the pods
-/// of a deployment may share an identity.
+/// … and of one member. An inlet has `INLET_LANES_MAX` at most, their replacements, and old ones with
+/// long streams; the pods of a deployment may share an identity.
 pub const OUTLET_LANES_PER_MEMBER_MAX: usize = 64;
 /// Peers that are remembered as seen, so that a new one can be logged.
 pub const PEERS_SEEN_MAX: usize = 4096;
@@ -359,11 +379,11 @@ pub const STORE_PAGE_MAX: usize = 1000;
 /// Who asks for a credential again within this time gets the one it has: what peers ask for must not
 /// fill the authority's disk.
 pub const ISSUE_INTERVAL: Duration = Duration::from_secs(60);
-/// Uses of a ticket that was used up are audited at most so often an hour and ticket, and once an
-/// identity: anybody who has its text can make identities.
-pub const REUSES_AUDITED_MAX: u64 = 16;
+/// Refusals of one kind and subject (a ticket, say) are audited at most so often an hour, and once an
+/// identity: anybody can make identities and be refused.
+pub const REFUSALS_AUDITED_MAX: u64 = 16;
 /// The hour of that.
-pub const REUSES_AUDITED_EVERY: Duration = Duration::from_secs(3600);
+pub const REFUSALS_AUDITED_EVERY: Duration = Duration::from_secs(3600);
 /// Requests to the store that a guest of the authority's may have under way.
 pub const GUEST_REQUESTS_MAX: usize = 2;
 // Guests leave room for members' requests.
@@ -461,6 +481,16 @@ pub const RESOLVER_QUEUE_MAX: usize = 64;
 pub const STORE_QUEUE_MAX: usize = 1024;
 /// How long the store waits for another process that holds its file.
 pub const STORE_BUSY_WAIT: Duration = Duration::from_secs(5);
+/// How long a connection to the store's database may take to be made.
+pub const STORE_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The database ends a statement of the store's that runs longer …
+pub const STORE_STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
+/// … and takes a change back when its process has said nothing for so long in the middle of it.
+pub const STORE_IDLE_MAX: Duration = Duration::from_secs(10);
+/// A database that has said nothing for so long is asked whether it is there …
+pub const STORE_KEEPALIVE: Duration = Duration::from_secs(5);
+/// … and given up after so many questions.
+pub const STORE_KEEPALIVES_MAX: u32 = 3;
 /// Less room than this on the store's disk is named when the store fails, in bytes.
 pub const STORE_ROOM_MIN: u64 = 1024 * 1024;
 /// How long the store remembers which credentials were issued, beyond their end.
@@ -489,8 +519,15 @@ pub const STREAM_LOG_INTERVAL: Duration = Duration::from_secs(1);
 pub const TICKET_FILE_INTERVAL: Duration = Duration::from_secs(1);
 /// Most workers of one process.
 pub const WORKERS_MAX: u8 = 16;
-// Each makes a lane, and its replacement beside it.
-const _: () = assert!(2 * WORKERS_MAX as usize <= OUTLET_LANES_PER_MEMBER_MAX);
+/// Longest time that a worker looks for completions before it sleeps.
+pub const SPIN_MAX: Duration = Duration::from_millis(1);
+/// Most lanes of one inlet that take streams, at all its workers together.
+pub const INLET_LANES_MAX: u8 = 16;
+// There is one at each worker, and each has its replacement beside it at times. All of them may be
+// dialed at once.
+const _: () = assert!(WORKERS_MAX <= INLET_LANES_MAX);
+const _: () = assert!(2 * INLET_LANES_MAX as usize <= OUTLET_LANES_PER_MEMBER_MAX);
+const _: () = assert!(CIRCUITS_UNPROVEN_MAX + INLET_LANES_MAX as usize <= LEGS_UNFINISHED_MAX);
 /// Most sockets of one worker.
 pub const WORKER_SLOTS_MAX: u32 = 64 * 1024;
 /// Descriptors that are not a worker's: files, pipes, rings, the callers of administration and metrics.
@@ -517,8 +554,12 @@ pub const ADMIN_ANSWER_MAX: usize = 32 * 1024 * 1024;
 pub const ADMIN_CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Pause before the next caller where descriptors are used up.
 pub const ADMIN_WAIT: Duration = Duration::from_millis(100);
-/// Audit rows of one answer.
-pub const ADMIN_AUDIT_MAX: usize = STORE_PAGE_MAX;
+/// Most rows that `adit audit tail` begins with: a page of the store.
+pub const AUDIT_TAIL_MAX: u64 = STORE_PAGE_MAX as u64;
+/// `adit audit tail --follow` looks this often whether there are new rows.
+pub const AUDIT_FOLLOW_INTERVAL: Duration = Duration::from_millis(250);
+/// Longest line of a file of audit rows.
+pub const AUDIT_LINE_MAX: u64 = 64 * 1024;
 /// Callers of the metrics listener at once.
 pub const METRICS_CALLERS_MAX: usize = 8;
 /// Longest request of one, its headers included …

@@ -164,6 +164,11 @@ impl Database {
         }
     }
 
+    /// Its URL, for what connects by itself.
+    pub fn url(&self) -> String {
+        format!("postgres://{USER}@{}/{}", self.server.address, self.name)
+    }
+
     /// Programs that reach it directly.
     pub fn direct(&self) -> Client {
         self.at(self.server.address)

@@ -294,6 +294,21 @@ fn a_wrong_rule_or_limit_in_a_configuration_is_named_with_its_place() {
         let ended = adit_in(home.path(), &["run", "--config", file.to_str().unwrap()]);
         expect_error(&ended, 2, &["ADIT-1103", expected]);
     }
+    fs::write(&file, "spin = 1001\n").unwrap();
+    let ended = adit_in(home.path(), &["run", "--config", file.to_str().unwrap()]);
+    expect_error(&ended, 2, &["ADIT-1103", "from 0 to 1000"]);
+    for (lanes, code, expected) in [
+        ("17", "ADIT-1103", "at most 16"),
+        ("9", "ADIT-1001", "9 at each of 2"),
+    ] {
+        let text =
+            format!("workers = 2\n[[inlet]]\nvia = 'db'\nfrom = '127.0.0.1:0'\nlanes = {lanes}\n");
+        fs::write(&file, text).unwrap();
+        for command in [&["run"][..], &["config", "check"]] {
+            let args = [command, &["--config", file.to_str().unwrap()]].concat();
+            expect_error(&adit_in(home.path(), &args), 2, &[code, expected]);
+        }
+    }
 }
 
 #[test]

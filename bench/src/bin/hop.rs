@@ -1,5 +1,5 @@
 //! `hop [SECONDS [ROUNDS]]`: one plain TCP hop in five ways, side by side. Each way is a process of
-//! its own, and runs in turn in every round; the table shows medians.
+//! its own, and runs in turn in every round; the table shows medians, and the lowest and highest round.
 //!
 //! `hop serve KIND TARGET` is such a process.
 
@@ -132,7 +132,10 @@ fn compare(seconds: f64, rounds: usize) -> Result<()> {
     }
     println!("medians of {rounds} rounds of {seconds} s; the hop's processor time only");
     println!("a round trip of {MESSAGE} bytes on {CONNECTIONS} connections: two messages each\n");
-    println!("HOP          BULK Gbit/s  CPU s/GiB  ROUND TRIPS /s  CPU µs EACH");
+    println!(
+        "{:<11}  {:<20}  {:<19}  {:<24}  CPU µs EACH",
+        "HOP", "BULK Gbit/s", "CPU s/GiB", "ROUND TRIPS /s"
+    );
     for (kind, figures) in Kind::ALL.iter().zip(&mut figures) {
         let [gbit, per_gib, trips, each] = [
             &mut figures.gbit_per_s,
@@ -140,15 +143,24 @@ fn compare(seconds: f64, rounds: usize) -> Result<()> {
             &mut figures.round_trips_per_s,
             &mut figures.cpu_us_per_round_trip,
         ]
-        .map(|values| median(values));
+        .map(|values| spread(values));
         let name = kind.name();
-        println!("{name:<11}  {gbit:>11.2}  {per_gib:>9.3}  {trips:>14.0}  {each:>11.2}");
+        println!("{name:<11}  {gbit:<20}  {per_gib:<19}  {trips:<24}  {each}");
     }
     Ok(())
 }
 
-/// NaN where there is nothing.
-fn median(values: &mut [f64]) -> f64 {
+/// The median, and the lowest and the highest of them.
+fn spread(values: &mut [f64]) -> String {
     values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+    let (Some(low), Some(high)) = (values.first(), values.last()) else {
+        return "-".into();
+    };
+    let digits = match values[values.len() / 2] {
+        ..10.0 => 2,
+        10.0..100.0 => 1,
+        _ => 0,
+    };
+    let median = values[values.len() / 2];
+    format!("{median:.digits$} ({low:.digits$}–{high:.digits$})")
 }

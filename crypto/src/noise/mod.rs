@@ -28,11 +28,11 @@ mod tests;
 #[cfg(test)]
 mod vectors;
 
-pub use prologue::{Part, prologue};
+pub use prologue::{Part, exchange_prologue, prologue};
 
 use crate::limits::NOISE_MESSAGE_MAX;
 use crate::random::Random;
-use crate::record::ChainSecret;
+use crate::record::{ChainSecret, MixSecret};
 use crate::statics::{StaticKeypair, StaticPublic};
 use crate::suite::Suite;
 use handshake::Handshake;
@@ -225,6 +225,14 @@ impl Finished {
             initiator_to_responder: derive(b"adit-chain-i2r-v1"),
             responder_to_initiator: derive(b"adit-chain-r2i-v1"),
         }
+    }
+
+    /// What a handshake within a lane gives: one secret for the chains that are in use there.
+    /// HKDF(split, salt = handshake hash, info), as [`split`](Self::split) derives first secrets.
+    pub fn mix(self) -> MixSecret {
+        let hash = self.handshake.hash();
+        let split = self.handshake.raw_split();
+        MixSecret::derive(&hash, split.as_slice(), b"adit-exchange-mix-v1")
     }
 }
 

@@ -51,3 +51,9 @@ pub fn prologue(
     out.extend_from_slice(&[initiator as u8, responder as u8]);
     out
 }
+
+/// The prologue of a handshake within a lane: `adit-exchange-v1 ‖ hash, 32`, the hash being that of
+/// the lane's last handshake. So its messages mean something on that lane only, and only once.
+pub fn exchange_prologue(hash: &[u8; 32]) -> Vec<u8> {
+    [b"adit-exchange-v1".as_slice(), hash].concat()
+}

@@ -4,7 +4,7 @@ use super::resolver::EphemeralSeed;
 use super::{Checking, Finished, Initiator, NoiseError, Part, Responder, Waiting, prologue};
 use crate::id::Id;
 use crate::random::SeededRandom;
-use crate::record::{Opener, Sealer};
+use crate::record::{ChainSecret, MixSecret, Opener, Sealer};
 use crate::statics::StaticKeypair;
 use crate::suite::Suite;
 use snow::types::Random as _;
@@ -68,6 +68,34 @@ fn what_one_end_seals_the_other_opens_and_directions_differ() {
         );
         let mut opener_r = Opener::new(suite, split_r.initiator_to_responder);
         assert_eq!(opener_r.open(&mut record).expect("opened"), b"innerpayload");
+    }
+}
+
+#[test]
+fn a_handshake_within_a_lane_gives_both_ends_one_secret_and_each_handshake_another() {
+    for suite in SUITES {
+        let (finished_i, finished_r) = finish(suite);
+        // Whether what one end seals under a chain that the secret was mixed into opens at the other.
+        let opens = |mix_sealer: &MixSecret, mix_opener: &MixSecret| {
+            let chain = || ChainSecret::from_bytes(&[3; 32]);
+            let (mut sealer, mut opener) =
+                (Sealer::new(suite, chain()), Opener::new(suite, chain()));
+            sealer.update(Some(mix_sealer));
+            opener.update(Some(mix_opener));
+            let mut record = [0; 40];
+            sealer.seal(&mut record).expect("sealed");
+            opener.open(&mut record).is_ok()
+        };
+        let (mix_i, mix_r) = (finished_i.mix(), finished_r.mix());
+        assert!(opens(&mix_i, &mix_r));
+        let random = &mut SeededRandom::new(77);
+        let (initiator, one) = Initiator::start(suite, b"p", &keypair(1), random).expect("start");
+        let responder = Responder::read_message_1(suite, b"p", &keypair(2), &one).expect("one");
+        let (_, two) = responder.write_message_2(b"", random).expect("two");
+        let (other, _) = read_two(initiator, &two)
+            .write_message_3(b"")
+            .expect("three");
+        assert!(!opens(&other.mix(), &mix_r));
     }
 }
 

@@ -30,7 +30,7 @@ proptest! {
         let (mut sealer, mut opener) = pair(if aes { Suite::AesGcm } else { Suite::ChaChaPoly });
         for (n, content) in contents.iter().enumerate() {
             if updates & 1 << n != 0 {
-                let mix = (n % 2 == 0).then_some([n as u8; 32]);
+                let mix = (n % 2 == 0).then(|| MixSecret::from_bytes(&[n as u8; 32]));
                 sealer.update(mix.as_ref());
                 opener.update(mix.as_ref());
             }
@@ -93,9 +93,10 @@ fn a_record_of_another_epoch_does_not_open() {
 #[test]
 fn an_update_with_another_mix_gives_another_key() {
     for mix in [Some([1; 32]), Some([0; 32]), None] {
+        let mix = mix.map(|bytes| MixSecret::from_bytes(&bytes));
         let (mut sealer, mut opener) = pair(Suite::AesGcm);
         sealer.update(mix.as_ref());
-        opener.update(Some(&[2; 32]));
+        opener.update(Some(&MixSecret::from_bytes(&[2; 32])));
         assert_eq!(
             opener.open(&mut sealed(&mut sealer, b"1111")),
             Err(OpenError::Tag)

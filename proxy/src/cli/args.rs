@@ -14,9 +14,17 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum, value_parser};
 use crypto::Id;
 use crypto::names::{HostPort, Name, RelayAddress};
 
-use super::values::{Attribute, CredentialTtl, Life, MaxAge, Moment, Seconds, Workers};
-use crate::limits::{BENCH_RATE_MAX, BENCH_ROUNDS_MAX, BENCH_SIZE_MAX, BENCH_STREAMS_MAX};
+use super::values::{
+    Attribute, CredentialTtl, KeyExchangeEvery, Life, MaxAge, Moment, Noted, Seconds, Workers,
+};
+use crate::limits::{
+    AUDIT_TAIL_MAX, BENCH_RATE_MAX, BENCH_ROUNDS_MAX, BENCH_SIZE_MAX, BENCH_STREAMS_MAX,
+    INLET_LANES_MAX, SPIN_MAX,
+};
 use crate::protocol::portal_limits::{Limits, PortalLimits};
+
+/// `--spin` at most, as clap wants it.
+const SPIN_MAX_MICROS: i64 = SPIN_MAX.as_micros() as i64;
 
 /// An end-to-end encrypted, mutually authorized portal for TCP.
 #[derive(Debug, Parser)]
@@ -54,6 +62,10 @@ pub struct GlobalArgs {
     /// Threads that move bytes, or auto: one for each core [default: 1]
     #[arg(long, global = true, env = "ADIT_WORKERS", value_name = "N|auto")]
     pub workers: Option<Workers>,
+    /// Microseconds that a worker looks for work before it sleeps: answers come a little sooner, and cost
+    /// more of the processor [default: 0]
+    #[arg(long, global = true, env = "ADIT_SPIN", value_name = "MICROSECONDS", value_parser = value_parser!(u32).range(0..=SPIN_MAX_MICROS))]
+    pub spin: Option<u32>,
     /// How the log on stderr looks [default: text]
     #[arg(long, global = true, env = "ADIT_LOG_FORMAT", value_enum)]
     pub log_format: Option<LogFormat>,
@@ -151,6 +163,9 @@ pub enum Command {
     /// List the project's members, and end memberships
     #[command(subcommand)]
     Member(MemberCommand),
+    /// Read the authority's audit trail, and check that it is whole
+    #[command(subcommand)]
+    Audit(AuditCommand),
     /// Show this node's identity
     #[command(subcommand)]
     Identity(IdentityCommand),
@@ -179,6 +194,21 @@ pub struct ProjectCreateArgs {
     /// Where nodes will reach the authority and relay
     #[arg(long, env = "ADIT_ADDRESS", value_name = "HOST:PORT")]
     pub address: HostPort,
+    /// Where its store is.
+    #[command(flatten)]
+    pub store: StoreArgs,
+}
+
+/// Where the authority's store is.
+#[derive(Clone, Debug, Default, ClapArgs)]
+pub struct StoreArgs {
+    /// A PostgreSQL database as the authority's store, postgres://USER@HOST:PORT/DATABASE; with a
+    /// password only as ADIT_STORE [default: a file in the state directory]
+    #[arg(long, value_name = "URL")]
+    pub store: Option<String>,
+    /// The file with that database's password (ADIT_STORE_PASSWORD_FILE)
+    #[arg(long, value_name = "FILE")]
+    pub store_password_file: Option<PathBuf>,
 }
 
 /// `adit serve`
@@ -196,6 +226,9 @@ pub struct ServeArgs {
     /// How long credentials are valid, 10s to 1h [default: 1h]
     #[arg(long, env = "ADIT_CREDENTIAL_TTL", value_name = "TIME")]
     pub credential_ttl: Option<CredentialTtl>,
+    /// Where the authority's store is.
+    #[command(flatten)]
+    pub store: StoreArgs,
     /// State and ticket of a relay whose authority is elsewhere.
     #[command(flatten)]
     pub node: NodeArgs,
@@ -305,6 +338,9 @@ pub struct NodeArgs {
     /// Cut streams when the authority has not spoken of revocations for so long, 5s to 1h [default: 5m]
     #[arg(long, env = "ADIT_REVOCATION_MAX_AGE", value_name = "TIME")]
     pub revocation_max_age: Option<MaxAge>,
+    /// Make the keys of lanes in use anew within this time, 1s to 1h [default: 1h]
+    #[arg(long, env = "ADIT_KEY_EXCHANGE_EVERY", value_name = "TIME")]
+    pub key_exchange_every: Option<KeyExchangeEvery>,
 }
 
 /// Where a process tells its numbers.
@@ -367,6 +403,13 @@ pub struct InletArgs {
     /// Its limits.
     #[command(flatten)]
     pub limits: LimitArgs,
+    /// Connections to the outlet that streams share, at each worker: several lose less to a network that
+    /// loses packets [default: 1]
+    #[arg(long, env = "ADIT_LANES", value_name = "N", value_parser = value_parser!(u8).range(1..=i64::from(INLET_LANES_MAX)))]
+    pub lanes: Option<u8>,
+    /// Give each connection a tunnel of its own instead of a share of one: for networks that lose packets
+    #[arg(long, env = "ADIT_DEDICATED")]
+    pub dedicated: bool,
     /// A command to start when the portal is ready, and to end with
     #[arg(last = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,
@@ -528,11 +571,63 @@ pub struct MemberRevokeArgs {
     pub reason: Option<String>,
 }
 
+/// `adit audit …`
+#[derive(Debug, Subcommand)]
+pub enum AuditCommand {
+    /// Print the last rows
+    Tail(AuditTailArgs),
+    /// Print all rows as JSON, one a line
+    Export(AuditExportArgs),
+    /// Check that no row was changed, taken out or moved
+    Verify(AuditVerifyArgs),
+}
+
+/// `adit audit tail`
+#[derive(Debug, ClapArgs)]
+pub struct AuditTailArgs {
+    /// How many rows
+    #[arg(long, short = 'n', value_name = "N", default_value_t = 20, value_parser = value_parser!(u64).range(0..=AUDIT_TAIL_MAX))]
+    pub lines: u64,
+    /// Go on with new rows, while the authority runs
+    #[arg(long, short = 'f')]
+    pub follow: bool,
+}
+
+/// `adit audit export`
+#[derive(Debug, ClapArgs)]
+pub struct AuditExportArgs {
+    /// Only those behind the row of this number
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    pub behind: u64,
+}
+
+/// `adit audit verify`
+#[derive(Debug, ClapArgs)]
+pub struct AuditVerifyArgs {
+    /// Rows that were exported from the first on, instead of the authority's [-: standard input]
+    #[arg(value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// A row's number and hash as they were noted earlier (verify and export print them): it must be
+    /// there
+    #[arg(long, value_name = "NUMBER:HASH")]
+    pub head: Option<Noted>,
+}
+
 /// `adit identity …`
 #[derive(Debug, Subcommand)]
 pub enum IdentityCommand {
     /// Show the id (made if there is none yet), for `ticket create --for`
     Show(IdentityShowArgs),
+    /// Change the key; the id, the membership and live connections stay
+    Rotate(IdentityRotateArgs),
+}
+
+/// `adit identity rotate`
+#[derive(Debug, ClapArgs)]
+pub struct IdentityRotateArgs {
+    /// The node
+    #[arg(long, env = "ADIT_NODE", value_name = "NAME")]
+    pub node: Option<Name>,
 }
 
 /// `adit identity show`

@@ -13,16 +13,26 @@ use super::config_file::{ConfigFile, PROCESS, table_of, text_of};
 use super::output;
 use super::run::{self, over};
 use super::settings::{self, Settings};
+use super::values::Workers;
 use crate::control::failure::Failure;
+use crate::control::portals::Portal;
+use crate::protocol::command::Role;
 
 pub(super) fn check(settings: &Settings, args: &ConfigCheckArgs) -> Result<u8, Failure> {
     let file = ConfigFile::read(&args.file.config)?;
     run::has_portals(&file, &args.file.config)?;
+    let workers = file.global.workers.map(Workers::count);
+    run::lanes_fit(&file.portals, workers.unwrap_or(settings.workers))?;
     settings::ticket_source(&file.node, None)?;
-    let closed = file.inlets.iter().map(|inlet| &inlet.allow);
-    let closed = closed.chain(file.outlets.iter().map(|outlet| &outlet.allow));
-    let closed = closed.filter(|policy| !policy.allows_somebody()).count();
-    let (inlets, outlets) = (file.inlets.len(), file.outlets.len());
+    let policies = file.portals.iter().map(Portal::policy);
+    let closed = policies.filter(|policy| !policy.allows_somebody()).count();
+    let of_role = |role| {
+        file.portals
+            .iter()
+            .filter(|portal| portal.role() == role)
+            .count()
+    };
+    let (inlets, outlets) = (of_role(Role::Inlet), of_role(Role::Outlet));
     if settings.json {
         let said = json!({ "inlets": inlets, "outlets": outlets, "portals_without_rules": closed });
         output::json(&said)?;

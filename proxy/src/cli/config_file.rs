@@ -31,18 +31,20 @@ use toml::{Table, Value};
 
 use super::args::{EngineArg, GlobalArgs, LimitArgs, LogFormat, LogLevel, MetricsArgs, NodeArgs};
 use super::rules;
+use super::settings::DEFAULT_LANES;
 use super::values::{Workers, near_match};
 use crate::control::failure::{Exit, Failure, codes};
-use crate::control::node::{Inlet, Outlet};
-use crate::limits::{CONFIG_FILE_MAX, PORTALS_MAX};
+use crate::control::portals::{Inlet, Outlet, Portal};
+use crate::limits::{CONFIG_FILE_MAX, INLET_LANES_MAX, PORTALS_MAX, SPIN_MAX};
 
 /// Settings of the process, and what holds if nothing is said: the one list of them, for reading and
 /// for showing.
-pub(super) const PROCESS: [(&str, &str); 12] = [
+pub(super) const PROCESS: [(&str, &str); 14] = [
     ("home", "~/.adit"),
     ("project", "the only one"),
     ("engine", "auto"),
     ("workers", "1"),
+    ("spin", "0"),
     ("log-format", "text"),
     ("log-level", "info"),
     ("json", "false"),
@@ -51,6 +53,7 @@ pub(super) const PROCESS: [(&str, &str); 12] = [
     ("exit-if-not-enrolled", "false"),
     ("revocation-max-age", "5m"),
     ("metrics", "none"),
+    ("key-exchange-every", "1h"),
 ];
 const INLET: &[&str] = &[
     "via",
@@ -60,6 +63,8 @@ const INLET: &[&str] = &[
     "rule",
     "max-streams",
     "idle-timeout",
+    "lanes",
+    "dedicated",
 ];
 const OUTLET: &[&str] = &[
     "at",
@@ -81,10 +86,8 @@ pub(super) struct ConfigFile {
     pub(super) node: NodeArgs,
     /// Where it tells its numbers.
     pub(super) metrics: MetricsArgs,
-    /// Its inlets, in the order of the file.
-    pub(super) inlets: Vec<Inlet>,
-    /// Its outlets.
-    pub(super) outlets: Vec<Outlet>,
+    /// Its portals in the order of the file, inlets first.
+    pub(super) portals: Vec<Portal>,
 }
 
 impl ConfigFile {
@@ -114,6 +117,7 @@ impl ConfigFile {
                 project: top.parsed("project")?,
                 engine: top.choice::<EngineArg>("engine")?,
                 workers: top.workers("workers")?,
+                spin: spin(&top)?,
                 log_format: top.choice::<LogFormat>("log-format")?,
                 log_level: top.choice::<LogLevel>("log-level")?,
                 json: top.flag("json")?,
@@ -123,12 +127,16 @@ impl ConfigFile {
                 node: top.parsed("node")?,
                 exit_if_not_enrolled: top.flag("exit-if-not-enrolled")?,
                 revocation_max_age: top.parsed("revocation-max-age")?,
+                key_exchange_every: top.parsed("key-exchange-every")?,
             },
             metrics: MetricsArgs {
                 metrics: top.parsed("metrics")?,
             },
-            inlets: inlets.iter().map(inlet).collect::<Result<_, _>>()?,
-            outlets: outlets.iter().map(outlet).collect::<Result<_, _>>()?,
+            portals: inlets
+                .iter()
+                .map(inlet)
+                .chain(outlets.iter().map(outlet))
+                .collect::<Result<_, _>>()?,
         })
     }
 }
@@ -171,25 +179,50 @@ pub(super) fn table_of(text: &str, name: &str) -> Result<Table, Failure> {
     })
 }
 
-fn inlet(section: &Section<'_>) -> Result<Inlet, Failure> {
+fn inlet(section: &Section<'_>) -> Result<Portal, Failure> {
     section.refuse_unknown(INLET)?;
-    Ok(Inlet {
+    Ok(Portal::Inlet(Inlet {
         via: section.required("via")?,
         from: section.required("from")?,
         allow: rules::policy(section)?,
         limits: limits(section)?.shared(),
-    })
+        lanes: lanes(section)?,
+        dedicated: section.flag("dedicated")?,
+    }))
 }
 
-fn outlet(section: &Section<'_>) -> Result<Outlet, Failure> {
+/// Microseconds.
+fn spin(top: &Section<'_>) -> Result<Option<u32>, Failure> {
+    let Some(value) = top.table.get("spin") else {
+        return Ok(None);
+    };
+    let most = SPIN_MAX.as_micros();
+    let micros = value.as_integer().and_then(|n| u32::try_from(n).ok());
+    match micros.filter(|micros| u128::from(*micros) <= most) {
+        Some(micros) => Ok(Some(micros)),
+        None => Err(top.bad("spin", &format!("expected a number from 0 to {most}"))),
+    }
+}
+
+fn lanes(section: &Section<'_>) -> Result<u8, Failure> {
+    let Some(lanes) = section.count("lanes")? else {
+        return Ok(DEFAULT_LANES);
+    };
+    let lanes = u8::try_from(lanes).ok();
+    lanes
+        .filter(|lanes| *lanes <= INLET_LANES_MAX)
+        .ok_or_else(|| section.bad("lanes", &format!("expected at most {INLET_LANES_MAX}")))
+}
+
+fn outlet(section: &Section<'_>) -> Result<Portal, Failure> {
     section.refuse_unknown(OUTLET)?;
-    Ok(Outlet {
+    Ok(Portal::Outlet(Outlet {
         at: section.required("at")?,
         to: section.places("to")?,
         proxy_header: section.flag("send-proxy-v2")?,
         allow: rules::policy(section)?,
         limits: limits(section)?.shared(),
-    })
+    }))
 }
 
 fn limits(section: &Section<'_>) -> Result<LimitArgs, Failure> {
@@ -400,6 +433,7 @@ mod tests {
             ticket = "/run/ticket"
             exit-if-not-enrolled = true
             revocation-max-age = "90s"
+            key-exchange-every = "30m"
             [[inlet]]
             via = "postgres"
             from = "127.0.0.1:0"
@@ -416,10 +450,14 @@ mod tests {
         assert!(config.node.exit_if_not_enrolled);
         let max_age = config.node.revocation_max_age.unwrap().0;
         assert_eq!(max_age.as_secs(), 90);
-        assert_eq!(config.inlets[0].allow.rules().len(), 2);
-        assert_eq!(config.outlets[0].to[0].port(), 80);
-        assert_eq!(config.outlets[0].to.len(), 1);
-        assert!(!config.outlets[0].proxy_header);
+        let every = config.node.key_exchange_every.unwrap().0;
+        assert_eq!(every.as_secs(), 1800);
+        let [Portal::Inlet(inlet), Portal::Outlet(outlet)] = &config.portals[..] else {
+            unreachable!("inlets come first")
+        };
+        assert_eq!(inlet.allow.rules().len(), 2);
+        assert_eq!((outlet.to.len(), outlet.to[0].port()), (1, 80));
+        assert!(!outlet.proxy_header);
     }
 
     #[test]
@@ -440,11 +478,12 @@ mod tests {
             ("engine = 1", "a text in quotes"),
             ("json = \"yes\"", "true or false"),
             ("revocation-max-age = \"2s\"", "between 5s and 1h"),
+            ("key-exchange-every = \"2h\"", "between 1s and 1h"),
             ("inlet = 1", "[[inlet]] tables"),
             ("[[outlet]]\nat = \"a\"\nallow = \"a=b\"", "it is missing"),
             (
                 "[[outlet]]\nat = \"a\"\nto = [\"db:1\", \"db\"]\nallow = \"a=b\"",
-                "port",
+                "HOST:PORT",
             ),
             (
                 "[[outlet]]\nat = \"a\"\nto = [\"a:1\", \"b:1\", \"c:1\", \"d:1\", \"e:1\", \"f:1\", \"g:1\", \"h:1\", \"i:1\"]",

@@ -18,14 +18,16 @@ use crate::control::admin::wire::{Call, TicketCall};
 use crate::control::driver::Stop;
 use crate::control::failure::{Exit, Failure, codes};
 use crate::control::files::Home;
-use crate::control::node::{Inlet, Node, NodePlan, Outlet};
+use crate::control::node::{Node, NodePlan};
+use crate::control::portals::{Inlet, Outlet, Portal};
 use crate::control::process::Running;
 use crate::control::project::Project;
 use crate::control::runtime::Runtime;
 use crate::control::serve::{self, Roles};
+use crate::control::store_place::StorePlace;
 use crate::control::ticket_file::TicketSource;
 use crate::control::worker_thread::{EngineDecision, Listener};
-use crate::limits::{CREDENTIAL_LIFE, DEMO_DEADLINE, REVOCATION_MAX_AGE};
+use crate::limits::{CREDENTIAL_LIFE, DEMO_DEADLINE, KEY_EXCHANGE_EVERY, REVOCATION_MAX_AGE};
 use crate::protocol::core::AdminReply;
 use crate::protocol::portal_limits::{Limits, PortalLimits};
 
@@ -42,7 +44,7 @@ pub(super) fn run(settings: &Settings) -> Result<u8, Failure> {
     let scratch = Scratch::new("demo")?;
     let home = Home::at(scratch.path());
     let began = Instant::now();
-    let engine = EngineDecision::make(settings.engine, settings.workers)?;
+    let engine = EngineDecision::make(settings.engine, settings.workers, settings.spin)?;
     let runtime = Runtime::for_control(engine.kind)?;
     let mut story = Story(settings.json.then(Vec::new));
     runtime.block_on(async {
@@ -92,13 +94,13 @@ async fn tell(
 
     let listener = Listener::bind(None, local)?;
     let public: HostPort = parsed(&listener.address.to_string())?;
-    let created = Project::create(home, &project, vec![public])?;
+    let created = Project::create(home, &project, vec![public], &StorePlace::File)?;
     story.step(&format!("project    {PROJECT} {}", created.id))?;
     let outlet_ticket = ticket(home, &project, "echo-outlet", true)?;
     let inlet_ticket = ticket(home, &project, "echo-inlet", false)?;
     story.step("tickets    one for the outlet (may serve echo), one for the inlet")?;
 
-    let opened = Project::open(home, &project, "demo")?;
+    let opened = Project::open(home, &project, "demo", &StorePlace::File)?;
     let both = Roles {
         authority: true,
         relay: true,
@@ -127,14 +129,13 @@ async fn tell(
             &project,
             "echo-outlet",
             outlet_ticket,
-            Vec::new(),
-            vec![Outlet {
+            Portal::Outlet(Outlet {
                 at: parsed(ADDRESS)?,
                 to: vec![parsed(&service.to_string())?],
                 proxy_header: false,
                 allow: settings::policy(&["echo-inlet=true".into()])?,
                 limits: PortalLimits::new(Limits::default()),
-            }],
+            }),
         )?,
         engine,
         on_ring,
@@ -150,13 +151,14 @@ async fn tell(
             &project,
             "echo-inlet",
             inlet_ticket,
-            vec![Inlet {
+            Portal::Inlet(Inlet {
                 via: parsed::<RelayAddress>(ADDRESS)?,
                 from: local,
                 allow: settings::policy(&["echo-outlet=true".into()])?,
                 limits: PortalLimits::new(Limits::default()),
-            }],
-            Vec::new(),
+                lanes: settings::DEFAULT_LANES,
+                dedicated: false,
+            }),
         )?,
         engine,
         on_ring,
@@ -202,8 +204,7 @@ fn plan(
     project: &Name,
     node: &str,
     ticket: TicketSource,
-    inlets: Vec<Inlet>,
-    outlets: Vec<Outlet>,
+    portal: Portal,
 ) -> Result<NodePlan, Failure> {
     Ok(NodePlan {
         what: "demo",
@@ -214,8 +215,8 @@ fn plan(
         exit_if_not_enrolled: true,
         revocation_max_age: REVOCATION_MAX_AGE,
         metrics: None,
-        inlets,
-        outlets,
+        key_exchange_every: KEY_EXCHANGE_EVERY,
+        portals: vec![portal],
     })
 }
 
@@ -241,7 +242,7 @@ fn ticket(home: &Home, project: &Name, name: &str, serves: bool) -> Result<Ticke
         Failure::new(codes::ADMIN, Exit::Runtime, what, "this is a bug of adit")
     };
     let call = call.checked()?.ok_or_else(refused)?;
-    match Project::open(home, project, "demo")?.call(call)? {
+    match Project::open(home, project, "demo", &StorePlace::File)?.call(call)? {
         AdminReply::Ticket(text) => Ok(TicketSource::Text(Zeroizing::new(text.to_string()))),
         AdminReply::Refused { code, why } => Err(Failure::new(
             code,

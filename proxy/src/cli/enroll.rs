@@ -29,13 +29,13 @@ pub(super) fn run(settings: &Settings, args: EnrollArgs) -> Result<u8, Failure> 
         exit_if_not_enrolled: true,
         revocation_max_age: settings::max_age(args.node.revocation_max_age),
         metrics: None,
-        inlets: Vec::new(),
-        outlets: Vec::new(),
+        key_exchange_every: settings::key_exchange_every(args.node.key_exchange_every),
+        portals: Vec::new(),
     };
     let node_state = Node::open(plan)?;
     let id = node_state.id();
     if node_state.membership().is_none() {
-        let engine = EngineDecision::make(settings.engine, 1)?;
+        let engine = EngineDecision::make(settings.engine, 1, settings.spin)?;
         let runtime = Runtime::for_control(engine.kind)?;
         runtime.block_on(async {
             let mut running = node_state.start(engine, runtime.has_ring())?;

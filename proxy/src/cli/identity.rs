@@ -1,23 +1,23 @@
-//! `adit identity show`
+//! `adit identity show` and `adit identity rotate`
+//!
+//! A running process is asked to change its key itself: it has the directory, and goes on with its
+//! streams.
 
 use crypto::names::Name;
 use serde_json::json;
 
-use super::args::IdentityShowArgs;
+use super::args::{IdentityRotateArgs, IdentityShowArgs};
 use super::output;
 use super::settings::{self, Settings};
 use crate::control::admin::client::AdminClient;
+use crate::control::admin::show;
 use crate::control::admin::wire::Call;
 use crate::control::failure::{Exit, Failure, codes};
 use crate::control::files::{DirKind, StateDir};
 use crate::control::keys::{self, IDENTITY_FILE};
 
 pub(super) fn show(settings: &Settings, args: &IdentityShowArgs) -> Result<u8, Failure> {
-    let project = which_project(settings)?;
-    let node = match &args.node {
-        Some(name) => name.clone(),
-        None => which_node(settings, &project)?,
-    };
+    let (project, node) = which(settings, args.node.as_ref())?;
     let path = settings.home.node(&project, &node);
     let running = AdminClient::connect(&path)?;
     let id = match running {
@@ -35,6 +35,56 @@ pub(super) fn show(settings: &Settings, args: &IdentityShowArgs) -> Result<u8, F
         output::line(&id)?;
     }
     Ok(0)
+}
+
+pub(super) fn rotate(settings: &Settings, args: &IdentityRotateArgs) -> Result<u8, Failure> {
+    let (project, node) = which(settings, args.node.as_ref())?;
+    let path = settings.home.node(&project, &node);
+    let running = AdminClient::connect(&path)?;
+    let is_running = running.is_some();
+    let changed = match running {
+        Some(mut client) => client.call(&Call::RotateIdentity)?,
+        None if StateDir::exists(&path) => {
+            let state = StateDir::open(&path, DirKind::Node, "identity rotate")?;
+            let identity = keys::rotate(&state, IDENTITY_FILE)?;
+            show::identity(
+                identity
+                    .ok_or_else(|| keys::no_identity(&state))?
+                    .identity(),
+            )
+        }
+        None => {
+            let why = format!("there is no node in {}", path.display());
+            return Err(Failure::new(
+                codes::STATE_IO,
+                Exit::State,
+                keys::CANT_CHANGE,
+                why,
+            ));
+        }
+    };
+    if settings.json {
+        output::json(&changed)?;
+    } else {
+        let (id, changes) = (output::text(&changed, "id"), &changed["changes"]);
+        output::line(&format!("rotated: {id} has another key (change {changes})"))?;
+        let when = if is_running {
+            "now"
+        } else {
+            "when the node is started; until it has reached it, no peer accepts the node"
+        };
+        output::line(&format!("the authority hears of it {when}"))?;
+    }
+    Ok(0)
+}
+
+fn which(settings: &Settings, node: Option<&Name>) -> Result<(Name, Name), Failure> {
+    let project = which_project(settings)?;
+    let node = match node {
+        Some(name) => name.clone(),
+        None => which_node(settings, &project)?,
+    };
+    Ok((project, node))
 }
 
 fn which_project(settings: &Settings) -> Result<Name, Failure> {

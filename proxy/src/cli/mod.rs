@@ -2,6 +2,7 @@
 //! subcommand a file. Results go to stdout, everything else to stderr.
 
 pub mod args;
+mod audit;
 mod bench;
 mod checks;
 mod config;
@@ -45,8 +46,8 @@ use clap::Parser;
 use crate::control::failure::Failure;
 use crate::control::worker_thread::{protect_memory, use_huge_pages};
 use args::{
-    Args, Command, ConfigCommand, IdentityCommand, LogCommand, LogFormat, MemberCommand,
-    PolicyCommand, ProjectCommand, TicketCommand,
+    Args, AuditCommand, Command, ConfigCommand, IdentityCommand, LogCommand, LogFormat,
+    MemberCommand, PolicyCommand, ProjectCommand, TicketCommand,
 };
 use settings::Settings;
 
@@ -123,7 +124,11 @@ fn dispatch(args: Args) -> Result<u8, Failure> {
         Command::Config(ConfigCommand::Show(args)) => config::show(&global, &args),
         Command::Member(MemberCommand::List) => member::list(&settings),
         Command::Member(MemberCommand::Revoke(args)) => member::revoke(&settings, &args),
+        Command::Audit(AuditCommand::Tail(args)) => audit::tail(&settings, &args),
+        Command::Audit(AuditCommand::Export(args)) => audit::export(&settings, &args),
+        Command::Audit(AuditCommand::Verify(args)) => audit::verify(&settings, &args),
         Command::Identity(IdentityCommand::Show(args)) => identity::show(&settings, &args),
+        Command::Identity(IdentityCommand::Rotate(args)) => identity::rotate(&settings, &args),
         Command::Demo => demo::run(&settings),
         Command::Bench(args) => bench::run(&settings, &args),
         Command::Completions(args) => manual::completions(&args),

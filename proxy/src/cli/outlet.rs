@@ -4,7 +4,8 @@ use super::args::OutletArgs;
 use super::run::run_node;
 use super::settings::{self, Settings};
 use crate::control::failure::Failure;
-use crate::control::node::{NodePlan, Outlet};
+use crate::control::node::NodePlan;
+use crate::control::portals::{Outlet, Portal};
 
 pub(super) fn run(settings: &Settings, args: OutletArgs) -> Result<u8, Failure> {
     settings::places(&args.to)?;
@@ -17,14 +18,14 @@ pub(super) fn run(settings: &Settings, args: OutletArgs) -> Result<u8, Failure> 
         exit_if_not_enrolled: args.node.exit_if_not_enrolled,
         revocation_max_age: settings::max_age(args.node.revocation_max_age),
         metrics: args.metrics.metrics,
-        inlets: Vec::new(),
-        outlets: vec![Outlet {
+        key_exchange_every: settings::key_exchange_every(args.node.key_exchange_every),
+        portals: vec![Portal::Outlet(Outlet {
             at: args.at,
             to: args.to,
             proxy_header: args.send_proxy_v2,
             allow: settings::policy(&args.allow)?,
             limits: args.limits.shared(),
-        }],
+        })],
     };
     run_node(settings, plan, &[])
 }

@@ -51,15 +51,12 @@ fn portals(args: &RulesArgs) -> Result<Vec<Portal>, Failure> {
     }
     let default = DEFAULT_CONFIG.as_ref();
     let config = ConfigFile::read(args.config.as_deref().unwrap_or(default))?;
-    let inlets = config.inlets.into_iter().map(|inlet| Portal {
-        of: Some((Role::Inlet, inlet.via)),
-        policy: inlet.allow,
+    let portals = config.portals.into_iter();
+    let portals = portals.map(|portal| Portal {
+        of: Some((portal.role(), portal.address().clone())),
+        policy: portal.into_policy(),
     });
-    let outlets = config.outlets.into_iter().map(|outlet| Portal {
-        of: Some((Role::Outlet, outlet.at)),
-        policy: outlet.allow,
-    });
-    Ok(inlets.chain(outlets).collect())
+    Ok(portals.collect())
 }
 
 pub(super) fn check(settings: &Settings, args: &PolicyCheckArgs) -> Result<u8, Failure> {

@@ -4,12 +4,14 @@ use serde_json::json;
 
 use super::args::ProjectCreateArgs;
 use super::output;
-use super::settings::Settings;
+use super::settings::{self, Settings};
 use crate::control::failure::Failure;
 use crate::control::project::Project;
 
 pub(super) fn create(settings: &Settings, args: &ProjectCreateArgs) -> Result<u8, Failure> {
-    let created = Project::create(&settings.home, &args.name, vec![args.address.clone()])?;
+    let place = settings::store_place(&args.store)?;
+    let addresses = vec![args.address.clone()];
+    let created = Project::create(&settings.home, &args.name, addresses, &place)?;
     let state = settings.home.project(&args.name);
     if settings.json {
         output::json(&json!({

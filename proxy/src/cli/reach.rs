@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use crypto::names::Name;
 use serde_json::Value;
 
-use super::settings::Settings;
+use super::args::StoreArgs;
+use super::settings::{self, Settings};
 use crate::control::admin::client::AdminClient;
 use crate::control::admin::wire::{self, Call};
 use crate::control::clock;
@@ -63,8 +64,20 @@ pub(super) fn authority_call(settings: &Settings, call: &Call) -> Result<Value, 
     let Some(core_call) = call.checked()? else {
         return Err(not_running("no process serves the project", "adit serve"));
     };
-    let reply = Project::open(&settings.home, &project, "administration")?.call(core_call)?;
+    let place = settings::store_place(&StoreArgs::default())?;
+    let opened = Project::open(&settings.home, &project, "administration", &place)?;
+    let reply = opened.call(core_call)?;
     wire::answer(reply, clock::now().wall().0)
+}
+
+/// The process that serves the project, for calls one after the other.
+///
+/// # Errors
+/// There is no such project here, or nothing serves it.
+pub(super) fn running_authority(settings: &Settings) -> Result<AdminClient, Failure> {
+    let project = authority_project(settings)?;
+    AdminClient::connect(&settings.home.project(&project))?
+        .ok_or_else(|| not_running("no process serves the project", "adit serve"))
 }
 
 /// All rows of a list, page after page; `page` makes the call for what lies behind an id.

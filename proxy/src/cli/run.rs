@@ -1,7 +1,6 @@
 //! `adit run`, and what it shares with `inlet` and `outlet`: running a node.
 
 use std::ffi::OsString;
-use std::fmt;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -12,16 +11,16 @@ use super::args::{GlobalArgs, MetricsArgs, NodeArgs, RunArgs};
 use super::config_file::{ConfigFile, PROCESS};
 use super::log;
 use super::settings::{self, Settings};
-use crate::control::driver::Policies;
 use crate::control::failure::{Exit, Failure, codes};
 use crate::control::node::{Node, NodePlan};
+use crate::control::portals::{Inlet, Portal, PortalChanges};
 use crate::control::process::Running;
 use crate::control::runtime::Runtime;
 use crate::control::signals::{self, Reload, StopSignals};
 use crate::control::worker_thread::EngineDecision;
 use crate::ids::PortalNo;
+use crate::limits::INLET_LANES_MAX;
 use crate::protocol::core::{Level, LogRecord};
-use crate::protocol::policy::Policy;
 use crate::protocol::portal_limits::PortalLimits;
 
 /// The directory of a node whose portals are in a file.
@@ -32,7 +31,7 @@ pub(super) fn run(global: &GlobalArgs, args: RunArgs) -> Result<u8, Failure> {
     let file = ConfigFile::read(&path)?;
     let settings = Settings::from_args(&over(global, &file.global))?;
     has_portals(&file, &path)?;
-    let started = Started::of(&file);
+    let mut started = Started::of(&file, settings.workers);
     // A ticket in the environment beats the file's.
     let ticket = match settings::ticket_source(&args.node, settings::ticket_text())? {
         Some(source) => Some(source),
@@ -52,8 +51,10 @@ pub(super) fn run(global: &GlobalArgs, args: RunArgs) -> Result<u8, Failure> {
             (args.node.revocation_max_age).or(file.node.revocation_max_age),
         ),
         metrics: args.metrics.metrics.or(file.metrics.metrics),
-        inlets: file.inlets,
-        outlets: file.outlets,
+        key_exchange_every: settings::key_exchange_every(
+            (args.node.key_exchange_every).or(file.node.key_exchange_every),
+        ),
+        portals: file.portals,
     };
     let reload: Reload = Box::new(move || started.again(&path));
     start(&settings, plan, true, async |running, signals| {
@@ -65,7 +66,7 @@ pub(super) fn run(global: &GlobalArgs, args: RunArgs) -> Result<u8, Failure> {
 
 /// A configuration without portals is a mistake.
 pub(super) fn has_portals(file: &ConfigFile, path: &Path) -> Result<(), Failure> {
-    if file.inlets.is_empty() && file.outlets.is_empty() {
+    if file.portals.is_empty() {
         let what = format!("nothing to run in {}", path.display());
         return Err(
             Failure::new(codes::CONFIG_VALUE, Exit::Usage, what, "it has no portal")
@@ -75,88 +76,145 @@ pub(super) fn has_portals(file: &ConfigFile, path: &Path) -> Result<(), Failure>
     Ok(())
 }
 
-/// A portal by what it takes a restart to change.
-#[derive(PartialEq)]
-enum Portal {
-    Inlet(RelayAddress, SocketAddr),
+/// An inlet has a bounded number of lanes, at all its workers together.
+pub(super) fn lanes_fit(portals: &[Portal], workers: u8) -> Result<(), Failure> {
+    for portal in portals {
+        if let Portal::Inlet(Inlet { via, lanes, .. }) = portal
+            && u32::from(*lanes) * u32::from(workers) > INLET_LANES_MAX.into()
+        {
+            let what = format!("can't have that many lanes at the inlet for {via}");
+            let why =
+                format!("{lanes} at each of {workers} workers are more than {INLET_LANES_MAX}");
+            let fix = "say fewer with --lanes N or with --workers N";
+            return Err(Failure::usage(what, why).fix(fix));
+        }
+    }
+    Ok(())
+}
+
+/// A portal by what makes it another one if it changes.
+#[derive(Clone, PartialEq)]
+enum Which {
+    Inlet(RelayAddress, SocketAddr, u8, bool),
     Outlet(RelayAddress, Vec<HostPort>, bool),
 }
 
-impl fmt::Display for Portal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Portal::Inlet(via, from) => write!(f, "inlet {via} from {from}"),
-            Portal::Outlet(at, to, _) => {
-                let to: Vec<String> = to.iter().map(HostPort::to_string).collect();
-                write!(f, "outlet {at} to {}", to.join(", "))
-            }
+impl Which {
+    fn of(portal: &Portal) -> Which {
+        match portal {
+            Portal::Inlet(it) => Which::Inlet(it.via.clone(), it.from, it.lanes, it.dedicated),
+            Portal::Outlet(it) => Which::Outlet(it.at.clone(), it.to.clone(), it.proxy_header),
         }
     }
 }
 
-/// The portals of a file in the order of their numbers, inlets first, with what changes while they run.
-fn portals(file: &ConfigFile) -> Vec<(Portal, &Arc<PortalLimits>, &Policy)> {
-    let inlets = file.inlets.iter().map(|it| {
-        let portal = Portal::Inlet(it.via.clone(), it.from);
-        (portal, &it.limits, &it.allow)
-    });
-    let outlets = file.outlets.iter().map(|it| {
-        let portal = Portal::Outlet(it.at.clone(), it.to.clone(), it.proxy_header);
-        (portal, &it.limits, &it.allow)
-    });
-    inlets.chain(outlets).collect()
+/// A portal that runs.
+#[derive(Clone)]
+struct RunningPortal {
+    no: PortalNo,
+    which: Which,
+    limits: Arc<PortalLimits>,
 }
 
-/// What the process was started with of its file, policies aside: it takes a restart to change.
+/// What the process was started with of its file, and the portals that it has now.
 struct Started {
     global: GlobalArgs,
     node: NodeArgs,
     metrics: MetricsArgs,
-    portals: Vec<(Portal, Arc<PortalLimits>)>,
+    workers: u8,
+    portals: Vec<RunningPortal>,
+    /// How many portals it has had. No number is used twice: the last streams of a portal that was taken
+    /// away may still be up.
+    numbers: u16,
 }
 
 impl Started {
-    fn of(file: &ConfigFile) -> Started {
-        let portals = portals(file).into_iter();
+    fn of(file: &ConfigFile, workers: u8) -> Started {
+        let numbered = (0..).map(PortalNo).zip(&file.portals);
+        let portals: Vec<RunningPortal> = numbered
+            .map(|(no, portal)| RunningPortal {
+                no,
+                which: Which::of(portal),
+                limits: Arc::clone(portal.limits()),
+            })
+            .collect();
         Started {
             global: file.global.clone(),
             node: file.node.clone(),
             metrics: file.metrics.clone(),
-            portals: portals
-                .map(|(portal, limits, _)| (portal, Arc::clone(limits)))
-                .collect(),
+            workers,
+            numbers: u16::try_from(portals.len()).unwrap_or(u16::MAX),
+            portals,
         }
     }
 
-    /// Reads the file again. Portals keep the numbers that they were started with.
-    fn again(&self, path: &Path) -> Result<Policies, Failure> {
+    /// Reads the file again. A portal that is in it as before keeps its number, and its streams.
+    fn again(&mut self, path: &Path) -> Result<PortalChanges, Failure> {
         let file = ConfigFile::read(path)?;
         has_portals(&file, path)?;
-        let mut policies = Policies::new();
-        let mut new = portals(&file);
-        for (no, (portal, limits)) in (0..).map(PortalNo).zip(&self.portals) {
-            match new.iter().position(|(it, ..)| it == portal) {
-                Some(at) => {
-                    let (_, now, policy) = new.remove(at);
-                    limits.set(now.limits());
-                    policies.push((no, policy.clone()));
-                }
-                None => needs_restart(
-                    "a portal that is not in the file any more runs on",
-                    &portal.to_string(),
-                ),
+        lanes_fit(&file.portals, self.workers)?;
+        let mut changes = PortalChanges::default();
+        let mut numbers = self.numbers;
+        let mut gone = self.portals.clone();
+        let (mut portals, mut new, mut limits) = (Vec::new(), Vec::new(), Vec::new());
+        for portal in file.portals {
+            let which = Which::of(&portal);
+            if let Some(at) = gone.iter().position(|it| it.which == which) {
+                let same = gone.remove(at);
+                limits.push((Arc::clone(&same.limits), portal.limits().limits()));
+                changes.core.policies.push((same.no, portal.into_policy()));
+                portals.push(same);
+            } else {
+                let no = PortalNo(numbers);
+                numbers = numbers.checked_add(1).ok_or_else(too_many_portals)?;
+                portals.push(RunningPortal {
+                    no,
+                    which,
+                    limits: Arc::clone(portal.limits()),
+                });
+                new.push((no, portal));
             }
         }
-        for (portal, ..) in &new {
-            let what = "a portal that is new in the file does not run yet";
-            needs_restart(what, &portal.to_string());
+        for (no, portal) in new {
+            port_is_free(&portal, &gone)?;
+            changes.add(no, portal)?;
         }
+        // Nothing can fail any more.
+        changes.core.closed = gone.iter().map(|it| it.no).collect();
+        for (running, now) in limits {
+            running.set(now);
+        }
+        (self.portals, self.numbers) = (portals, numbers);
         if file.global != self.global || file.node != self.node || file.metrics != self.metrics {
             let known: Vec<&str> = PROCESS.iter().map(|(key, _)| *key).collect();
             let what = "a setting of the whole process has changed in the file";
             needs_restart(what, &format!("one of {}", known.join(", ")));
         }
-        Ok(policies)
+        Ok(changes)
+    }
+}
+
+fn too_many_portals() -> Failure {
+    let why = format!("this process has had {} of them", u16::MAX);
+    Failure::new(codes::CONFIG_VALUE, Exit::Usage, "can't add a portal", why).fix("restart it")
+}
+
+/// The port of a portal that is taken away is closed a little later, so no other can have it yet.
+fn port_is_free(portal: &Portal, gone: &[RunningPortal]) -> Result<(), Failure> {
+    let Portal::Inlet(inlet) = portal else {
+        return Ok(());
+    };
+    let has_it =
+        |it: &&RunningPortal| matches!(&it.which, Which::Inlet(_, at, ..) if *at == inlet.from);
+    match gone.iter().find(has_it) {
+        None => Ok(()),
+        Some(_) => {
+            let (via, from) = (&inlet.via, inlet.from);
+            let what = format!("can't have {from} lead to {via} instead, while this process runs");
+            let why = "the portal that listens there is taken away by the same change";
+            Err(Failure::new(codes::CONFIG_VALUE, Exit::Usage, what, why)
+                .fix("take that one away, reload, add the new one, reload; or restart"))
+        }
     }
 }
 
@@ -176,6 +234,7 @@ pub(super) fn over(typed: &GlobalArgs, file: &GlobalArgs) -> GlobalArgs {
         project: typed.project.clone().or_else(|| file.project.clone()),
         engine: typed.engine.or(file.engine),
         workers: typed.workers.or(file.workers),
+        spin: typed.spin.or(file.spin),
         log_format: typed.log_format.or(file.log_format),
         log_level: typed.log_level.or(file.log_level),
         json: typed.json || file.json,
@@ -205,8 +264,9 @@ fn start(
     go_on: impl AsyncFnOnce(Running, StopSignals) -> Result<u8, Failure>,
 ) -> Result<u8, Failure> {
     log::start(settings);
+    lanes_fit(&plan.portals, settings.workers)?;
     let node = Node::open(plan)?;
-    let engine = EngineDecision::make(settings.engine, settings.workers)?;
+    let engine = EngineDecision::make(settings.engine, settings.workers, settings.spin)?;
     let runtime = Runtime::for_control(engine.kind)?;
     runtime.block_on(async {
         let mut signals = StopSignals::new()?;

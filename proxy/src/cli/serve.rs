@@ -30,7 +30,8 @@ pub(super) fn run(settings: &Settings, args: &ServeArgs) -> Result<u8, Failure> 
         Some(ServeRole::Relay) => return run_relay(settings, args),
     };
     let name = reach::authority_project(settings)?;
-    let project = Project::open(&settings.home, &name, "serve")?;
+    let place = settings::store_place(&args.store)?;
+    let project = Project::open(&settings.home, &name, "serve", &place)?;
     let listen = args
         .listen
         .unwrap_or_else(|| serve::default_listen(&project));
@@ -55,7 +56,7 @@ pub(super) fn run(settings: &Settings, args: &ServeArgs) -> Result<u8, Failure> 
 fn engine(settings: &Settings, args: &ServeArgs) -> Result<EngineDecision, Failure> {
     Ok(EngineDecision {
         splice: args.relay_splice != Some(Switch::Off),
-        ..EngineDecision::make(settings.engine, settings.workers)?
+        ..EngineDecision::make(settings.engine, settings.workers, settings.spin)?
     })
 }
 
@@ -77,8 +78,8 @@ fn run_relay(settings: &Settings, args: &ServeArgs) -> Result<u8, Failure> {
         exit_if_not_enrolled: args.node.exit_if_not_enrolled,
         revocation_max_age: settings::max_age(args.node.revocation_max_age),
         metrics: args.metrics.metrics,
-        inlets: Vec::new(),
-        outlets: Vec::new(),
+        key_exchange_every: settings::key_exchange_every(args.node.key_exchange_every),
+        portals: Vec::new(),
     };
     let node = Node::open(plan)?;
     let listener = Listener::bind(None, listen)?;

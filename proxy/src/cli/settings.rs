@@ -5,19 +5,23 @@ use std::path::{Path, PathBuf};
 use crypto::names::{HostPort, Name};
 use zeroize::Zeroizing;
 
-use super::args::{EngineArg, GlobalArgs, LogFormat, LogLevel, NodeArgs};
-use super::values::{MaxAge, Workers};
+use super::args::{EngineArg, GlobalArgs, LogFormat, LogLevel, NodeArgs, StoreArgs};
+use super::values::{KeyExchangeEvery, MaxAge, Workers};
 use crate::control::failure::{Exit, Failure, codes};
 use crate::control::files::Home;
+use crate::control::store_place::{PostgresUrl, StorePlace};
 use crate::control::ticket_file::TicketSource;
 use crate::engine::Choice;
-use crate::limits::{REVOCATION_MAX_AGE, TARGET_PLACES_MAX};
+use crate::limits::{KEY_EXCHANGE_EVERY, REVOCATION_MAX_AGE, TARGET_PLACES_MAX};
 use crate::protocol::policy::{Effect, Policy, RuleSpec};
 use crate::time::Duration;
 
 /// Workers where nothing was said. One for each core would carry more where cores are idle, and costs
 /// each of a few busy connections a quarter more of the processor (BENCHMARKING.md): a sidecar has few.
 const DEFAULT_WORKERS: Workers = Workers::Count(1);
+
+/// Lanes at each worker of an inlet where nothing was said: one batches best (BENCHMARKING.md).
+pub(super) const DEFAULT_LANES: u8 = 1;
 
 /// What holds for every command.
 #[derive(Clone, Debug)]
@@ -28,6 +32,8 @@ pub(super) struct Settings {
     pub(super) engine: Choice,
     /// Workers of a process, at least 1.
     pub(super) workers: u8,
+    /// How long a worker looks for completions before it sleeps.
+    pub(super) spin: Duration,
     pub(super) log_format: LogFormat,
     pub(super) log_level: LogLevel,
     pub(super) json: bool,
@@ -44,6 +50,7 @@ impl Settings {
             project: args.project.clone(),
             engine: choice(args.engine.unwrap_or(EngineArg::Auto)),
             workers: args.workers.unwrap_or(DEFAULT_WORKERS).count(),
+            spin: Duration::from_micros(args.spin.unwrap_or(0).into()),
             log_format: args.log_format.unwrap_or(LogFormat::Text),
             log_level: args.log_level.unwrap_or(LogLevel::Info),
             json: args.json,
@@ -100,9 +107,47 @@ pub(super) fn ticket_source(
     Ok(text.map(|text| TicketSource::Text(Zeroizing::new(text))))
 }
 
+/// Where the authority's store is: the flags, else `ADIT_STORE` and `ADIT_STORE_PASSWORD_FILE`, which are
+/// all that commands without those flags heed; else a file.
+///
+/// # Errors
+/// It is no URL, a password is on the command line, or its file can't be read. No failure repeats one.
+pub(super) fn store_place(args: &StoreArgs) -> Result<StorePlace, Failure> {
+    let typed = args.store.clone().map(Zeroizing::new);
+    let is_typed = typed.is_some();
+    let said = typed.or_else(|| std::env::var("ADIT_STORE").ok().map(Zeroizing::new));
+    let Some(text) = said.filter(|text| !text.is_empty()) else {
+        return Ok(StorePlace::File);
+    };
+    let url = PostgresUrl::new(text)?;
+    if is_typed && url.holds_password() {
+        let what = "a database's password is not taken from the command line";
+        let why = "every user of this machine can read it there";
+        return Err(Failure::usage(what, why)
+            .fix("say --store-password-file FILE, or put the URL into ADIT_STORE"));
+    }
+    let file = args.store_password_file.clone();
+    let file = file.or_else(|| std::env::var_os("ADIT_STORE_PASSWORD_FILE").map(PathBuf::from));
+    let Some(path) = file.filter(|path| !path.as_os_str().is_empty()) else {
+        return Ok(StorePlace::Postgres(url));
+    };
+    let text = std::fs::read_to_string(&path).map(Zeroizing::new);
+    let text = text.map_err(|error| {
+        let what = format!("can't read the password in {}", path.display());
+        Failure::usage(what, error).fix("name a file that this user may read")
+    })?;
+    let password = Zeroizing::new(text.trim_end_matches(['\r', '\n']).to_owned());
+    Ok(StorePlace::Postgres(url.with_password(password)))
+}
+
 /// How old the authority's word on revocations may be.
 pub(super) fn max_age(said: Option<MaxAge>) -> Duration {
     said.map_or(REVOCATION_MAX_AGE, |age| age.0)
+}
+
+/// Within what time keys are made anew.
+pub(super) fn key_exchange_every(said: Option<KeyExchangeEvery>) -> Duration {
+    said.map_or(KEY_EXCHANGE_EVERY, |every| every.0)
 }
 
 /// `ADIT_TICKET`.

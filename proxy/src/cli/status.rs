@@ -193,6 +193,8 @@ fn served_text(value: &Value) -> String {
 fn portal_text(portal: &Value) -> String {
     let ready = if portal["ready"] == true {
         "ready".to_string()
+    } else if portal["closing"] == true {
+        "closing with its last connection".to_string()
     } else {
         match text(portal, "why") {
             "" => "not ready".to_string(),

@@ -9,9 +9,11 @@ use crypto::UnixTime;
 use crypto::names::{AttributeValue, Name};
 
 use crate::limits::{
-    BENCH_TIME_MAX, BENCH_TIME_MIN, CREDENTIAL_LIFE, CREDENTIAL_LIFE_MIN, REVOCATION_MAX_AGE_MAX,
-    REVOCATION_MAX_AGE_MIN, TICKET_LIFE_MAX, TICKET_LIFE_MIN, WORKERS_MAX,
+    BENCH_TIME_MAX, BENCH_TIME_MIN, CREDENTIAL_LIFE, CREDENTIAL_LIFE_MIN, KEY_EXCHANGE_EVERY_MAX,
+    KEY_EXCHANGE_EVERY_MIN, REVOCATION_MAX_AGE_MAX, REVOCATION_MAX_AGE_MIN, TICKET_LIFE_MAX,
+    TICKET_LIFE_MIN, WORKERS_MAX,
 };
+use crate::protocol::audit::AuditHead;
 
 /// `NAME=VALUE`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +39,23 @@ impl FromStr for Attribute {
                 .parse()
                 .map_err(|error: crypto::names::NameError| error.to_string())?,
         })
+    }
+}
+
+/// `NUMBER:HASH`: a row of the audit, as it was noted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Noted(pub AuditHead);
+
+impl FromStr for Noted {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Noted, String> {
+        let parts = text.split_once(':');
+        let read = parts.and_then(|(number, hash)| {
+            let (number, hash) = (number.parse().ok()?, hash.parse().ok()?);
+            Some(Noted(AuditHead { number, hash }))
+        });
+        read.ok_or_else(|| "expected a row's number, a colon and its hash of 64 digits".to_owned())
     }
 }
 
@@ -98,6 +117,18 @@ impl FromStr for MaxAge {
 
     fn from_str(text: &str) -> Result<MaxAge, String> {
         time(text, REVOCATION_MAX_AGE_MIN, REVOCATION_MAX_AGE_MAX).map(MaxAge)
+    }
+}
+
+/// Within what time keys are made anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyExchangeEvery(pub Duration);
+
+impl FromStr for KeyExchangeEvery {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<KeyExchangeEvery, String> {
+        time(text, KEY_EXCHANGE_EVERY_MIN, KEY_EXCHANGE_EVERY_MAX).map(KeyExchangeEvery)
     }
 }
 

@@ -12,22 +12,25 @@
 //! Nothing here decides anything about the protocol.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::admin::server::Asked;
-use super::admin::wire;
+use super::admin::{show, wire};
 use super::failure::{Exit, Failure, codes};
 use super::files::{self, StateDir};
 use super::inbox::{Answer, Inbox};
+use super::keys::{self, IDENTITY_FILE};
 use super::metrics::page::{self, Snapshot};
+use super::portals::PortalChanges;
 use super::report::{self, Counted};
 use super::resolver::{Question, Resolver, literal};
 use super::store::StoreThread;
 use super::ticket_file::TicketFile;
-use super::worker_thread::WorkerThread;
+use super::worker_thread::{Listener, WorkerThread};
 use super::{clock, log};
 use crate::engine::Kind;
 use crate::error::CloseReason;
@@ -40,7 +43,6 @@ use crate::protocol::command::{Command, Event};
 use crate::protocol::core::{
     AdminNo, Core, Input, Level, LogRecord, MembershipStatus, Output, ResolveNo, StateFile,
 };
-use crate::protocol::policy::Policy;
 use crate::protocol::portal_limits::PortalLimits;
 use crate::protocol::store::StoreError;
 use crate::time::{Duration, Instant};
@@ -49,9 +51,6 @@ use crate::time::{Duration, Instant};
 pub const MEMBERSHIP_FILE: &str = "membership";
 /// What a node knows of revocations, in its state directory.
 pub const REVOCATIONS_FILE: &str = "revocations";
-
-/// What portals' policies are from now on.
-pub type Policies = Vec<(PortalNo, Policy)>;
 
 /// How to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,8 +81,8 @@ pub struct Parts {
     pub calls: mpsc::Receiver<Asked>,
     /// How this process is asked to stop.
     pub stop: mpsc::Receiver<Stop>,
-    /// Policies of a configuration that was read again.
-    pub policies: mpsc::Receiver<Policies>,
+    /// What configurations that were read again change.
+    pub changes: mpsc::Receiver<PortalChanges>,
     /// The file of the ticket, while the node is not enrolled.
     pub ticket: Option<TicketFile>,
     /// End when the node can't become a member.
@@ -111,7 +110,7 @@ pub struct Driver<C: Core> {
     parts: Parts,
     progress: watch::Sender<Progress>,
     /// What did not fit into each worker's mailbox.
-    unsent: Vec<VecDeque<Command>>,
+    unsent: Vec<VecDeque<ToWorker<OwnedFd>>>,
     /// Workers that have closed their doors, and those that have drained.
     doors_closed: usize,
     drained: usize,
@@ -183,9 +182,7 @@ impl<C: Core> Driver<C> {
                 () = tokio::time::sleep(self.how_long()) => {}
                 Some(asked) = self.parts.calls.recv() => self.call(asked),
                 Some(stop) = self.parts.stop.recv() => self.stop(stop),
-                Some(policies) = self.parts.policies.recv() => {
-                    self.handle(Input::Policies(policies));
-                }
+                Some(changes) = self.parts.changes.recv() => self.reconfigure(changes),
             }
         }
     }
@@ -307,9 +304,54 @@ impl<C: Core> Driver<C> {
             else {
                 return;
             };
-            unsent.push_back(command);
+            unsent.push_back(ToWorker::Command(command));
             send_all(worker, unsent);
         });
+    }
+
+    /// Carries out what a configuration that was read again changes.
+    fn reconfigure(&mut self, changes: PortalChanges) {
+        if self.is_stopping() {
+            return;
+        }
+        if let Some(Value::Array(listening)) = self.parts.facts.get_mut("listening") {
+            let closed = |fact: &Value| {
+                let portal = fact["portal"].as_u64();
+                portal.is_some_and(|no| {
+                    let mut closed = changes.core.closed.iter();
+                    closed.any(|portal| u64::from(portal.0) == no)
+                })
+            };
+            listening.retain(|fact| !closed(fact));
+            listening.extend(changes.listeners.iter().map(Listener::fact));
+        }
+        let closed = &changes.core.closed;
+        self.parts.portals.retain(|(no, _)| !closed.contains(no));
+        for (portal, limits) in changes.limits {
+            self.parts.portals.push((portal, Arc::clone(&limits)));
+            self.send(Command::Limits { portal, limits });
+        }
+        for listener in &changes.listeners {
+            self.listen(listener);
+        }
+        self.handle(Input::Reconfigured(Box::new(changes.core)));
+    }
+
+    /// Each worker accepts on it.
+    fn listen(&mut self, listener: &Listener) {
+        for (worker, unsent) in self.parts.workers.iter().zip(&mut self.unsent) {
+            match listener.message() {
+                Ok(message) => {
+                    unsent.push_back(message);
+                    send_all(worker, unsent);
+                }
+                Err(error) => {
+                    let what = format!("can't listen on {}", listener.address);
+                    let record = LogRecord::new(Level::Error, what).code(codes::LISTEN);
+                    log::emit(&record.with("why", error));
+                }
+            }
+        }
     }
 
     fn send_unsent(&mut self) {
@@ -413,6 +455,10 @@ impl<C: Core> Driver<C> {
                 self.asked.insert(no, asked.reply);
                 self.handle(Input::Admin { no, call });
             }
+            Ok(None) if asked.call == wire::Call::RotateIdentity => {
+                let rotated = self.rotate_identity();
+                drop(asked.reply.send(rotated));
+            }
             Ok(None) => drop(asked.reply.send(self.answer(&asked.call))),
         }
     }
@@ -423,8 +469,9 @@ impl<C: Core> Driver<C> {
             wire::Call::Health => Ok(self.health()),
             wire::Call::Metrics => Ok(Value::String(self.metrics())),
             wire::Call::LogLevel { level } => log::change_level(level.as_deref()),
-            // The calls behind it are a core's, as `checked` says.
+            // The others are a core's, or were answered already.
             wire::Call::Status
+            | wire::Call::RotateIdentity
             | wire::Call::CreateTicket(_)
             | wire::Call::Tickets { .. }
             | wire::Call::Members { .. }
@@ -448,6 +495,16 @@ impl<C: Core> Driver<C> {
             ended: ended.collect(),
             streams: portals.map(|(no, it)| (*no, it.streams())).collect(),
         }
+    }
+
+    /// The new key is on disk before anybody hears of it.
+    fn rotate_identity(&mut self) -> Result<Value, Failure> {
+        let state = &self.parts.state;
+        let identity = keys::rotate(state, IDENTITY_FILE)?;
+        let identity = identity.ok_or_else(|| keys::no_identity(state))?;
+        let shown = show::identity(identity.identity());
+        self.handle(Input::Identity(Box::new(identity)));
+        Ok(shown)
     }
 
     fn status(&self) -> Value {
@@ -509,12 +566,10 @@ impl<C: Core> Driver<C> {
 }
 
 /// What fits into its mailbox.
-fn send_all(worker: &WorkerThread, unsent: &mut VecDeque<Command>) {
-    while let Some(command) = unsent.pop_front() {
-        match worker.mailbox().send(ToWorker::Command(command)) {
-            Ok(()) => {}
-            Err(ToWorker::Command(command)) => return unsent.push_front(command),
-            Err(ToWorker::Listen { .. } | ToWorker::Handed(_)) => {}
+fn send_all(worker: &WorkerThread, unsent: &mut VecDeque<ToWorker<OwnedFd>>) {
+    while let Some(message) = unsent.pop_front() {
+        if let Err(message) = worker.mailbox().send(message) {
+            return unsent.push_front(message);
         }
     }
 }

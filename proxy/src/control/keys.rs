@@ -3,7 +3,7 @@
 use crypto::SystemRandom;
 use crypto::identity::IdentitySecret;
 
-use super::failure::Failure;
+use super::failure::{Exit, Failure, codes};
 use super::files::{StateDir, corrupt};
 
 /// A node's identity.
@@ -40,4 +40,30 @@ pub fn load_or_create(dir: &StateDir, file: &str) -> Result<IdentitySecret, Fail
     let identity = IdentitySecret::create(&mut SystemRandom::new());
     dir.write(file, &identity.to_bytes())?;
     Ok(identity)
+}
+
+/// Changes the key of an identity, and writes it: a crash leaves the old one or the new one. Nothing
+/// if the file is not there.
+///
+/// # Errors
+/// As [`load`], the history is full, or the file can't be written; the old key is the identity's
+/// then.
+pub fn rotate(dir: &StateDir, file: &str) -> Result<Option<IdentitySecret>, Failure> {
+    let Some(mut identity) = load(dir, file)? else {
+        return Ok(None);
+    };
+    identity
+        .rotate(&mut SystemRandom::new())
+        .map_err(|full| Failure::new(codes::HISTORY_FULL, Exit::State, CANT_CHANGE, full))?;
+    dir.write(file, &identity.to_bytes())?;
+    Ok(Some(identity))
+}
+
+/// What fails where a key can't be changed.
+pub const CANT_CHANGE: &str = "can't change the key of the identity";
+
+/// There is no identity whose key could be changed.
+pub fn no_identity(dir: &StateDir) -> Failure {
+    let why = format!("there is no node in {}", dir.path().display());
+    Failure::new(codes::STATE_IO, Exit::State, CANT_CHANGE, why)
 }

@@ -1,61 +1,29 @@
 //! A node: what `inlet`, `outlet`, `run` and `enroll` start.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use crypto::SystemRandom;
 use crypto::identity::IdentitySecret;
-use crypto::names::{HostPort, Name, RelayAddress};
+use crypto::names::Name;
 use crypto::suite::local_mask;
 use crypto::ticket::Ticket;
 
-use super::admin::show;
 use super::failure::{Exit, Failure, codes};
 use super::files::{DirKind, Home, StateDir, corrupt};
 use super::keys::{self, IDENTITY_FILE};
 use super::metrics::http::MetricsListener;
+use super::portals::{Portal, PortalChanges};
 use super::process::{Launch, Running};
 use super::ticket_file::{TicketFile, TicketSource};
 use super::worker_thread::{EngineDecision, Listener};
 use super::{clock, driver, log};
 use crate::error::Problem;
 use crate::ids::PortalNo;
-use crate::protocol::command::Role;
 use crate::protocol::core::{
-    HeldRevocations, InletConfig, Level, LogRecord, MemberConfig, MemberCore, Membership,
-    OutletConfig, RelayConfig, ServerConfig, ServerCore, TargetConfig,
+    HeldRevocations, Level, LogRecord, MemberConfig, MemberCore, Membership, Reconfigured,
+    RelayConfig, ServerConfig, ServerCore,
 };
-use crate::protocol::policy::Policy;
-use crate::protocol::portal_limits::PortalLimits;
 use crate::time::Duration;
-
-/// An inlet, as configured.
-#[derive(Clone, Debug)]
-pub struct Inlet {
-    /// The relay address it goes to.
-    pub via: RelayAddress,
-    /// Where apps connect to. Port 0 asks the kernel for one.
-    pub from: SocketAddr,
-    /// Which outlets it talks to.
-    pub allow: Policy,
-    /// How many connections it has, and how long one may be idle.
-    pub limits: Arc<PortalLimits>,
-}
-
-/// An outlet, as configured.
-#[derive(Clone, Debug)]
-pub struct Outlet {
-    /// The relay address it serves.
-    pub at: RelayAddress,
-    /// What it connects to: the first that answers, in this order.
-    pub to: Vec<HostPort>,
-    /// Whether that is told whom each connection is for.
-    pub proxy_header: bool,
-    /// Which inlets may.
-    pub allow: Policy,
-    /// How many connections it has, and how long one may be idle.
-    pub limits: Arc<PortalLimits>,
-}
 
 /// A node, as configured.
 pub struct NodePlan {
@@ -75,10 +43,10 @@ pub struct NodePlan {
     pub revocation_max_age: Duration,
     /// Where a monitoring system may ask.
     pub metrics: Option<SocketAddr>,
-    /// Its inlets.
-    pub inlets: Vec<Inlet>,
-    /// Its outlets.
-    pub outlets: Vec<Outlet>,
+    /// Within what time the keys of lanes in use are made anew.
+    pub key_exchange_every: Duration,
+    /// Its portals, in the order of their numbers.
+    pub portals: Vec<Portal>,
 }
 
 /// A node that was opened and has not begun.
@@ -165,42 +133,23 @@ impl Node {
             ticket,
         } = self;
         let metrics = plan.metrics.map(MetricsListener::bind).transpose()?;
-        let mut listeners = Vec::new();
-        let mut limits = Vec::new();
-        let mut inlets = Vec::new();
-        for (place, inlet) in (0..).zip(plan.inlets) {
-            let portal = PortalNo(place);
-            limits.push((portal, inlet.limits));
-            warn_without_rules(Role::Inlet, &inlet.via, &inlet.allow);
-            listeners.push(Listener::bind(Some(portal), inlet.from)?);
-            inlets.push(InletConfig {
-                portal,
-                via: inlet.via,
-                target: None,
-                allow: inlet.allow,
-            });
+        let mut portals = PortalChanges::default();
+        for (no, portal) in (0..).map(PortalNo).zip(plan.portals) {
+            portals.add(no, portal)?;
         }
-        let first_outlet = u16::try_from(inlets.len()).unwrap_or(u16::MAX);
-        let mut outlets = Vec::new();
-        for (place, outlet) in (first_outlet..).zip(plan.outlets) {
-            limits.push((PortalNo(place), outlet.limits));
-            warn_without_rules(Role::Outlet, &outlet.at, &outlet.allow);
-            outlets.push(OutletConfig {
-                portal: PortalNo(place),
-                targets: vec![TargetConfig {
-                    name: target_name(&outlet.at)?,
-                    to: outlet.to,
-                    proxy_header: outlet.proxy_header,
-                }],
-                at: outlet.at,
-                allow: outlet.allow,
-            });
-        }
+        let PortalChanges {
+            core: Reconfigured {
+                inlets, outlets, ..
+            },
+            listeners,
+            limits,
+        } = portals;
         let config = MemberConfig {
             identity,
             membership,
             revocations,
             revocation_max_age: plan.revocation_max_age,
+            key_exchange_every: plan.key_exchange_every,
             ticket,
             wish: Some(plan.node),
             suites: local_mask(),
@@ -287,23 +236,6 @@ impl Node {
             _ => None,
         }
     }
-}
-
-/// No rule allows nobody: better said at the start than found out by a denial.
-fn warn_without_rules(role: Role, address: &RelayAddress, allow: &Policy) {
-    if !allow.allows_somebody() {
-        let what = "no rule is set, so nobody is allowed";
-        let record = LogRecord::new(Level::Warn, what).with("portal", show::role(role));
-        log::emit(&record.with("address", address).with("mend", "--allow RULE"));
-    }
-}
-
-/// The target's name in OPEN: the relay address's. Every relay address but a reserved one is a
-/// name.
-fn target_name(at: &RelayAddress) -> Result<Name, Failure> {
-    at.as_str()
-        .parse()
-        .map_err(|error| Failure::usage(format!("can't serve the relay address {at}"), error))
 }
 
 /// Reads the membership of a node's directory.

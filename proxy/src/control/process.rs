@@ -9,12 +9,13 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use super::admin::server::{self, AdminSocket};
-use super::driver::{Driver, Parts, Policies, Progress, Stop};
+use super::driver::{Driver, Parts, Progress, Stop};
 use super::failure::{Exit, Failure, codes};
 use super::files::StateDir;
 use super::inbox::{Answer, Inbox};
 use super::log;
 use super::metrics::http::MetricsListener;
+use super::portals::PortalChanges;
 use super::resolver::Resolver;
 use super::store::StoreThread;
 use super::ticket_file::TicketFile;
@@ -59,7 +60,7 @@ pub struct Running {
     /// Where it listens, in the order of its portals.
     pub listening: Vec<SocketAddr>,
     stop: mpsc::Sender<Stop>,
-    policies: mpsc::Sender<Policies>,
+    changes: mpsc::Sender<PortalChanges>,
     driver: JoinHandle<Result<(), Failure>>,
     socket: JoinHandle<()>,
     metrics: Option<JoinHandle<()>>,
@@ -119,7 +120,7 @@ impl Running {
         });
         let socket = tokio::task::spawn_local(socket.serve(calls_tx));
         let (stop, stop_rx) = mpsc::channel(STOP_QUEUE_MAX);
-        let (policies, policies_rx) = mpsc::channel(STOP_QUEUE_MAX);
+        let (changes, changes_rx) = mpsc::channel(STOP_QUEUE_MAX);
         let (driver, progress) = Driver::new(
             core,
             Parts {
@@ -131,7 +132,7 @@ impl Running {
                 on_ring,
                 calls,
                 stop: stop_rx,
-                policies: policies_rx,
+                changes: changes_rx,
                 ticket,
                 exit_if_not_enrolled: launch.exit_if_not_enrolled,
                 facts,
@@ -144,7 +145,7 @@ impl Running {
             progress,
             listening,
             stop,
-            policies,
+            changes,
             driver,
             socket,
             metrics,
@@ -156,9 +157,9 @@ impl Running {
         self.stop.clone()
     }
 
-    /// A handle by which its portals get other policies.
-    pub fn policies(&self) -> mpsc::Sender<Policies> {
-        self.policies.clone()
+    /// A handle by which its portals change.
+    pub fn changes(&self) -> mpsc::Sender<PortalChanges> {
+        self.changes.clone()
     }
 
     /// Waits until it has ended.
@@ -273,15 +274,7 @@ fn facts(
     listeners: &[Listener],
     metrics: Option<&MetricsListener>,
 ) -> Value {
-    let listening: Value = listeners
-        .iter()
-        .map(|listener| {
-            json!({
-                "portal": listener.portal.map(|portal| portal.0),
-                "address": listener.address.to_string(),
-            })
-        })
-        .collect();
+    let listening: Value = listeners.iter().map(Listener::fact).collect();
     json!({
         "what": what,
         "version": env!("CARGO_PKG_VERSION"),

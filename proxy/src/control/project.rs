@@ -13,7 +13,7 @@ use super::clock;
 use super::failure::{Exit, Failure, codes};
 use super::files::{DirKind, Home, StateDir};
 use super::keys::{self, ADMIN_FILE, AUTHORITY_FILE, RELAY_FILE};
-use super::sqlite::SqliteStore;
+use super::store_place::StorePlace;
 use crate::limits::CREDENTIAL_LIFE;
 use crate::protocol::core::membership::Pinned;
 use crate::protocol::core::{
@@ -35,7 +35,7 @@ pub struct Project {
     /// The authority's key.
     pub authority: IdentitySecret,
     /// The store.
-    pub store: SqliteStore,
+    pub store: Box<dyn Store>,
     /// The project's row in it.
     pub row: ProjectRow,
 }
@@ -55,7 +55,12 @@ impl Project {
     ///
     /// # Errors
     /// There is one of that name, or the state can't be written.
-    pub fn create(home: &Home, name: &Name, addresses: Vec<HostPort>) -> Result<Created, Failure> {
+    pub fn create(
+        home: &Home,
+        name: &Name,
+        addresses: Vec<HostPort>,
+        place: &StorePlace,
+    ) -> Result<Created, Failure> {
         let path = home.project(name);
         let exists = |why: String| {
             let what = format!("can't create the project {name}");
@@ -75,10 +80,15 @@ impl Project {
         let authority = keys::load_or_create(&state, AUTHORITY_FILE)?;
         let admin = keys::load_or_create(&state, ADMIN_FILE)?;
         keys::load_or_create(&state, RELAY_FILE)?;
-        let mut store = open_store(&state)?;
+        let mut store = place.open(&state)?;
         if store.project().map_err(store_failure)?.is_some() {
-            return Err(exists(format!("{} holds it", path.display()))
-                .fix(format!("adit serve --project {name}")));
+            let holder = match place {
+                StorePlace::File => path.display().to_string(),
+                StorePlace::Postgres(_) => "the database".into(),
+            };
+            return Err(
+                exists(format!("{holder} holds one")).fix(format!("adit serve --project {name}"))
+            );
         }
         let row = ProjectRow {
             id: authority.id(),
@@ -103,7 +113,12 @@ impl Project {
     ///
     /// # Errors
     /// It was not, or its directory is in use, damaged or of a newer version.
-    pub fn open(home: &Home, name: &Name, user: &str) -> Result<Project, Failure> {
+    pub fn open(
+        home: &Home,
+        name: &Name,
+        user: &str,
+        place: &StorePlace,
+    ) -> Result<Project, Failure> {
         let path = home.project(name);
         let missing = || {
             let what = format!("can't open the project {name}");
@@ -116,11 +131,21 @@ impl Project {
         }
         let state = StateDir::open(&path, DirKind::Project, user)?;
         let authority = keys::load(&state, AUTHORITY_FILE)?.ok_or_else(missing)?;
-        let mut store = open_store(&state)?;
-        let row = store
-            .project()
-            .map_err(store_failure)?
-            .ok_or_else(missing)?;
+        if matches!(place, StorePlace::File) && !path.join(STORE_FILE).exists() {
+            let what = format!("can't open the project {name}");
+            let why = format!("its store is not in {}", path.display());
+            return Err(Failure::new(codes::WHICH_PROJECT, Exit::State, what, why)
+                .fix("say where it is in ADIT_STORE, or restore the directory from its backup"));
+        }
+        let mut store = place.open(&state)?;
+        let row = store.project().map_err(store_failure)?;
+        let row = row.ok_or_else(missing)?;
+        if row.id != authority.id() {
+            let what = format!("can't open the project {name}");
+            let why = format!("the store is that of the project {} ({})", row.name, row.id);
+            return Err(Failure::new(codes::OTHER_PROJECT, Exit::State, what, why)
+                .fix("say where this project's store is in ADIT_STORE"));
+        }
         Ok(Project {
             state,
             authority,
@@ -144,14 +169,8 @@ impl Project {
             relay: None,
         };
         let mut core = ServerCore::new(config, Box::new(SystemRandom::new()), clock::now());
-        offline::call(&mut core, &mut self.store, call)
+        offline::call(&mut core, self.store.as_mut(), call)
     }
-}
-
-fn open_store(state: &StateDir) -> Result<SqliteStore, Failure> {
-    // SQLite's side files take the mode of the database itself.
-    state.touch(STORE_FILE)?;
-    SqliteStore::open(&state.path().join(STORE_FILE))
 }
 
 /// The store's failure as a command's.

@@ -99,7 +99,8 @@ pub fn why_not(status: &Status) -> Option<String> {
     if let Reach::Trying { .. } = status.relay {
         return Some(unreached("relay", &status.relay));
     }
-    let waiting = status.portals.iter().find(|portal| !portal.ready)?;
+    let mut portals = status.portals.iter();
+    let waiting = portals.find(|portal| !portal.ready && !portal.closing)?;
     let why = waiting.why.as_deref().unwrap_or("it is being connected");
     Some(format!(
         "{} {}: {why}",

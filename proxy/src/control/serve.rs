@@ -95,7 +95,7 @@ pub fn start(
         metrics,
         limits: Vec::new(),
         state,
-        store: Some(Box::new(store)),
+        store: Some(store),
         ticket: None,
         exit_if_not_enrolled: false,
     };

@@ -9,16 +9,19 @@ use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitStatus, Stdio};
+use std::rc::Rc;
 
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{Signal as Signals, SignalKind, signal};
 use tokio::sync::mpsc;
 
-use super::driver::{Policies, Stop};
+use super::driver::Stop;
 use super::failure::{Exit, Failure, codes};
 use super::log;
+use super::portals::PortalChanges;
 use super::process::Running;
+use super::service_manager::{SOCKET_VARIABLE, ServiceManager};
 use super::worker_thread::use_huge_pages;
 use crate::limits::DRAIN_DEADLINE;
 use crate::protocol::core::{Level, LogRecord};
@@ -66,9 +69,12 @@ impl StopSignals {
     }
 
     /// Passes every one on.
-    async fn forward(mut self, stop: mpsc::Sender<Stop>) {
+    async fn forward(mut self, stop: mpsc::Sender<Stop>, manager: Option<Rc<ServiceManager>>) {
         loop {
             let how = self.next().await;
+            if let Some(manager) = &manager {
+                manager.stopping();
+            }
             if stop.send(how).await.is_err() {
                 return;
             }
@@ -76,9 +82,9 @@ impl StopSignals {
     }
 }
 
-/// Reads the configuration of a process again: its portals' policies, or why nothing is changed. What
-/// can't be changed without a restart it logs itself.
-pub type Reload = Box<dyn FnMut() -> Result<Policies, Failure>>;
+/// Reads the configuration of a process again: what changes, or why nothing does. What can't be changed
+/// without a restart it logs itself.
+pub type Reload = Box<dyn FnMut() -> Result<PortalChanges, Failure>>;
 
 /// Runs a process until it was asked to end; SIGHUP has `reload` called.
 ///
@@ -89,7 +95,7 @@ pub async fn run_reloading(
     mut signals: StopSignals,
     mut reload: Reload,
 ) -> Result<(), Failure> {
-    let policies = running.policies();
+    let changes = running.changes();
     let Some(mut hangup) = signals.hangup.take() else {
         return run(running, signals).await;
     };
@@ -101,7 +107,7 @@ pub async fn run_reloading(
                         Level::Info,
                         "the configuration was read again",
                     ));
-                    if policies.send(read).await.is_err() {
+                    if changes.send(read).await.is_err() {
                         return;
                     }
                 }
@@ -123,8 +129,26 @@ pub async fn run_reloading(
 ///
 /// # Errors
 /// What made it end by itself.
-pub async fn run(mut running: Running, signals: StopSignals) -> Result<(), Failure> {
-    let forward = tokio::task::spawn_local(signals.forward(running.stopper()));
+pub async fn run(running: Running, signals: StopSignals) -> Result<(), Failure> {
+    let manager = follow(&running);
+    until_ended(running, signals, manager).await
+}
+
+/// Has the service manager told of the process, if there is one.
+fn follow(running: &Running) -> Option<Rc<ServiceManager>> {
+    let manager = Rc::new(ServiceManager::named(std::env::var_os(SOCKET_VARIABLE))?);
+    let (told, progress) = (Rc::clone(&manager), running.progress.clone());
+    // Ends with the process's driver, which has the other end of `progress`.
+    tokio::task::spawn_local(async move { told.follow(progress).await });
+    Some(manager)
+}
+
+async fn until_ended(
+    mut running: Running,
+    signals: StopSignals,
+    manager: Option<Rc<ServiceManager>>,
+) -> Result<(), Failure> {
+    let forward = tokio::task::spawn_local(signals.forward(running.stopper(), manager));
     let result = running.ended().await;
     forward.abort();
     result
@@ -141,6 +165,7 @@ pub async fn run_with_child(
     command: &[OsString],
 ) -> Result<u8, Failure> {
     let stop = running.stopper();
+    let manager = follow(&running);
     let early = tokio::select! {
         ready = running.until(|progress| progress.ready) => {
             ready?;
@@ -150,7 +175,7 @@ pub async fn run_with_child(
     };
     if let Some(how) = early {
         let _ = stop.send(how).await;
-        run(running, signals).await?;
+        until_ended(running, signals, manager).await?;
         return Ok(0);
     }
     let started = spawn(command);
@@ -160,7 +185,7 @@ pub async fn run_with_child(
     };
     // What the command wrote last may still be on its way to the outlet.
     let _ = stop.send(Stop::Finish).await;
-    let ended = run(running, signals).await;
+    let ended = until_ended(running, signals, manager).await;
     let code = code?;
     ended.map(|()| code)
 }
@@ -239,9 +264,10 @@ fn spawn(command: &[OsString]) -> Result<Child, Failure> {
     })
 }
 
-/// Whether a variable configures adit, and may hold a ticket: a child never sees it.
+/// Whether a variable configures adit, and may hold a ticket, or lets its holder speak for this process: a
+/// child never sees it.
 fn is_ours(name: &std::ffi::OsStr) -> bool {
-    name.as_encoded_bytes().starts_with(b"ADIT_")
+    name.as_encoded_bytes().starts_with(b"ADIT_") || name == SOCKET_VARIABLE
 }
 
 /// The exit code as a shell gives it: 128 and the signal's number for a command that was killed.
@@ -267,6 +293,7 @@ mod tests {
     fn every_variable_of_ours_is_kept_from_the_command() {
         assert!(is_ours("ADIT_TICKET".as_ref()));
         assert!(is_ours("ADIT_".as_ref()));
+        assert!(is_ours("NOTIFY_SOCKET".as_ref()));
         assert!(!is_ours("PATH".as_ref()));
         assert!(!is_ours("MY_ADIT_TICKET".as_ref()));
     }

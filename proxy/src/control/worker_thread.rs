@@ -11,6 +11,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
+use serde_json::{Value, json};
+
 use super::failure::{Exit, Failure, codes};
 use crate::engine::{self, Caps, Engine, EngineConfig, EventWaker, Kind, OpenError};
 use crate::ids::{PortalNo, WorkerId};
@@ -19,6 +21,7 @@ use crate::limits::{
     WORKER_SLOTS_MAX,
 };
 use crate::mailbox::{ControlEnd, ToWorker, WorkerEnd, mailboxes};
+use crate::time::Duration;
 use crate::worker::{Worker, WorkerConfig, counters::Counters};
 
 /// Called from a worker's thread when there is something for control.
@@ -35,6 +38,8 @@ pub struct EngineDecision {
     pub splice: bool,
     /// How many workers open one.
     pub workers: u8,
+    /// How long each looks for completions before it sleeps.
+    pub spin: Duration,
 }
 
 impl EngineDecision {
@@ -42,7 +47,11 @@ impl EngineDecision {
     ///
     /// # Errors
     /// The engine that was asked for can't be had, or a limit is used up.
-    pub fn make(choice: engine::Choice, workers: u8) -> Result<EngineDecision, Failure> {
+    pub fn make(
+        choice: engine::Choice,
+        workers: u8,
+        spin: Duration,
+    ) -> Result<EngineDecision, Failure> {
         let (kind, why_not_uring) =
             engine::decide(choice).map_err(|error| engine_failure(&error))?;
         Ok(EngineDecision {
@@ -50,6 +59,7 @@ impl EngineDecision {
             why_not_uring,
             splice: true,
             workers,
+            spin,
         })
     }
 }
@@ -97,7 +107,7 @@ impl WorkerThread {
         for worker in WorkerId::all(workers) {
             threads.push(Starting::spawn(
                 worker,
-                engine.kind,
+                (engine.kind, engine.spin),
                 share,
                 &team,
                 wake_control,
@@ -178,7 +188,7 @@ struct Starting {
 impl Starting {
     fn spawn(
         worker: WorkerId,
-        kind: Kind,
+        (kind, spin): (Kind, Duration),
         share: Descriptors,
         team: &[Arc<Counters>],
         wake_control: &WakeControl,
@@ -196,6 +206,7 @@ impl Starting {
                 place: worker,
                 slots: share.slots,
                 team: team.to_vec(),
+                spin,
             },
             counters,
         };
@@ -352,6 +363,14 @@ impl Listener {
             }),
             Err(error) => Err(cant_listen(address, &error)),
         }
+    }
+
+    /// What `status` says of it.
+    pub fn fact(&self) -> Value {
+        json!({
+            "portal": self.portal.map(|portal| portal.0),
+            "address": self.address.to_string(),
+        })
     }
 
     /// What gives a worker its share of it.

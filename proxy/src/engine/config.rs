@@ -137,4 +137,6 @@ pub struct TurnStats {
     pub syscalls: u32,
     /// Completions delivered.
     pub completions: u32,
+    /// Somebody woke the engine, in this turn or since the one before.
+    pub woken: bool,
 }

@@ -52,6 +52,8 @@ codes! {
     STATE_NEWER = 1204, "install the newer release again; nothing was changed";
     /// A file of the state directory is damaged.
     STATE_CORRUPT = 1205, "restore the directory from its backup; a node can begin anew: an empty directory and a fresh ticket (adit ticket create --replaces NAME …)";
+    /// An identity has changed its key as often as it may.
+    HISTORY_FULL = 1206, "enroll a new node: an empty directory and a fresh ticket (adit ticket create --replaces NAME …)";
     /// A ticket can't be read or is malformed.
     TICKET_UNREADABLE = 1301, "adit ticket create … > FILE, on the administrator's machine; then --ticket FILE";
     /// No process answers on the state directory's socket.
@@ -78,6 +80,10 @@ codes! {
     STORE = 7101, "see that its disk has room and works (df, dmesg), then try again";
     /// The authority's store was written by a newer adit.
     STORE_NEWER = 7102, "install the newer release again; nothing was changed";
+    /// A row of the audit was changed, taken out or moved.
+    AUDIT_BROKEN = 7103, "compare with a backup or an earlier export (adit audit export); who can write the store did it";
+    /// A file of audit rows can't be read.
+    AUDIT_UNREADABLE = 7104, "name a file that adit audit export wrote";
 }
 
 /// What to do about one of these codes.

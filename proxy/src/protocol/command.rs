@@ -23,7 +23,7 @@ use std::sync::Arc;
 use crypto::Id;
 use crypto::leg::LegKey;
 use crypto::names::RelayAddress;
-use crypto::record::{Opener, Sealer};
+use crypto::record::{MixSecret, Opener, Sealer};
 
 use crate::error::CloseReason;
 use crate::ids::{AddressHash, BundleId, CircuitNo, LinkId, PortalNo, SessionId, WorkerSet};
@@ -163,6 +163,14 @@ pub enum Command {
         /// Its limits, which all workers share.
         limits: Arc<PortalLimits>,
     },
+    /// The portal has ended: its listeners close, apps that wait for a lane are reset for that reason.
+    /// Its lanes retire by commands of their own.
+    ClosePortal {
+        /// The portal.
+        portal: PortalNo,
+        /// What apps that come too late are told.
+        why: CloseReason,
+    },
     /// The authority's time, for OPEN: it was `unix_millis` at `at`.
     AuthorityTime {
         /// Milliseconds since 1970.
@@ -233,6 +241,10 @@ pub struct Adopt {
     pub opener: Opener,
     /// What the peer may do, until when.
     pub permit: Permit,
+    /// Inlet: each stream of this lane should have circuits of its own.
+    pub dedicated: bool,
+    /// Circuit: no direction of ours stays on it for longer.
+    pub fresh_until: Instant,
 }
 
 /// Which end of a portal.
@@ -274,7 +286,7 @@ pub struct Permit {
 }
 
 /// A command for a lane.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum LaneCommand {
     /// The peer's credential was renewed: the permit lasts until then.
     Extend {
@@ -285,6 +297,23 @@ pub enum LaneCommand {
     },
     /// Send our renewed credential (CREDENTIAL, on stream 0).
     Credential(Vec<u8>),
+    /// Send a message of a fresh key exchange: message 1 at an inlet, message 2 at an outlet.
+    Exchange {
+        /// Counts the lane's exchanges, from 1.
+        number: u32,
+        /// A Noise message.
+        message: Vec<u8>,
+    },
+    /// The exchange gave this secret. It is held before `message` leaves, or KEY_READY where there
+    /// is none.
+    Mix {
+        /// The exchange.
+        number: u32,
+        /// For the chains of both directions.
+        secret: MixSecret,
+        /// Inlet: message 3.
+        message: Option<Vec<u8>>,
+    },
     /// Open no more streams here; end when the last one has.
     Retire,
     /// End it and all its streams now.
@@ -439,6 +468,18 @@ pub enum LaneEvent {
     Denied(CloseReason),
     /// The peer sent its renewed credential: check it, then `Extend` or `Cut`.
     Credential(Vec<u8>),
+    /// A message of a fresh key exchange came.
+    Exchange {
+        /// The exchange.
+        number: u32,
+        /// A Noise message.
+        message: Vec<u8>,
+    },
+    /// Both directions have gone over to the keys of that exchange.
+    Mixed {
+        /// The exchange.
+        number: u32,
+    },
     /// The peer retires this lane: make another.
     Retiring,
     /// Inlet, a hint: how the bundle's circuits are used. Said when a direction, of either end, found

@@ -17,7 +17,8 @@ use crate::limits::{ATTESTATION_BACKDATE, ATTESTATION_LIFE};
 struct PurposeKey {
     purpose: Purpose,
     pair: StaticKeypair,
-    attestation: Option<Attestation>,
+    /// With how often the identity had changed its key when it gave it.
+    attestation: Option<(u16, Attestation)>,
 }
 
 impl PurposeKey {
@@ -33,6 +34,8 @@ impl PurposeKey {
 /// See the module.
 pub struct Keyring {
     identity: IdentitySecret,
+    /// The same before its last change, while a credential that names it is all there is.
+    before: Option<IdentitySecret>,
     authority_session: PurposeKey,
     relay_session: PurposeKey,
     circuit: PurposeKey,
@@ -43,6 +46,7 @@ impl Keyring {
     pub fn new(identity: IdentitySecret, random: &mut dyn Random) -> Self {
         Keyring {
             identity,
+            before: None,
             authority_session: PurposeKey::draw(Purpose::AuthoritySession, random),
             relay_session: PurposeKey::draw(Purpose::RelaySession, random),
             circuit: PurposeKey::draw(Purpose::Circuit, random),
@@ -57,6 +61,28 @@ impl Keyring {
     /// Its id.
     pub fn id(&self) -> Id {
         self.identity.id()
+    }
+
+    /// The identity has changed its key, and the change is on disk. What a credential is shown with
+    /// is the identity that it names, until [`Keyring::on_granted`]. Returns whether it was taken: it
+    /// has to go on from the one that is held.
+    pub fn rotate(&mut self, identity: IdentitySecret) -> bool {
+        let goes_on = identity.identity().extends(self.identity.identity())
+            && identity.identity().len() > self.identity.identity().len();
+        if goes_on {
+            let old = std::mem::replace(&mut self.identity, identity);
+            // A change that was not granted yet is skipped: what peers know is the one before.
+            self.before.get_or_insert(old);
+        }
+        goes_on
+    }
+
+    /// There is a credential that names a history of so many changes: a key from before them is of
+    /// no more use.
+    pub fn on_granted(&mut self, history_len: u16) {
+        if history_len == self.identity.identity().len() {
+            self.before = None;
+        }
     }
 
     /// The static key for a purpose.
@@ -85,26 +111,37 @@ impl Keyring {
             Purpose::RelaySession => &mut self.relay_session,
             Purpose::Circuit => &mut self.circuit,
         };
+        let named = match &grant {
+            Grant::Nothing => None,
+            Grant::Credential(credential) => Some(credential.body().history_len),
+            Grant::Pass(pass) => Some(pass.body().history_len),
+        };
+        let before = self.before.as_ref();
+        let identity = before
+            .filter(|before| named == Some(before.identity().len()))
+            .unwrap_or(&self.identity);
+        let changes = identity.identity().len();
         let ahead = (ATTESTATION_LIFE - ATTESTATION_BACKDATE).as_secs();
-        let fresh = |attestation: &Attestation| {
+        let fresh = |(by, attestation): &(u16, Attestation)| {
             let body = attestation.body();
-            body.project == *project
+            *by == changes
+                && body.project == *project
                 && body.not_before < now
                 && body.not_after.since(now) > ahead / 2
         };
         let attestation = match key.attestation.take().filter(fresh) {
-            Some(attestation) => attestation,
+            Some((_, attestation)) => attestation,
             None => {
                 let not_before = now.minus(ATTESTATION_BACKDATE.as_secs());
                 let public = key.pair.public();
-                self.identity
+                identity
                     .attest(project, &public, key.purpose, not_before, now.plus(ahead))
                     .expect("the span is that of ATTESTATION_LIFE")
             }
         };
-        key.attestation = Some(attestation.clone());
+        key.attestation = Some((changes, attestation.clone()));
         Evidence {
-            identity: self.identity.identity().clone(),
+            identity: identity.identity().clone(),
             attestation,
             grant,
         }
@@ -161,6 +198,23 @@ mod tests {
         let second = attested(&mut keyring, Purpose::Circuit, NOW.plus(11 * 3600));
         assert_ne!(second, first);
         assert_eq!(second.body().static_key, first.body().static_key);
+    }
+
+    #[test]
+    fn a_changed_key_attests_at_once_and_only_a_history_that_goes_on_is_taken() {
+        let mut random = SeededRandom::new(7);
+        let mut keyring = keyring();
+        let old = attested(&mut keyring, Purpose::AuthoritySession, NOW);
+        assert!(!keyring.rotate(IdentitySecret::create(&mut random)));
+        let bytes = keyring.identity().to_bytes();
+        let mut changed = IdentitySecret::from_bytes(&bytes).expect("an identity");
+        assert!(!keyring.rotate(IdentitySecret::from_bytes(&bytes).expect("an identity")));
+        changed.rotate(&mut random).expect("room for a change");
+        assert!(keyring.rotate(changed));
+        let new = attested(&mut keyring, Purpose::AuthoritySession, NOW);
+        assert_ne!(new, old);
+        assert_eq!(new.body().static_key, old.body().static_key);
+        assert_eq!(keyring.identity().identity().len(), 1);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Floor 1: the protocol without I/O. Pure functions and state machines of (now, event).
 
+pub mod audit;
 pub mod canonical;
 pub mod codec;
 pub mod command;

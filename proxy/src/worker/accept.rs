@@ -17,12 +17,13 @@ use std::net::SocketAddr;
 use super::Worker;
 use super::conn::Conn;
 use super::link::Link;
-use super::net::code;
-use super::slab::SlotKey;
+use super::net::{Slot, code};
+use super::slab::{Slab, SlotKey};
 use crate::engine::{Class, Close, Engine, Outcome, Sock};
+use crate::error::CloseReason;
 use crate::ids::{LinkId, PortalNo};
 use crate::limits::{LEG_PREFACE, PREFACE, STRANGER_TIMEOUT};
-use crate::protocol::command::Event;
+use crate::protocol::command::{Event, Gate};
 use crate::protocol::preface::{Kind, Preface};
 
 /// A listening socket.
@@ -56,6 +57,25 @@ impl<E: Engine> Worker<E> {
                 self.net.accept(key);
             }
         }
+    }
+
+    /// `Command::ClosePortal`. A connection that was accepted meanwhile meets the gate.
+    pub(super) fn close_portal(&mut self, portal: PortalNo, why: CloseReason) {
+        let of_portal = |slots: &Slab<Slot>, key: SlotKey| {
+            let conn = slots.get(key).map(|slot| &slot.conn);
+            matches!(conn, Some(Conn::Listener(it)) if it.portal == Some(portal))
+        };
+        let slots = &self.net.slots;
+        let closing = self.listeners.extract_if(.., |key| of_portal(slots, *key));
+        let closing: Vec<SlotKey> = closing.collect();
+        for key in closing {
+            self.net.terminate(key, Close::Reset);
+        }
+        if self.inlets.contains_key(&portal) {
+            self.set_gate(portal, Gate::Reset(why));
+        }
+        self.targets.remove(&portal);
+        self.limits.remove(&portal);
     }
 
     /// A completion of a listener.

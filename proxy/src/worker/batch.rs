@@ -11,7 +11,7 @@
 
 use std::collections::VecDeque;
 
-use crypto::record::Sealer;
+use crypto::record::{MixSecret, Sealer};
 
 use super::counters::Counters;
 use super::slab::SlotKey;
@@ -189,14 +189,26 @@ impl LaneTx {
         if !self.sealer.due() && now.since(self.key_since) < KEY_AGE_MAX {
             return Ok(());
         }
+        self.update_key(engine, None, now, counters)
+    }
+
+    /// Seals the last record under the present key, and goes over to the next one: with the secret of
+    /// an exchange mixed in, if there is one.
+    pub fn update_key<E: Engine>(
+        &mut self,
+        engine: &mut E,
+        mix: Option<(u32, &MixSecret)>,
+        now: Instant,
+        counters: &Counters,
+    ) -> Result<(), Stop> {
         let batch = self.reserve(engine, RECORD_OVERHEAD + CONTROL_PAYLOAD_MAX)?;
         let at = batch.len + RECORD_HEADER + RECORD_INNER;
-        let body = Body::KeyUpdate(None);
+        let body = Body::KeyUpdate(mix.map(|(number, _)| number));
         let len = body
             .encode(&mut batch.buf[at..])
             .map_err(|_| Stop::KeyUsedUp)?;
         self.seal(Header::new(Kind::KeyUpdate, StreamNo::LANE), len)?;
-        self.sealer.update(None);
+        self.sealer.update(mix.map(|(_, secret)| secret));
         self.key_since = now;
         counters.records_sent.add(1);
         counters.key_updates.add(1);

@@ -40,6 +40,8 @@ pub(super) struct CircuitConn {
     role: Role,
     pub tx: CircuitTx,
     pub rx: CircuitRx,
+    /// Our direction stays on it no longer.
+    fresh_until: Instant,
     /// Inlet: READY must be read by then.
     ready_by: Instant,
     /// Set once it ends.
@@ -126,6 +128,7 @@ impl<E: Engine> Worker<E> {
             role: adopt.role,
             tx: CircuitTx::new(adopt.sealer, head, self.now),
             rx: CircuitRx::new(adopt.opener, rest),
+            fresh_until: adopt.fresh_until,
             ready_by,
             end: None,
         }));
@@ -216,6 +219,20 @@ impl<E: Engine> Worker<E> {
         }
     }
 
+    /// Whether a direction of ours has been on it for long enough: it goes on on another one. Nothing
+    /// begins here any more then.
+    pub(super) fn circuit_is_stale(&mut self, ix: CircuitIx) -> bool {
+        let now = self.now;
+        let Some(circuit) = self.circuits.live_mut(ix) else {
+            return false;
+        };
+        let stale = circuit.fresh_until <= now;
+        if stale && let Some(lane) = self.lanes.get_mut(circuit.lane) {
+            lane.proto.retire_circuit(circuit.no);
+        }
+        stale
+    }
+
     /// Gets its turn after waiting for a buffer.
     pub(super) fn circuit_resume(&mut self, ix: CircuitIx) {
         self.circuit_flush(ix);
@@ -242,11 +259,17 @@ impl<E: Engine> Worker<E> {
         if circuit.ready_by <= now {
             return self.circuit_cut(ix, CloseReason::ShakeTimeout);
         }
-        let (key, ready_by) = (circuit.key, circuit.ready_by);
-        let quiet_at = match circuit.tx.user {
+        let (key, ready_by, user) = (circuit.key, circuit.ready_by, circuit.tx.user);
+        let (last_data, is_empty) = (circuit.tx.last_data, circuit.tx.is_empty());
+        let keeps = |user| {
+            let stream = self.stream(user);
+            stream.is_some_and(|stream| stream.rx.own.is_dedicated())
+        };
+        let user = user.filter(|user| !keeps(*user));
+        let quiet_at = match user {
             Some(user) => {
-                let quiet_at = circuit.tx.last_data + CIRCUIT_QUIET;
-                if quiet_at <= now && circuit.tx.is_empty() && self.stream_goes_back(user) {
+                let quiet_at = last_data + CIRCUIT_QUIET;
+                if quiet_at <= now && is_empty && self.stream_goes_back(user) {
                     Instant::FAR_FUTURE
                 } else {
                     quiet_at.max(now + CIRCUIT_QUIET / 4)

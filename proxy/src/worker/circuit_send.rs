@@ -246,8 +246,13 @@ impl<E: Engine> Worker<E> {
             return;
         };
         stream.rx.on = Some(ix);
+        let dedicated = stream.rx.own.is_dedicated();
         self.counters.promotions.add(1);
-        self.net.set_deadline(slot, now + CIRCUIT_QUIET);
+        if dedicated {
+            self.stream_settle(key);
+        } else {
+            self.net.set_deadline(slot, now + CIRCUIT_QUIET);
+        }
         self.circuit_take(key);
     }
 
@@ -258,6 +263,7 @@ impl<E: Engine> Worker<E> {
         };
         let Some(ix) = stream.rx.on else { return };
         let ended = stream.rx.ended;
+        let sealed = stream.rx.held.is_some();
         if let Some((buf, range)) = stream.rx.held.take() {
             match self.circuit_seal(ix, key, buf, range) {
                 Ok(()) => {}
@@ -279,6 +285,8 @@ impl<E: Engine> Worker<E> {
         }
         if ended {
             self.stream_tell_end(key);
+        } else if sealed && self.circuit_is_stale(ix) && self.stream_goes_back(key) {
+            self.counters.circuits_left.add(1);
         } else {
             self.stream_arm(key);
         }

@@ -93,10 +93,14 @@ counters! {
     circuits_total,
     /// Directions that moved from a lane to a circuit.
     promotions,
-    /// Directions that came back to their lane because they were quiet.
+    /// Directions that came back to their lane: they were quiet, or had been on their circuit for long.
     demotions,
+    /// Those of them that had been on their circuit for long.
+    circuits_left,
     /// Times a bulk direction found no idle circuit.
     promotions_starved,
+    /// Directions of dedicated streams that found no circuit in time.
+    dedicated_late,
     /// Bytes from apps and targets, sealed into circuits; counted in `bytes_sent` too.
     circuit_bytes_sent,
     /// Bytes opened from circuits; counted in `bytes_received` too.
@@ -109,6 +113,8 @@ counters! {
     circuit_bytes_moved,
     /// KEY_UPDATEs sent.
     key_updates,
+    /// Fresh key exchanges of lanes: both directions have gone over.
+    key_exchanges,
     /// Gauge: links (sessions, handshakes, parked outlet legs of our own).
     links_open,
     /// Links handed to another worker.
@@ -147,6 +153,10 @@ counters! {
     mailbox_full,
     /// Hints to control that were dropped because its queue stayed full.
     hints_dropped,
+    /// Times it looked for completions before it slept (`--spin`) …
+    spins,
+    /// … and times that something came.
+    spins_hit,
     /// Turns of the loop.
     turns,
 }

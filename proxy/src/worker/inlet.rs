@@ -1,6 +1,6 @@
 //! Inlets: an app connects, gets a place on a lane, and its OPEN leaves.
 //!
-//! 1. Accepted with a lane ready: the stream is *fresh*. A receive is armed at once and OPEN waits
+//! 1. Accepted with a lane ready: the stream is *fresh*, on the lane with the fewest. A receive is armed at once and OPEN waits
 //!    for the end of the *next* turn, so that it leaves together with the first bytes if these are
 //!    there already. It never waits for bytes that are not.
 //! 2. Accepted without a lane: it waits, at most `limits::LANE_WAIT`, in a bounded queue, unless
@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use super::Worker;
 use super::conn::Conn;
+use super::dedicated::Own;
 use super::lane::LaneIx;
 use super::net::code;
 use super::slab::SlotKey;
@@ -82,33 +83,32 @@ impl<E: Engine> Worker<E> {
     pub(super) fn app_arrived(&mut self, portal: PortalNo, sock: Sock, peer: SocketAddr) {
         self.note_arrival();
         let now = self.now;
-        let inlet = self.inlets.entry(portal).or_default();
+        self.inlets.entry(portal).or_default();
         let target = Arc::from("");
         let phase = Phase::Waiting;
-        let mut hopeless = match inlet.gate {
-            Gate::Reset(why) if inlet.lanes.is_empty() => Some(why),
-            Gate::Reset(_) | Gate::Wait => None,
-        };
         let admitted = self.admit(portal);
         let mut stream = Stream::new(portal, Role::Inlet, peer, target, now, phase);
-        match admitted {
-            Ok(limited) => stream.limited = limited,
-            Err(why) => hopeless = Some(why),
-        }
+        let refused = match admitted {
+            Ok(limited) => {
+                stream.limited = limited;
+                None
+            }
+            Err(why) => Some(why),
+        };
         self.counters.streams_total.add(1);
         let Ok(key) = self.net.insert(Some(sock), Conn::Stream(stream)) else {
             return self.count_ended(portal, CloseReason::Overloaded);
         };
         self.counters.streams_open.add(1);
         self.counters.apps_waiting.add(1);
-        match hopeless {
+        match refused {
             Some(why) => self.app_give_up(key, why),
             None => self.app_place(key),
         }
         self.listeners_pause();
     }
 
-    /// Gives a waiting app a lane, or a place in the queue.
+    /// Gives a waiting app a lane, or a place in the queue, or up if there is nothing to wait for.
     pub(super) fn app_place(&mut self, key: SlotKey) {
         let now = self.now;
         let Some(stream) = self.stream(key) else {
@@ -118,9 +118,14 @@ impl<E: Engine> Worker<E> {
         let Some(inlet) = self.inlets.get_mut(&portal) else {
             return;
         };
-        match inlet.lanes.last().copied() {
-            Some(ix) => self.app_assign(key, ix),
-            None => {
+        // By streams, those whose OPEN has not left yet among them; the newest of several.
+        let streams = |ix: &LaneIx| self.lanes.get(*ix).map(|l| l.streams + l.tx.fresh.len());
+        let lanes = inlet.lanes.iter().rev().copied();
+        let lane = lanes.min_by_key(|ix| streams(ix).unwrap_or(usize::MAX));
+        match (lane, inlet.gate) {
+            (Some(ix), _) => self.app_assign(key, ix),
+            (None, Gate::Reset(why)) => self.app_give_up(key, why),
+            (None, Gate::Wait) => {
                 let first = inlet.waiting.is_empty();
                 inlet.waiting.push_back(key);
                 self.net.set_deadline(key, now + LANE_WAIT);
@@ -138,12 +143,13 @@ impl<E: Engine> Worker<E> {
         let Some(lane) = self.lanes.get_mut(ix) else {
             return;
         };
-        let target = lane.target.clone();
+        let (target, dedicated) = (lane.target.clone(), lane.dedicated);
         lane.tx.fresh.push_back((key, turn));
         let Some(stream) = self.stream_mut(key) else {
             return;
         };
         stream.target = target;
+        stream.rx.own = Own::new(dedicated && !stream.rx.ended);
         stream.lane = Some(ix);
         stream.phase = Phase::Fresh;
         self.counters.apps_waiting.sub(1);
@@ -179,6 +185,7 @@ impl<E: Engine> Worker<E> {
                 target: stream.target.to_string(),
                 authority_millis,
                 app: Some(stream.peer),
+                dedicated: lane.dedicated,
             };
             match lane.proto.open(now, StreamKey(key.slot), &open) {
                 Ok(n) => {
@@ -262,7 +269,11 @@ impl<E: Engine> Worker<E> {
                 self.app_give_up(key, CloseReason::NoLane);
             }
             Phase::Connecting(_) => self.target_due(key),
-            Phase::Up => self.stream_quiet_due(key),
+            Phase::Up => {
+                if !self.stream_dedicated_due(key) {
+                    self.stream_quiet_due(key);
+                }
+            }
             Phase::Moving | Phase::Fresh | Phase::Over { .. } => {}
         }
     }

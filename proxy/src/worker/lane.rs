@@ -11,6 +11,8 @@
 
 use std::sync::Arc;
 
+use crypto::record::MixSecret;
+
 use super::Worker;
 use super::batch::LaneTx;
 use super::circuit::CircuitIx;
@@ -47,9 +49,13 @@ pub(super) struct LaneConn {
     pub permit: Permit,
     /// Inlet: the target that its streams ask for.
     pub target: Arc<str>,
+    /// Inlet: its streams should have circuits of their own.
+    pub dedicated: bool,
     pub proto: Lane,
     pub tx: LaneTx,
     pub rx: LaneRx,
+    /// The secret of the fresh key exchange that is under way.
+    pub mix: Option<MixSecret>,
     /// The circuits of its bundle.
     pub circuits: Vec<(CircuitNo, CircuitIx)>,
     pub wishes: Wishes,
@@ -189,9 +195,11 @@ impl<E: Engine> Worker<E> {
                 .map_or("", String::as_str)
                 .into(),
             permit: adopt.permit,
+            dedicated: adopt.dedicated,
             proto: Lane::new(adopt.role, &self.shared),
             tx: LaneTx::new(adopt.sealer, head, now),
             rx: LaneRx::new(adopt.opener, rest),
+            mix: None,
             circuits: Vec::new(),
             wishes: Wishes::default(),
             dirty: false,
@@ -225,6 +233,20 @@ impl<E: Engine> Worker<E> {
             }
             LaneCommand::Credential(bytes) => {
                 lane.proto.credential(bytes);
+                self.lane_react(ix);
+            }
+            LaneCommand::Exchange { number, message } => {
+                lane.proto.exchange(number, message);
+                self.lane_react(ix);
+            }
+            LaneCommand::Mix {
+                number,
+                secret,
+                message,
+            } => {
+                if lane.proto.mix(number, message) {
+                    lane.mix = Some(secret);
+                }
                 self.lane_react(ix);
             }
             LaneCommand::Retire => self.lane_retire(ix),
@@ -537,7 +559,25 @@ impl<E: Engine> Worker<E> {
                     what: LaneEvent::Retiring,
                 });
             }
-            Reaction::KeyUpdate => self.lanes.get_mut(ix)?.rx.update_key(),
+            Reaction::KeyUpdate { mix } => {
+                let lane = self.lanes.get_mut(ix)?;
+                let secret = lane.mix.as_ref().filter(|_| mix.is_some());
+                debug_assert_eq!(secret.is_some(), mix.is_some(), "the secret is held first");
+                lane.rx.update_key(secret);
+            }
+            Reaction::Exchange { number, message } => {
+                let link = self.lanes.get(ix)?.link;
+                let what = LaneEvent::Exchange { number, message };
+                self.tell(Event::Lane { link, what });
+            }
+            Reaction::Mixed { number } => {
+                let lane = self.lanes.get_mut(ix)?;
+                lane.mix = None;
+                let link = lane.link;
+                self.counters.key_exchanges.add(1);
+                let what = LaneEvent::Mixed { number };
+                self.tell(Event::Lane { link, what });
+            }
             Reaction::Credential(bytes) => {
                 let link = self.lanes.get(ix)?.link;
                 self.tell(Event::Lane {

@@ -19,7 +19,7 @@
 use std::ops::Range;
 use std::rc::Rc;
 
-use crypto::record::{self, Opener};
+use crypto::record::{self, MixSecret, Opener};
 
 use super::Worker;
 use super::lane::LaneIx;
@@ -69,8 +69,8 @@ impl LaneRx {
         self.stalled.is_some() || !self.rest.is_empty()
     }
 
-    pub fn update_key(&mut self) {
-        self.opener.update(None);
+    pub fn update_key(&mut self, mix: Option<&MixSecret>) {
+        self.opener.update(mix);
     }
 }
 

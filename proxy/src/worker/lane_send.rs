@@ -86,6 +86,11 @@ impl<E: Engine> Worker<E> {
         let engine = &mut self.net.engine;
         lane.tx
             .put_control(engine, &mut lane.proto, self.now, &self.counters)?;
+        if let (Some(number), Some(secret)) = (lane.proto.mix_due(), &lane.mix) {
+            let mix = Some((number, secret));
+            lane.tx.update_key(engine, mix, self.now, &self.counters)?;
+            lane.proto.on_mixed();
+        }
         self.lane_react(ix);
         Ok(())
     }

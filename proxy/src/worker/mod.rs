@@ -8,7 +8,7 @@
 //! | `relay`, `relay_flow`, `relay_splice` | legs: waiting, paired, forwarded, forwarded in bulk |
 //! | `team`, `handover`, `relay_away` | the other workers of the process: who has less to do, apps and links that move there, pairs that they carry |
 //! | `lane`, `lane_send`, `lane_recv`, `batch` | links that became lanes, their two directions, what is sealed and not sent |
-//! | `circuit`, `circuit_send`, `circuit_recv`, `promote` | links that became circuits, their two directions, who goes there |
+//! | `circuit`, `circuit_send`, `circuit_recv`, `promote`, `dedicated` | links that became circuits, their two directions, who goes there, and who from the first byte on |
 //! | `inlet`, `outlet` | apps that want a stream, targets that streams want |
 //! | `portal_limits` | how many streams a portal has, and how long one may be quiet |
 //! | `stream`, `stream_out` | the sockets of apps and targets, and their two directions |
@@ -16,8 +16,8 @@
 //! | `counters`, `check` | what is counted, what must hold between two turns |
 //!
 //! # One turn
-//! Always in this order: completions → mailbox → timers → new work → one submit-and-wait. No
-//! other place blocks. The clock is read once a turn. Work per turn is bounded: one receive per
+//! Always in this order: completions → mailbox → timers → new work → one submit-and-wait, before
+//! which `--spin` looks for completions without sleeping. No other place blocks. The clock is read once a turn. Work per turn is bounded: one receive per
 //! socket and direction, `limits::COMMANDS_PER_TURN` commands, `limits::TURN_BYTES_MAX` sealed
 //! per lane.
 //!
@@ -40,7 +40,7 @@ use crate::protocol::command::{Command, Event};
 use crate::protocol::lane::LaneShared;
 use crate::protocol::portal_limits::PortalLimits;
 use crate::protocol::strangers::Strangers;
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 
 mod accept;
 mod batch;
@@ -50,6 +50,7 @@ mod circuit_recv;
 mod circuit_send;
 mod conn;
 pub mod counters;
+mod dedicated;
 mod drain;
 #[cfg(test)]
 mod footprint;
@@ -92,6 +93,8 @@ pub struct WorkerConfig {
     /// What all workers of the process count, by their ids: the same for each of them. Empty where
     /// there is one.
     pub team: Vec<Arc<Counters>>,
+    /// How long it looks for completions before it sleeps; at most `limits::SPIN_MAX`.
+    pub spin: Duration,
 }
 
 impl WorkerConfig {
@@ -101,6 +104,7 @@ impl WorkerConfig {
             place: WorkerId::FIRST,
             slots,
             team: Vec::new(),
+            spin: Duration::ZERO,
         }
     }
 }
@@ -114,6 +118,8 @@ pub struct Worker<E: Engine> {
     /// Read once a turn.
     now: Instant,
     turn: u64,
+    /// See [`WorkerConfig::spin`].
+    spin: Duration,
     /// There is work that must not wait for a completion.
     again: bool,
     /// When the engine gives back what it does not need; never while that is little.
@@ -174,6 +180,7 @@ impl<E: Engine> Worker<E> {
             counters,
             now,
             turn: 0,
+            spin: config.spin,
             again: false,
             trim_at: Instant::FAR_FUTURE,
             listeners: Vec::new(),
@@ -225,9 +232,35 @@ impl<E: Engine> Worker<E> {
         // The last turn carries out the last closes.
         let wait = if last { Wait::Poll } else { self.how_long() };
         let mut done = std::mem::take(&mut self.done);
-        self.net.turn(wait, &mut done);
+        if !self.spins(wait, &mut done) {
+            self.net.turn(wait, &mut done);
+        }
         self.done = done;
         !last
+    }
+
+    /// Submits, and looks for what completes for a while instead of sleeping at once. Whether
+    /// something did, or somebody woke the engine: then the turn is over.
+    fn spins(&mut self, wait: Wait, done: &mut DoneList) -> bool {
+        if self.spin.is_zero() || wait == Wait::Poll {
+            return false;
+        }
+        let mut stats = self.net.turn(Wait::Poll, done);
+        let start = self.net.engine.now();
+        let until = match wait {
+            Wait::Until(at) => at.min(start + self.spin),
+            Wait::Poll | Wait::Forever => start + self.spin,
+        };
+        self.counters.spins.add(1);
+        while stats.completions == 0 && !stats.woken {
+            if self.net.engine.now() >= until {
+                return false;
+            }
+            std::hint::spin_loop();
+            stats = self.net.turn(Wait::Poll, done);
+        }
+        self.counters.spins_hit.add(1);
+        true
     }
 
     fn how_long(&mut self) -> Wait {
@@ -379,6 +412,7 @@ impl<E: Engine> Worker<E> {
             Command::LegKeyGone { session } => self.leg_key_gone(session),
             Command::MemberGone { member } => self.leg_member_gone(member),
             Command::MemberDenied { address, member } => self.leg_denied(address, member),
+            Command::ClosePortal { portal, why } => self.close_portal(portal, why),
             Command::Targets { portal, targets } => self.set_targets(portal, &targets),
             Command::Gate { portal, gate } => self.set_gate(portal, gate),
             Command::Hosts { portal, workers } => self.set_hosts(portal, workers),

@@ -23,7 +23,7 @@ use super::slab::{Slab, SlotKey};
 use super::timers::Timers;
 use crate::engine::{
     Buf, Class, Close, Dir, Done, DoneList, Engine, Errno, Family, Interest, Op, Outcome, Part,
-    Pipe, Sock, SockOpt, SockRef, Token, Wait,
+    Pipe, Sock, SockOpt, SockRef, Token, TurnStats, Wait,
 };
 use crate::limits::{STARVED_RETRY, TIMERS_STALE_MAX};
 use crate::time::Instant;
@@ -601,8 +601,8 @@ impl<E: Engine> Net<E> {
     }
 
     /// Submits and waits: the only place that blocks.
-    pub fn turn(&mut self, wait: Wait, out: &mut DoneList) {
-        self.engine.turn(wait, out);
+    pub fn turn(&mut self, wait: Wait, out: &mut DoneList) -> TurnStats {
+        self.engine.turn(wait, out)
     }
 
     /// Asserts what must hold between two turns (see `reliability.md`, invariants).

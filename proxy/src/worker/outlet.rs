@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use super::Worker;
 use super::conn::Conn;
+use super::dedicated::Own;
 use super::lane::LaneIx;
 use super::slab::SlotKey;
 use super::stream::{Phase, Stream};
@@ -188,6 +189,7 @@ impl<E: Engine> Worker<E> {
         stream.lane = Some(ix);
         stream.n = Some(n);
         stream.limited = limited;
+        stream.rx.own = Own::new(open.dedicated);
         // Each stream that begins is a report to control later: none begins while control is behind.
         if self.is_congested() || self.net.slots.room() <= self.reserve() {
             return Err(CloseReason::Overloaded);
@@ -296,6 +298,7 @@ impl<E: Engine> Worker<E> {
             lane.proto.on_connected(n);
             self.lane_react(ix);
         }
+        self.stream_dedicate(key);
         self.stream_pump(key);
         self.stream_arm(key);
     }

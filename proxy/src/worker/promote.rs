@@ -13,6 +13,7 @@ use std::collections::VecDeque;
 
 use super::Worker;
 use super::circuit::CircuitIx;
+use super::dedicated::Own;
 use super::lane::LaneIx;
 use super::slab::SlotKey;
 use super::stream::Phase;
@@ -111,14 +112,14 @@ impl<E: Engine> Worker<E> {
         if !fit || stream.rx.on.is_some() || stream.rx.ended {
             return;
         }
-        let steady = stream.rx.pace.is_steady();
+        let all = stream.rx.own.is_dedicated() || stream.rx.pace.is_steady();
         let has_buffers = self.net.engine.pool().classes[Class::Bulk.index()].free > 0;
         let Some(lane) = self.lanes.get_mut(ix) else {
             return;
         };
         let stays = if !has_buffers {
             Some(Stays::NotNow)
-        } else if !steady && lane.proto.circuits_sending() >= CIRCUITS_FOR_ALL {
+        } else if !all && lane.proto.circuits_sending() >= CIRCUITS_FOR_ALL {
             Some(Stays::NoCircuit)
         } else {
             lane.proto.promote(n).err()
@@ -152,14 +153,17 @@ impl<E: Engine> Worker<E> {
             let Some(lane) = self.lanes.get_mut(ix).filter(|lane| lane.end.is_none()) else {
                 return;
             };
-            let free =
-                lane.proto.has_idle_circuit() && lane.proto.circuits_sending() < CIRCUITS_FOR_ALL;
-            if lane.wishes.waiting.is_empty() || !free {
-                return;
-            }
-            let Some(key) = lane.wishes.waiting.pop_front() else {
+            let (idle, sending) = (lane.proto.has_idle_circuit(), lane.proto.circuits_sending());
+            let Some(&key) = lane.wishes.waiting.front().filter(|_| idle) else {
                 return;
             };
+            let own = self.stream(key).map_or(Own::Shared, |s| s.rx.own);
+            if sending >= own.circuits_max() {
+                return;
+            }
+            if let Some(lane) = self.lanes.get_mut(ix) {
+                lane.wishes.waiting.pop_front();
+            }
             let here = |stream: &super::stream::Stream| stream.lane == Some(ix);
             if let Some(stream) = self.stream_mut(key)
                 && here(stream)
@@ -211,7 +215,8 @@ impl<E: Engine> Worker<E> {
         let Some((ix, n)) = stream.place() else {
             return false;
         };
-        if stream.rx.held.is_some() || stream.rx.on.is_none() {
+        let stays = stream.rx.own.is_dedicated();
+        if stays || stream.rx.held.is_some() || stream.rx.on.is_none() {
             return false;
         }
         let went = self

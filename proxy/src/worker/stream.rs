@@ -24,6 +24,7 @@ use super::Worker;
 use super::circuit::CircuitIx;
 use super::circuit_send::ROOM;
 use super::conn::Conn;
+use super::dedicated::Own;
 use super::lane::LaneIx;
 use super::net::{Slot, code};
 use super::outlet::Connecting;
@@ -75,6 +76,8 @@ pub(super) struct Rx {
     pub on: Option<CircuitIx>,
     /// Waits for an idle circuit.
     pub wishes: bool,
+    /// Whether it should have a circuit from the first byte on.
+    pub own: Own,
     pub pace: Pace,
     /// Both directions of the socket ended and bytes are left to read: a watch would fire again
     /// at once, for as long as the peer grants no credit.
@@ -124,6 +127,7 @@ impl Rx {
             paused: false,
             on: None,
             wishes: false,
+            own: Own::Shared,
             pace: Pace::default(),
             drained_by_credit: false,
             class: Class::Small,
@@ -228,7 +232,7 @@ impl<E: Engine> Worker<E> {
                     return self.circuit_take(key);
                 }
                 let bulk = stream.rx.pace.note(len, buf.class(), now);
-                if !bulk {
+                if !bulk && !stream.rx.own.is_dedicated() {
                     stream.rx.wishes = false;
                 }
                 stream.rx.learn(len);
@@ -302,6 +306,9 @@ impl<E: Engine> Worker<E> {
         if stream.rx.held.is_none() || stream.rx.queued {
             return;
         }
+        if stream.rx.own.is_held() {
+            return self.stream_watch(key);
+        }
         let pressed = stream.rx.pace.is_pressed();
         let Some(lane) = self.lanes.get_mut(ix) else {
             return;
@@ -321,6 +328,7 @@ impl<E: Engine> Worker<E> {
 
     /// Credit came: the stream goes on where it stopped.
     pub(super) fn stream_credited(&mut self, key: SlotKey) {
+        self.stream_seek_again(key);
         self.stream_queue(key);
         self.stream_arm(key);
     }
@@ -400,6 +408,7 @@ impl<E: Engine> Worker<E> {
         if let Some((buf, _)) = stream.rx.first.take() {
             self.net.free(buf);
         }
+        self.stream_dedicate(key);
         self.stream_arm(key);
     }
 
@@ -435,6 +444,7 @@ impl<E: Engine> Worker<E> {
             return;
         };
         stream.rx.ended = true;
+        self.stream_hurry(key);
         self.stream_watch(key);
         self.stream_tell_end(key);
     }

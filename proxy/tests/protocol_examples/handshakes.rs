@@ -9,13 +9,16 @@ use crypto::check::{
 };
 use crypto::identity::{HistoryMark, IdentitySecret};
 use crypto::noise::{Part, prologue};
+use crypto::record::{ChainSecret, Opener, Sealer};
 use crypto::statics::StaticPublic;
 use crypto::suite::{Suite, SuiteMask};
 use proxy::ids::{BundleId, CircuitNo, StreamNo};
 use proxy::protocol::preface::{Kind, Preface, VERSION};
 use proxy::protocol::record::{Header, Kind as RecordKind};
 use proxy::protocol::session::{self, Accepting, Dialing, Message, RequestNo};
-use proxy::protocol::shake::{InletShake, OutletShake, Proposal, Shaken, Side};
+use proxy::protocol::shake::{
+    InletExchange, InletShake, OutletExchange, OutletShake, Proposal, Shaken, Side,
+};
 
 use crate::cast::{self, INITIATOR, NOW, RESPONDER, Same};
 use crate::paper::Paper;
@@ -250,6 +253,87 @@ fn circuit() -> String {
     paper.finish()
 }
 
+/// The first key exchange of the lane that [`circuit`] shows, in full at both ends.
+fn exchange() -> String {
+    let Circuit {
+        proposal, inlet, ..
+    } = shake();
+    let (address, trusted) = (cast::address(), cast::trusted());
+    let check = |direction| {
+        let (address, trusted) = (&address, &trusted);
+        move |shown: &Evidence, key: &StaticPublic| {
+            let question = MemberQuestion {
+                authority: trusted,
+                histories: &NoHistories,
+                remote_static: key,
+                now: NOW,
+                address,
+                direction,
+                revocation: &Everybody,
+                policy: &Everybody,
+            };
+            verify_member(shown, &question)
+        }
+    };
+    let (inlet_pair, outlet_pair) = (
+        cast::pair(cast::INLET_STATIC),
+        cast::pair(cast::OUTLET_STATIC),
+    );
+    let (inlet_shows, outlet_shows) = (inlet_evidence(), outlet_evidence());
+    let (asked, one) = InletExchange::start(&inlet.binding, &inlet_pair, &mut Same(0x33)).unwrap();
+    let shows = (&outlet_pair, &outlet_shows);
+    let (answered, two) =
+        OutletExchange::on_message_1(&proposal.binding, shows, &one, &mut Same(0x34)).unwrap();
+    let outlet_is = (&cast::outlet().id(), &inlet_shows);
+    let (at_inlet, three) = asked
+        .on_message_2(outlet_is, &two, check(Direction::Serve))
+        .unwrap();
+    let at_outlet = answered
+        .on_message_3(&cast::inlet().id(), &three, check(Direction::Connect))
+        .unwrap();
+    assert_eq!(at_inlet.binding, at_outlet.binding);
+
+    let chain = || ChainSecret::from_bytes(&[0x61; 32]);
+    let mut sealer = Sealer::new(Suite::AesGcm, chain());
+    let mut opener = Opener::new(Suite::AesGcm, chain());
+    sealer.update(Some(&at_inlet.mix));
+    opener.update(Some(&at_outlet.mix));
+    let mut ping = vec![0; 4];
+    ping.extend_from_slice(&Header::new(RecordKind::Ping, StreamNo::LANE).encode());
+    ping.extend_from_slice(&9_u64.to_be_bytes());
+    ping.extend_from_slice(&[0; 16]);
+    sealer.seal(&mut ping).unwrap();
+    assert!(opener.open(&mut ping.clone()).is_ok());
+
+    let mut paper = Paper::new();
+    let record = |kind: RecordKind, message: &[u8]| {
+        let header = Header::new(kind, StreamNo::LANE).encode();
+        [&header[..], &1_u32.to_be_bytes(), message].concat()
+    };
+    paper.line(
+        "ephemeral keys: initiator 32 × 33, responder 32 × 34; records before they are sealed",
+    );
+    let exchange = |message: &[u8]| record(RecordKind::KeyExchange, message);
+    paper.block("hash of the lane's handshake", &inlet.binding.hash);
+    paper.block("inlet → outlet: KEY_EXCHANGE 1, message 1", &exchange(&one));
+    paper.block("outlet → inlet: KEY_EXCHANGE 1, message 2", &exchange(&two));
+    paper.block(
+        "inlet → outlet: KEY_EXCHANGE 1, message 3",
+        &exchange(&three),
+    );
+    paper.block("hash of this handshake", &at_inlet.binding.hash);
+    paper.block(
+        "outlet → inlet: KEY_READY 1",
+        &record(RecordKind::KeyReady, b""),
+    );
+    paper.block("both: KEY_UPDATE 1", &record(RecordKind::KeyUpdate, b""));
+    paper.block(
+        "suite 1, chain 32 × 61 with the secret mixed in: epoch 1, record 0: PING 9",
+        &ping,
+    );
+    paper.finish()
+}
+
 fn hellos() -> String {
     use proxy::protocol::canonical;
     use proxy::protocol::session::Hello;
@@ -275,5 +359,6 @@ pub fn examples() -> Vec<(&'static str, String)> {
         ("hellos", hellos()),
         ("session", session()),
         ("circuit", circuit()),
+        ("exchange", exchange()),
     ]
 }

@@ -16,6 +16,7 @@ fn bodies() -> Vec<(&'static str, Body<'static>)> {
             target: "postgres".to_owned(),
             authority_millis: NOW.0 * 1000,
             app: app.map(|app| app.parse().unwrap()),
+            dedicated: false,
         })
     };
     vec![

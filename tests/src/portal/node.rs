@@ -12,7 +12,7 @@ use rustix::process::Signal;
 use super::SHORTLY;
 use crate::process::{Ended, Failure, Outcome, Process, eventually};
 
-/// The `adit` program: `ADIT_BIN`, or built once in the profile of the tests.
+/// The `adit` program with all its features: `ADIT_BIN`, or built once in the profile of the tests.
 pub fn adit() -> Outcome<&'static Path> {
     static PROGRAM: OnceLock<Outcome<PathBuf>> = OnceLock::new();
     let built = PROGRAM.get_or_init(|| match std::env::var_os("ADIT_BIN") {
@@ -21,6 +21,7 @@ pub fn adit() -> Outcome<&'static Path> {
             .manifest_path(workspace().join("Cargo.toml"))
             .package("proxy")
             .bin("adit")
+            .features("store-postgres")
             .run()
             .map(|run| run.path().to_owned())
             .map_err(|error| Failure(format!("building adit: {error}"))),

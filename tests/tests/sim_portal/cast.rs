@@ -6,7 +6,7 @@ use crypto::credential::Roles;
 use crypto::identity::IdentitySecret;
 use crypto::{Random, UnixTime};
 use proxy::engine::simulated::{Faults, Rng, World};
-use proxy::limits::REVOCATION_MAX_AGE;
+use proxy::limits::{KEY_EXCHANGE_EVERY, REVOCATION_MAX_AGE};
 use proxy::protocol::core::{AdminCall, AdminReply, TicketSpec};
 use proxy::protocol::store::{MemoryStore, ProjectRow, Store};
 use proxy::time::{Duration, Instant};
@@ -96,6 +96,10 @@ pub struct Shape {
     pub lag: Duration,
     /// Who has more than one worker.
     pub workers: Vec<(Who, u8)>,
+    /// Lanes of each inlet at each worker.
+    pub lanes: u8,
+    /// Inlets have `--dedicated`.
+    pub dedicated: bool,
     /// There are two inlets for each address.
     pub crowd: bool,
     /// The relay is a process of its own.
@@ -104,6 +108,8 @@ pub struct Shape {
     pub wrong_clock: Option<(Who, i64)>,
     /// `--revocation-max-age` of all.
     pub max_age: Duration,
+    /// `--key-exchange-every` of all.
+    pub key_exchange_every: Duration,
     /// The attribute that the authority gives the inlet; the outlet wants `postgres-inlet`.
     pub inlet_is: &'static str,
     /// The attribute that the authority gives the outlet; the inlet wants `postgres-outlet`.
@@ -118,10 +124,13 @@ impl Default for Shape {
             buffers: [512, 128, 128, 32],
             lag: Duration::ZERO,
             workers: Vec::new(),
+            lanes: 1,
+            dedicated: false,
             crowd: false,
             apart: false,
             wrong_clock: None,
             max_age: REVOCATION_MAX_AGE,
+            key_exchange_every: KEY_EXCHANGE_EVERY,
             inlet_is: "postgres-inlet",
             outlet_is: "postgres-outlet",
         }
@@ -234,7 +243,10 @@ impl Who {
 fn set(process: &mut Process, who: Who, shape: &Shape) {
     let workers = shape.workers.iter().find(|(of, _)| *of == who);
     process.workers = workers.map_or(1, |(_, workers)| *workers);
+    process.lanes = shape.lanes;
+    process.dedicated = shape.dedicated;
     process.max_age = shape.max_age;
+    process.key_exchange_every = shape.key_exchange_every;
     process.buffers = shape.buffers;
     process.lag = shape.lag;
 }

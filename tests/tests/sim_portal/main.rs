@@ -16,7 +16,7 @@
 //! | [`policies`] | tests: a policy that changes while bytes flow |
 //! | [`hostile`] | tests: each trick of a hostile relay |
 //! | [`workers`] | tests: several workers a process |
-//! | [`planted`] | tests: five planted bugs are found |
+//! | [`planted`] | tests: six planted bugs are found |
 //!
 //! A run is a function of its seed. There is one clock, and it moves only when nobody has
 //! anything left to do.

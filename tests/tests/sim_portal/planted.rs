@@ -1,4 +1,4 @@
-//! The simulation finds bugs: five are planted, one after the other, and a seed of the ordinary
+//! The simulation finds bugs: six are planted, one after the other, and a seed of the ordinary
 //! sweep must fail for each.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -24,7 +24,7 @@ fn hunt(bug: Bug) -> Option<(u64, String)> {
 }
 
 #[test]
-fn each_of_five_planted_bugs_is_found() {
+fn each_of_six_planted_bugs_is_found() {
     let found: Vec<_> = crypto::planted::BUGS
         .into_iter()
         .map(|bug| (bug, hunt(bug)))

@@ -1,7 +1,7 @@
 //! A policy that changes while bytes flow.
 
 use proxy::ids::PortalNo;
-use proxy::protocol::core::Input;
+use proxy::protocol::core::{Input, Reconfigured};
 use proxy::protocol::policy::Policy;
 use proxy::time::Duration;
 
@@ -11,7 +11,10 @@ use super::portal::Portal;
 use super::script::Script;
 
 fn policy(rules: &[String]) -> Input {
-    Input::Policies(vec![(PortalNo(0), Policy::parse(rules).unwrap())])
+    Input::Reconfigured(Box::new(Reconfigured {
+        policies: vec![(PortalNo(0), Policy::parse(rules).unwrap())],
+        ..Reconfigured::default()
+    }))
 }
 
 #[test]

@@ -19,7 +19,7 @@ use proxy::engine::simulated::{EngineId, Rng, SimCarry, SimEngine, SimWaker, Wor
 use proxy::engine::{Engine, EngineConfig, tear_down};
 use proxy::error::CloseReason;
 use proxy::ids::{PortalNo, WorkerId};
-use proxy::limits::{CREDENTIAL_LIFE, EVENTS_PER_LOOK, REVOCATION_MAX_AGE};
+use proxy::limits::{CREDENTIAL_LIFE, EVENTS_PER_LOOK, KEY_EXCHANGE_EVERY, REVOCATION_MAX_AGE};
 use proxy::mailbox::{ControlEnd, ToWorker, mailboxes};
 use proxy::protocol::command::{Command, Event, LegEntry, StreamReport};
 use proxy::protocol::core::{
@@ -186,6 +186,10 @@ pub struct Process {
     pub buffers: [u32; 4],
     /// Its workers.
     pub workers: u8,
+    /// Lanes of its inlets at each of them.
+    pub lanes: u8,
+    /// Its inlets are started with `--dedicated`.
+    pub dedicated: bool,
     /// By how much its wall clock is wrong.
     pub clock_error_s: i64,
     /// Its store answers everything with an error.
@@ -194,6 +198,8 @@ pub struct Process {
     pub revocations: Option<Zeroizing<Vec<u8>>>,
     /// `--revocation-max-age`, from the next start on.
     pub max_age: Duration,
+    /// `--key-exchange-every`, from the next start on.
+    pub key_exchange_every: Duration,
     /// What its control told the worker about legs.
     pub leg_keys: LegKeys,
     left: (u32, usize),
@@ -217,10 +223,13 @@ impl Process {
             lag: Duration::ZERO,
             buffers: [512, 128, 128, 32],
             workers: 1,
+            lanes: 1,
+            dedicated: false,
             clock_error_s: 0,
             store_fails: false,
             revocations: None,
             max_age: REVOCATION_MAX_AGE,
+            key_exchange_every: KEY_EXCHANGE_EVERY,
             leg_keys: LegKeys::default(),
             left: (0, 0),
             visits: Visits::default(),
@@ -267,6 +276,7 @@ impl Process {
                 Vec::new()
             };
             let config = WorkerConfig {
+                spin: Duration::ZERO,
                 place,
                 slots: SOCKETS,
                 team,
@@ -359,10 +369,11 @@ impl Process {
                 let id = identity.id();
                 let read = |bytes: &Zeroizing<Vec<u8>>| Membership::decode(bytes, &id).unwrap();
                 let membership = membership.as_ref().map(read);
-                let (inlets, outlets) = configs(plans);
+                let (inlets, outlets) = configs(plans, self.lanes, self.dedicated);
                 let config = MemberConfig {
                     revocations: held(self.revocations.as_ref(), membership.as_ref()),
                     revocation_max_age: self.max_age,
+                    key_exchange_every: self.key_exchange_every,
                     membership,
                     identity,
                     ticket: ticket.as_ref().map(|text| Ticket::from_text(text).unwrap()),
@@ -699,7 +710,7 @@ fn relay_config(
     }
 }
 
-fn configs(plans: &[Plan]) -> (Vec<InletConfig>, Vec<OutletConfig>) {
+fn configs(plans: &[Plan], lanes: u8, dedicated: bool) -> (Vec<InletConfig>, Vec<OutletConfig>) {
     let (mut inlets, mut outlets) = (Vec::new(), Vec::new());
     for (no, plan) in (0..).zip(plans) {
         let portal = PortalNo(no);
@@ -709,6 +720,8 @@ fn configs(plans: &[Plan]) -> (Vec<InletConfig>, Vec<OutletConfig>) {
                 via: via.parse().unwrap(),
                 target: None,
                 allow: Policy::parse(std::slice::from_ref(allow)).unwrap(),
+                lanes,
+                dedicated,
             }),
             Plan::Outlet { at, allow, to } => outlets.push(OutletConfig {
                 portal,

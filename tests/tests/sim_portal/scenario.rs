@@ -14,7 +14,7 @@ use std::net::IpAddr;
 
 use proxy::engine::Errno;
 use proxy::engine::simulated::{Faults, OpKind, Rng};
-use proxy::limits::{LANE_QUIET, LANE_SILENT, SESSION_DEAD};
+use proxy::limits::{DEDICATED_WAIT, LANE_QUIET, LANE_SILENT, SESSION_DEAD};
 use proxy::time::{Duration, Instant};
 
 use super::cast::{POSTGRES, SERVICES, STAGING, Shape, Who};
@@ -227,6 +227,12 @@ fn shape(rng: &mut Rng) -> (Shape, Faults, Damage, bool) {
         shape.workers = many.into_iter().map(draw).collect();
     }
     let welcome = !rng.chance(40);
+    // Drawn from another sequence, so that the others stay what they were.
+    let mut keys = Rng::new(rng.draw() ^ 0x6b65_7973);
+    if keys.chance(300) {
+        let most = [2, 30, 500][keys.below(3) as usize];
+        shape.key_exchange_every = Duration::from_millis(1 + keys.below(most));
+    }
     if !welcome {
         if rng.chance(500) {
             shape.inlet_is = "other";
@@ -243,7 +249,13 @@ fn shape(rng: &mut Rng) -> (Shape, Faults, Damage, bool) {
 /// When a promise is broken.
 pub fn run(seed: u64) -> Ran {
     let mut rng = Rng::new(seed.wrapping_mul(0x9e37_79b9) ^ 0x7363_656e);
-    let (shape, faults, damage, welcome) = shape(&mut rng);
+    let (mut shape, faults, damage, welcome) = shape(&mut rng);
+    // Drawn apart, so that the rest of a seed is what it was before there were several.
+    let mut ways = Rng::new(seed ^ 0x6c61_6e65);
+    if ways.chance(250) {
+        shape.lanes = 2 + ways.below(2) as u8;
+    }
+    shape.dedicated = ways.chance(200);
     if !welcome {
         return unwelcome(seed, &shape);
     }
@@ -431,7 +443,11 @@ impl Scenario {
         portal.pass(held);
         // Promise 6, with what the network takes for a new connection and an exchange on top.
         let since = portal.world.now();
-        let recovery = Duration::from_secs(2);
+        let mut recovery = Duration::from_secs(2);
+        if portal.see(Who::Inlet).dedicated {
+            // The lane is back by then, and its circuits need not be.
+            recovery = recovery + DEDICATED_WAIT;
+        }
         let patience = match self.damage {
             Damage::None | Damage::Resets => recovery,
             // Whatever a partition has silenced is noticed within 15 s of its beginning: a session
@@ -511,7 +527,10 @@ impl Scenario {
                 let counters = portal.see(who).counters();
                 counters.map_or(0, |c| c.get(name))
             };
-            let lanes_of = |who: &Who| routes * u64::from(portal.see(*who).workers);
+            let lanes_of = |who: &Who| {
+                let process = portal.see(*who);
+                routes * u64::from(process.workers) * u64::from(process.lanes)
+            };
             let lanes: u64 = inlets.iter().map(lanes_of).sum();
             let each = |who: &Who| gauge(*who, "lanes_open") == lanes_of(who);
             let circuits: u64 = inlets.iter().map(|who| gauge(*who, "circuits_open")).sum();

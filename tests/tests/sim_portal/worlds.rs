@@ -2,7 +2,7 @@
 //! a relay apart from its authority. Each with a few seeds of its own.
 
 use crate::cast::{Shape, Who};
-use crate::endpoint::Ending;
+use crate::endpoint::{Ending, Part};
 use crate::portal::Portal;
 use crate::process::EPOCH;
 use crate::script::Script;
@@ -225,5 +225,49 @@ fn streams_end_at_the_age_allowed_while_the_authority_is_away_and_are_back_with_
         portal.restart(Who::Server);
         works(&mut portal, Who::Inlet, BACK * 2);
         portal.close(false);
+    }
+}
+
+#[test]
+fn keys_are_made_anew_under_bulk_and_queries_and_directions_leave_old_circuits() {
+    const MIB: u64 = 1024 * 1024;
+    for seed in 0..6 {
+        let shape = Shape {
+            key_exchange_every: Duration::from_millis(20 + 60 * seed),
+            workers: vec![
+                (Who::Inlet, 1 + (seed % 2) as u8),
+                (Who::Outlet, 1 + (seed % 3) as u8),
+            ],
+            ..Shape::default()
+        };
+        let mut portal = Portal::up(seed, &shape);
+        portal.pass(Duration::from_secs(2));
+        let part = Part {
+            pace: Some((64 * 1024, Duration::from_millis(5))),
+            ..Part::plain(32 * MIB)
+        };
+        let bulk = Script {
+            app: part,
+            service: part,
+        };
+        let mut queries = Script::echo(200 * 100, 100);
+        queries.app.pace = Some((100, Duration::from_millis(10)));
+        let apps = [portal.app(0, bulk), portal.app(0, queries)];
+        let over = portal.within(Duration::from_secs(60), |portal| {
+            portal.apps_are_over() && portal.is_idle()
+        });
+        assert!(over, "seed {seed}: {}", portal.story());
+        for app in apps {
+            assert!(portal.is_clean(app), "seed {seed}: {}", portal.story());
+        }
+        for who in [Who::Inlet, Who::Outlet] {
+            let counters = portal.see(who).counters().unwrap();
+            let [exchanges, left] =
+                ["key_exchanges", "circuits_left"].map(|name| counters.get(name));
+            assert!(exchanges > 4, "seed {seed}: {who:?}: {exchanges} exchanges");
+            assert!(left > 0, "seed {seed}: {who:?}: nobody left a circuit");
+            assert_eq!(counters.get("lane_violations"), 0, "seed {seed}: {who:?}");
+        }
+        portal.close(true);
     }
 }

@@ -115,6 +115,7 @@ impl Maker<'_> {
             .env("ADIT_HOME", self.root.join(role))
             .env("ADIT_ENGINE", self.settings.engine.name())
             .env("ADIT_WORKERS", self.settings.workers.to_string())
+            .env("ADIT_SPIN", self.settings.spin.as_micros().to_string())
             .env("ADIT_LOG_LEVEL", "warn")
             .stdin(Stdio::null());
         Ok(command)

@@ -16,7 +16,7 @@ pub(super) fn section(settings: &Settings) -> Section {
 }
 
 fn engine(settings: &Settings) -> Check {
-    match EngineDecision::make(settings.engine, settings.workers) {
+    match EngineDecision::make(settings.engine, settings.workers, settings.spin) {
         Err(failure) => Check::failed("engine", &failure),
         Ok(decision) => {
             let kind = engine_word(decision.kind);

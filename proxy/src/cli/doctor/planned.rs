@@ -6,6 +6,7 @@ use std::path::Path;
 use super::dial;
 use crate::cli::checks::{Check, Section};
 use crate::cli::config_file::ConfigFile;
+use crate::control::portals::Portal;
 use crate::control::worker_thread::cant_listen;
 use crate::protocol::policy::Policy;
 
@@ -22,16 +23,16 @@ pub(super) fn section(path: &Path) -> Section {
         }
     };
     let mut checks = vec![Check::good("file", "no mistake")];
-    for inlet in &file.inlets {
-        checks.extend(rules(&format!("inlet {}", inlet.via), &inlet.allow));
-        checks.push(match TcpListener::bind(inlet.from) {
-            Ok(_) => Check::good("port", format!("{} is free", inlet.from)),
-            Err(error) => Check::failed("port", &cant_listen(inlet.from, &error)),
-        });
-    }
-    for outlet in &file.outlets {
-        checks.extend(rules(&format!("outlet {}", outlet.at), &outlet.allow));
-        checks.extend(outlet.to.iter().map(dial::target));
+    for portal in &file.portals {
+        let name = format!("{} {}", portal.role().word(), portal.address());
+        checks.extend(rules(&name, portal.policy()));
+        match portal {
+            Portal::Inlet(inlet) => checks.push(match TcpListener::bind(inlet.from) {
+                Ok(_) => Check::good("port", format!("{} is free", inlet.from)),
+                Err(error) => Check::failed("port", &cant_listen(inlet.from, &error)),
+            }),
+            Portal::Outlet(outlet) => checks.extend(outlet.to.iter().map(dial::target)),
+        }
     }
     Section { about, checks }
 }

@@ -3,15 +3,17 @@
 
 use crypto::UnixTime;
 use crypto::credential::Connect;
+use crypto::identity::Identity;
 use crypto::names::Attributes;
 use serde_json::{Value, json};
 
+use crate::protocol::audit::{AuditAction, AuditEvent, AuditHead, AuditPage, AuditRow, Details};
 use crate::protocol::command::Role;
 use crate::protocol::core::{
     LogRecord, MembershipStatus, PeerWhy, PortalStatus, PortalWhy, Reach, Revoked, ServerStatus,
     Status,
 };
-use crate::protocol::store::{AuditRow, Grants, MemberRow, TicketRow};
+use crate::protocol::store::{Grants, MemberRow, TicketRow};
 
 /// A time as RFC 3339, to the second.
 pub fn time(at: UnixTime) -> String {
@@ -85,6 +87,11 @@ pub fn ticket(row: &TicketRow, now_s: u64) -> Value {
     )
 }
 
+/// An identity.
+pub fn identity(identity: &Identity) -> Value {
+    json!({ "id": identity.id().to_string(), "changes": identity.len() })
+}
+
 /// A member.
 pub fn member(row: &MemberRow) -> Value {
     merged(
@@ -125,14 +132,59 @@ pub fn revoked(revoked: &Revoked) -> Value {
     })
 }
 
-/// A row of the audit trail.
+/// A row of the audit trail; [`audit_row`] reads it.
 pub fn audit(row: &AuditRow) -> Value {
+    let event = &row.event;
+    let details = event.details.iter();
+    let details: serde_json::Map<_, _> = details
+        .map(|(name, value)| (name.to_owned(), value.into()))
+        .collect();
     json!({
         "number": row.number,
-        "at": time(row.at),
-        "actor": row.actor.to_string(),
-        "action": row.action.as_str(),
-        "subject": row.subject,
+        "at": time(event.at),
+        "actor": event.actor.to_string(),
+        "action": event.action.as_str(),
+        "subject": event.subject,
+        "details": details,
+        "hash": row.hash.to_string(),
+    })
+}
+
+/// Rows of the audit trail, and where it ends; [`audit_head`] reads that.
+pub fn audit_page(page: &AuditPage) -> Value {
+    let head = &page.head;
+    json!({
+        "rows": page.rows.iter().map(audit).collect::<Value>(),
+        "head": { "number": head.number, "hash": head.hash.to_string() },
+    })
+}
+
+/// The row that [`audit`] has made this of; nothing if it has not.
+pub fn audit_row(value: &Value) -> Option<AuditRow> {
+    let text = |key: &str| value[key].as_str();
+    let at: jiff::Timestamp = text("at")?.parse().ok()?;
+    let details = value["details"].as_object()?.iter();
+    let details: Option<Details> = details
+        .map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned())))
+        .collect();
+    Some(AuditRow {
+        number: value["number"].as_u64()?,
+        event: AuditEvent {
+            at: UnixTime(u64::try_from(at.as_second()).ok()?),
+            actor: text("actor")?.parse().ok()?,
+            action: AuditAction::from_name(text("action")?)?,
+            subject: text("subject")?.to_owned(),
+            details: details?,
+        },
+        hash: text("hash")?.parse().ok()?,
+    })
+}
+
+/// Where a trail ends, as [`audit_page`] says it; nothing if it is something else.
+pub fn audit_head(value: &Value) -> Option<AuditHead> {
+    Some(AuditHead {
+        number: value["number"].as_u64()?,
+        hash: value["hash"].as_str()?.parse().ok()?,
     })
 }
 
@@ -229,6 +281,7 @@ fn portal(portal: &PortalStatus) -> Value {
         "role": role(portal.role),
         "address": portal.address.to_string(),
         "ready": portal.ready,
+        "closing": portal.closing,
         "lanes": portal.lanes,
         "parked": portal.parked,
         "circuits": {
@@ -303,5 +356,28 @@ mod tests {
         assert_eq!(time(UnixTime(0)), "1970-01-01T00:00:00Z");
         assert_eq!(time(UnixTime(1_800_000_000)), "2027-01-15T08:00:00Z");
         assert_eq!(time(UnixTime(u64::MAX)), u64::MAX.to_string());
+    }
+
+    #[test]
+    fn an_audit_row_is_read_as_it_was_shown() {
+        let mut head = AuditHead::START;
+        let row = head.append(AuditEvent {
+            at: UnixTime(1_800_000_000),
+            actor: crypto::Id([7; 32]),
+            action: AuditAction::TicketCreated,
+            subject: "\u{fc}\"".into(),
+            details: Details::default().with("uses", 3),
+        });
+        let rows = vec![row.clone()];
+        let page = audit_page(&AuditPage { rows, head });
+        assert_eq!(audit_row(&page["rows"][0]), Some(row));
+        assert_eq!(audit_head(&page["head"]), Some(head));
+        for key in [
+            "number", "at", "actor", "action", "subject", "details", "hash",
+        ] {
+            let mut other = page["rows"][0].clone();
+            other[key] = Value::Null;
+            assert_eq!(audit_row(&other), None, "{key}");
+        }
     }
 }

@@ -14,7 +14,8 @@ use super::show;
 use crate::control::failure::{Exit, Failure, codes};
 use crate::control::policies;
 use crate::error::Problem;
-use crate::limits::{ADMIN_AUDIT_MAX, REVOKE_REASON_MAX};
+use crate::limits::REVOKE_REASON_MAX;
+use crate::protocol::audit::AuditQuery;
 use crate::protocol::command::Role;
 use crate::protocol::core::{AdminCall, AdminReply, PolicyChange, TicketSpec};
 use crate::protocol::policy::{Effect, Mode, RuleSpec, Written};
@@ -36,6 +37,8 @@ pub enum Call {
         /// `error`, `warn`, `info` or `debug`.
         level: Option<String>,
     },
+    /// Change the key of the node's identity.
+    RotateIdentity,
     /// Make a ticket.
     CreateTicket(Box<TicketCall>),
     /// A page of tickets, behind this id (hexadecimal).
@@ -60,10 +63,12 @@ pub enum Call {
         /// Its id (hexadecimal).
         ticket: String,
     },
-    /// The last rows of the audit trail.
+    /// Rows of the audit trail, and where it ends.
     Audit {
-        /// How many.
+        /// How many of the last; without `behind`.
         count: usize,
+        /// Those behind the row of this number instead, a page.
+        behind: Option<u64>,
     },
     /// Give portals another policy.
     SetPolicy(Box<PolicyCall>),
@@ -194,7 +199,11 @@ impl Call {
     /// What is malformed.
     pub fn checked(&self) -> Result<Option<AdminCall>, Failure> {
         Ok(Some(match self {
-            Call::Status | Call::Health | Call::Metrics | Call::LogLevel { .. } => return Ok(None),
+            Call::Status
+            | Call::Health
+            | Call::Metrics
+            | Call::LogLevel { .. }
+            | Call::RotateIdentity => return Ok(None),
             Call::CreateTicket(ticket) => AdminCall::CreateTicket(Box::new(ticket.checked()?)),
             Call::Tickets { after } => AdminCall::Tickets {
                 after: optional(after, ticket_id)?,
@@ -207,9 +216,10 @@ impl Call {
                 reason: reason_text(reason)?,
             },
             Call::RevokeTicket { ticket } => AdminCall::RevokeTicket(ticket_id(ticket)?),
-            Call::Audit { count } => AdminCall::Audit {
-                count: (*count).min(ADMIN_AUDIT_MAX),
-            },
+            Call::Audit { count, behind } => AdminCall::Audit(match behind {
+                Some(number) => AuditQuery::Behind(*number),
+                None => AuditQuery::Last(*count),
+            }),
             Call::SetPolicy(change) => AdminCall::SetPolicy(Box::new(change.checked()?)),
             Call::Why { address } => AdminCall::Why(parsed(address)?),
         }))
@@ -266,7 +276,7 @@ pub fn answer(reply: AdminReply, now_s: u64) -> Result<Value, Failure> {
         AdminReply::Member(row) => row.as_deref().map_or(Value::Null, show::member),
         AdminReply::Revoked(revoked) => show::revoked(&revoked),
         AdminReply::TicketRevoked { already } => serde_json::json!({ "already": already }),
-        AdminReply::Audit(rows) => rows.iter().map(show::audit).collect(),
+        AdminReply::Audit(page) => show::audit_page(&page),
         AdminReply::PolicySet(portals) => portals
             .iter()
             .map(|(role, cut)| {
@@ -363,9 +373,13 @@ mod tests {
         };
         for call in [
             Call::Status,
+            Call::RotateIdentity,
             Call::Tickets { after: None },
             Call::CreateTicket(Box::new(ticket)),
-            Call::Audit { count: 3 },
+            Call::Audit {
+                count: 3,
+                behind: None,
+            },
             Call::RevokeMember {
                 member: "bank".into(),
                 reason: String::new(),

@@ -128,13 +128,16 @@ of_worker! {
     circuits_total = counter("adit_circuits_total", "Circuits that were opened.");
     promotions = counter("adit_promotions_total", "Directions that moved from a lane to a circuit.");
     demotions = counter("adit_demotions_total", "Directions that came back to their lane.");
+    circuits_left = counter("adit_circuits_left_total", "Of these, those that had been on their circuit for long.");
     promotions_starved = counter("adit_promotions_starved_total", "Times a bulk direction found no idle circuit.");
+    dedicated_late = counter("adit_dedicated_late_total", "Directions of dedicated streams that found no circuit in time.");
     circuit_bytes_sent = counter("adit_circuit_sent_bytes_total", "Of the bytes sealed, those on circuits.");
     circuit_bytes_received = counter("adit_circuit_received_bytes_total", "Of the bytes opened, those on circuits.");
     circuit_sends = counter("adit_circuit_sends_total", "Sends on circuits.");
     circuit_receives = counter("adit_circuit_receives_total", "Receives on circuits.");
     circuit_bytes_moved = counter("adit_circuit_moved_bytes_total", "Bytes on circuits that had to be moved.");
     key_updates = counter("adit_key_updates_total", "KEY_UPDATEs sent.");
+    key_exchanges = counter("adit_key_exchanges_total", "Fresh key exchanges of lanes.");
     links_open = gauge("adit_links_open", "Sessions, handshakes and parked legs.");
     links_handed = counter("adit_links_handed_total", "Of these, those handed to another worker.");
     strangers_open = gauge("adit_strangers_open", "Connections that have not said yet what they are.");
@@ -154,6 +157,8 @@ of_worker! {
     starved = counter("adit_buffer_waits_total", "Times that something waited for a buffer.");
     mailbox_full = counter("adit_mailbox_full_total", "Times that an event waited because control's queue was full.");
     hints_dropped = counter("adit_hints_dropped_total", "Hints to control that were dropped because its queue stayed full.");
+    spins = counter("adit_spins_total", "Times that it looked for completions before it slept (--spin).");
+    spins_hit = counter("adit_spins_hit_total", "Of these, times that something came.");
     turns = counter("adit_turns_total", "Turns of the worker's loop.");
 }
 

@@ -1,35 +1,29 @@
 //! The authority's store in one SQLite file.
 //!
-//! Every method of [`Store`](crate::protocol::store::Store) is one `BEGIN IMMEDIATE` transaction, and a change and its audit row
-//! are the same one. `synchronous=FULL` in WAL mode: what a method reported as done survives a
-//! power cut. A file of a newer schema is refused before anything is written to it.
-//!
-//! | module | what it holds |
-//! |---|---|
-//! | [`schema`] | the tables and their version |
-//! | [`rows`] | rows to values and back |
-//! | [`store`] | the methods |
-//! | [`revocation`] | those about revocations |
+//! A change is a `BEGIN IMMEDIATE` transaction. `synchronous=FULL` in WAL mode: what a method reported as
+//! done survives a power cut. A file of a newer schema is refused before anything is written to it.
+//! [`schema`] holds the tables and their version.
 
-mod revocation;
-mod rows;
 mod schema;
-mod store;
 
 use std::path::Path;
+use std::sync::Arc;
 
-use rusqlite::{Connection, ErrorCode, TransactionBehavior};
+use rusqlite::types::{ToSql, ToSqlOutput, ValueRef};
+use rusqlite::{Connection, ErrorCode, params_from_iter};
 
 use super::failure::{Exit, Failure, codes};
+use super::sql::{Database, Purpose, Row, SqlStore, VERSION, Value};
 use crate::limits::{STORE_BUSY_WAIT, STORE_ROOM_MIN};
 use crate::protocol::store::StoreError;
 
 /// A store that lives in a file.
+pub type SqliteStore = SqlStore<SqliteFile>;
+
+/// The file, opened. One process's at a time: the state directory's lock is its caller's.
 #[derive(Debug)]
-pub struct SqliteStore {
+pub struct SqliteFile {
     connection: Connection,
-    /// Numbers of beacons taken from the file and not used up.
-    beacons: Option<revocation::Beacons>,
 }
 
 impl SqliteStore {
@@ -37,9 +31,19 @@ impl SqliteStore {
     /// that others can't read the file.
     ///
     /// # Errors
+    /// As [`SqliteFile::open`].
+    pub fn open(path: &Path) -> Result<SqliteStore, Failure> {
+        SqliteFile::open(path).map(SqlStore::new)
+    }
+}
+
+impl SqliteFile {
+    /// Opens the file, or makes it.
+    ///
+    /// # Errors
     /// A newer schema, damage, another program's file, or the system's error; nothing was changed
     /// then.
-    pub fn open(path: &Path) -> Result<SqliteStore, Failure> {
+    pub fn open(path: &Path) -> Result<SqliteFile, Failure> {
         let what = || format!("can't use the store {}", path.display());
         let failed = |error: rusqlite::Error| {
             let why = format!("{}{}", StoreError::from(error), room_on(path));
@@ -49,10 +53,7 @@ impl SqliteStore {
         match schema::examine(&connection).map_err(failed)? {
             schema::Found::Ours | schema::Found::Older(_) | schema::Found::Empty => {}
             schema::Found::Newer(version) => {
-                let why = format!(
-                    "its schema is version {version}, and this adit knows {}",
-                    schema::VERSION
-                );
+                let why = format!("its schema is version {version}, and this adit knows {VERSION}");
                 return Err(Failure::new(codes::STORE_NEWER, Exit::State, what(), why)
                     .fix("install the newer adit again; nothing was changed"));
             }
@@ -62,24 +63,76 @@ impl SqliteStore {
             }
         }
         schema::prepare(&mut connection, STORE_BUSY_WAIT).map_err(failed)?;
-        Ok(SqliteStore {
-            connection,
-            beacons: None,
-        })
+        Ok(SqliteFile { connection })
+    }
+}
+
+impl Database for SqliteFile {
+    fn begin(&mut self, purpose: Purpose) -> Result<(), StoreError> {
+        let begin = match purpose {
+            Purpose::Read => "BEGIN",
+            Purpose::Change => "BEGIN IMMEDIATE",
+        };
+        Ok(self.connection.execute_batch(begin)?)
     }
 
-    /// Runs `change` in a transaction, which is taken back when it fails.
-    fn change<T>(
-        &mut self,
-        change: impl FnOnce(&rusqlite::Transaction<'_>) -> Result<T, StoreError>,
-    ) -> Result<T, StoreError> {
-        let transaction = self
-            .connection
-            .transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let result = change(&transaction)?;
-        transaction.commit()?;
-        Ok(result)
+    fn commit(&mut self) -> Result<(), StoreError> {
+        Ok(self.connection.execute_batch("COMMIT")?)
     }
+
+    fn rollback(&mut self) {
+        // Some failures have taken it back already.
+        if !self.connection.is_autocommit() {
+            let _ = self.connection.execute_batch("ROLLBACK");
+        }
+    }
+
+    fn execute(&mut self, query: &str, values: &[Value]) -> Result<u64, StoreError> {
+        let mut statement = self.connection.prepare_cached(query)?;
+        Ok(statement.execute(params_from_iter(values))? as u64)
+    }
+
+    fn query(&mut self, query: &str, values: &[Value]) -> Result<Vec<Row>, StoreError> {
+        let mut statement = self.connection.prepare_cached(query)?;
+        let names = statement.column_names().into_iter().map(str::to_owned);
+        let columns: Arc<[String]> = names.collect();
+        let mut rows = statement.query(params_from_iter(values))?;
+        let mut found = Vec::new();
+        while let Some(row) = rows.next()? {
+            let values = (0..columns.len()).map(|at| Ok(value(row.get_ref(at)?)?));
+            let values = values.collect::<Result<_, StoreError>>()?;
+            found.push(Row::new(Arc::clone(&columns), values));
+        }
+        Ok(found)
+    }
+
+    fn is_shared(&self) -> bool {
+        false
+    }
+}
+
+impl ToSql for Value {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(match self {
+            Value::Null => ValueRef::Null,
+            Value::Integer(value) => ValueRef::Integer(*value),
+            Value::Text(text) => ValueRef::Text(text.as_bytes()),
+            Value::Bytes(bytes) => ValueRef::Blob(bytes),
+        }))
+    }
+}
+
+fn value(value: ValueRef<'_>) -> Result<Value, StoreError> {
+    Ok(match value {
+        ValueRef::Null => Value::Null,
+        ValueRef::Integer(value) => Value::Integer(value),
+        ValueRef::Text(text) => match std::str::from_utf8(text) {
+            Ok(text) => Value::Text(text.to_owned()),
+            Err(_) => return Err(StoreError::Damaged("a text is not UTF-8".into())),
+        },
+        ValueRef::Blob(bytes) => Value::Bytes(bytes.to_vec()),
+        ValueRef::Real(_) => return Err(StoreError::Damaged("a number is not whole".into())),
+    })
 }
 
 /// SQLite has one word for everything that a disk may do; a full one is the likeliest.
@@ -117,6 +170,7 @@ impl From<rusqlite::Error> for StoreError {
 #[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
+    use crate::protocol::audit::{AuditAction, AuditHead, AuditQuery, AuditRow};
     use crate::protocol::store::{Store, conformance::conformance};
     use std::path::PathBuf;
 
@@ -186,8 +240,19 @@ mod tests {
             .unwrap();
         old.execute(member, ([8_u8; 32], "bank", 2, Some(9)))
             .unwrap();
+        // A number is missing, as after a failed write of release 1.
+        let audit = "INSERT INTO audit VALUES (?1, 5, zeroblob(32), ?2, 'bank')";
+        for (number, action) in [(1, "project.created"), (3, "member.replaced")] {
+            old.execute(audit, (number, action)).unwrap();
+        }
         drop(old);
         let mut store = SqliteStore::open(&path).unwrap();
+        let kept = verified(&mut store).unwrap();
+        let kept: Vec<AuditAction> = kept.iter().map(|row| row.event.action).collect();
+        assert_eq!(
+            kept,
+            [AuditAction::ProjectCreated, AuditAction::MemberReplaced]
+        );
         let members = store.members(None).unwrap();
         assert_eq!(members.len(), 2);
         // Who was replaced before there was a list is in the first one.
@@ -228,7 +293,7 @@ mod tests {
                  INSERT INTO revocations SELECT randomblob(32), 1, 1, 100 FROM n;",
             crypto::limits::REVOCATIONS_MAX
         );
-        store.connection.execute_batch(&fill).unwrap();
+        store.database().connection.execute_batch(&fill).unwrap();
         let revoke = |now| Revoke {
             member: MemberKey::Name("last".parse().unwrap()),
             actor: row.id,
@@ -243,6 +308,102 @@ mod tests {
         assert!(matches!(answer, Ok(RevokeAnswer::Revoked { .. })));
     }
 
+    /// The rows, if they fit and end where they should.
+    fn verified(store: &mut SqliteStore) -> Result<Vec<AuditRow>, String> {
+        let page = store.audit(AuditQuery::Behind(0));
+        let page = page.map_err(|error| error.to_string())?;
+        let mut head = AuditHead::START;
+        for row in &page.rows {
+            head.accept(row).map_err(|error| error.to_string())?;
+        }
+        head.ends_at(&page.head)
+            .map_err(|error| error.to_string())?;
+        Ok(page.rows)
+    }
+
+    /// A store with a project and three tickets: four rows of audit.
+    fn with_four_rows(path: &Path) -> SqliteStore {
+        let mut store = SqliteStore::open(path).unwrap();
+        let id = crypto::Id([7; 32]);
+        let row = crate::protocol::store::ProjectRow {
+            id,
+            name: "acme".parse().unwrap(),
+            addresses: Vec::new(),
+            note_number: 1,
+            created: crypto::UnixTime(5),
+        };
+        store.create_project(&row).unwrap();
+        for n in 1..=3 {
+            let ticket = crate::protocol::store::NewTicket {
+                id: crypto::ticket::TicketId([n; 16]),
+                secret_hash: [n; 32],
+                name: None,
+                grants: crate::protocol::store::Grants {
+                    attributes: crypto::names::Attributes::new(),
+                    roles: crypto::credential::Roles::MEMBER,
+                    may_serve: Vec::new(),
+                    may_connect: crypto::credential::Connect::All,
+                },
+                uses: 1,
+                bound_to: None,
+                replaces: None,
+                created_by: id,
+                created: crypto::UnixTime(6),
+                expires: crypto::UnixTime(600),
+            };
+            store.create_ticket(&ticket).unwrap();
+        }
+        store
+    }
+
+    #[test]
+    fn rows_of_the_audit_are_only_added() {
+        let scratch = Scratch::new("append-only");
+        let mut store = with_four_rows(&scratch.file("authority.db"));
+        let connection = &store.database().connection;
+        for change in [
+            "DELETE FROM audit WHERE number = 4",
+            "UPDATE audit SET subject = 'x'",
+        ] {
+            let refused = connection.execute_batch(change).unwrap_err().to_string();
+            assert!(refused.contains("only added"), "{refused}");
+        }
+        assert_eq!(verified(&mut store).unwrap().len(), 4);
+    }
+
+    #[test]
+    fn a_row_that_was_changed_taken_out_or_moved_is_named() {
+        let unlock = "DROP TRIGGER audit_rows_stay; DROP TRIGGER audit_rows_are_as_written;";
+        for (forgery, named) in [
+            ("UPDATE audit SET subject = 'x' WHERE number = 2", "row 2"),
+            ("UPDATE audit SET details = '{}' WHERE number = 3", "row 3"),
+            ("UPDATE audit SET action = 'x' WHERE number = 3", "row 3"),
+            ("DELETE FROM audit WHERE number = 2", "row 2 is missing"),
+            (
+                "DELETE FROM audit WHERE number = 2;
+                 UPDATE audit SET number = number - 1 WHERE number > 2",
+                "row 2 does not fit",
+            ),
+            (
+                "UPDATE audit SET number = 9 WHERE number = 2;
+                 UPDATE audit SET number = 2 WHERE number = 3;
+                 UPDATE audit SET number = 3 WHERE number = 9",
+                "row 2 does not fit",
+            ),
+            ("DELETE FROM audit WHERE number = 4", "row 4 is missing"),
+            ("UPDATE audit_head SET hash = zeroblob(32)", "row 4"),
+        ] {
+            let scratch = Scratch::new("forged");
+            let mut store = with_four_rows(&scratch.file("authority.db"));
+            let connection = &store.database().connection;
+            connection
+                .execute_batch(&format!("{unlock}{forgery}"))
+                .unwrap();
+            let found = verified(&mut store).unwrap_err();
+            assert!(found.contains(named), "{forgery}: {found}");
+        }
+    }
+
     #[test]
     fn a_newer_schema_is_refused_untouched() {
         let scratch = Scratch::new("newer");
@@ -250,7 +411,7 @@ mod tests {
         drop(SqliteStore::open(&path).unwrap());
         let connection = Connection::open(&path).unwrap();
         connection
-            .pragma_update(None, "user_version", schema::VERSION + 1)
+            .pragma_update(None, "user_version", VERSION + 1)
             .unwrap();
         drop(connection);
         let before = std::fs::read(&path).unwrap();

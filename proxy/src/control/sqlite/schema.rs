@@ -5,10 +5,12 @@
 
 use std::time::Duration;
 
-use rusqlite::{Connection, TransactionBehavior};
+use crypto::{Id, UnixTime};
+use rusqlite::{Connection, Transaction, TransactionBehavior};
 
-/// The schema's version, kept in `user_version`.
-pub(super) const VERSION: i64 = 2;
+use crate::control::sql::VERSION;
+use crate::protocol::audit::{AuditAction, AuditEvent, AuditHead, Details};
+
 /// Marks the file as ours (`application_id`): "ADIT".
 pub(super) const APPLICATION: i64 = 0x4144_4954;
 
@@ -107,12 +109,58 @@ INSERT INTO revocations (member, max_serial, number, ends)
 INSERT INTO numbers VALUES (1, 1, 0);
 ";
 
-/// What makes questions fast and changes nothing that is stored: older releases don't mind it, so
-/// it raises no version.
-const INDEXES: &str = "
-CREATE INDEX IF NOT EXISTS audit_reuses ON audit (subject, at, actor)
-    WHERE action = 'ticket.reused';
+/// From version 2 to 3: the audit becomes a chain ([`chain_up`]), with its head apart.
+const STEP_3: &str = "
+DROP INDEX IF EXISTS audit_reuses;
+ALTER TABLE audit ADD COLUMN details TEXT NOT NULL DEFAULT '{}';
+ALTER TABLE audit ADD COLUMN hash BLOB NOT NULL DEFAULT x'';
+
+CREATE TABLE audit_head (
+    only        INTEGER PRIMARY KEY CHECK (only = 1),
+    number      INTEGER NOT NULL,
+    hash        BLOB NOT NULL CHECK (length(hash) = 32)
+) STRICT;
+INSERT INTO audit_head VALUES (1, 0, zeroblob(32));
 ";
+
+/// The end of that step: from now on rows are only added.
+const STEP_3_END: &str = "
+CREATE INDEX audit_refusals ON audit (action, subject, at)
+    WHERE action IN ('ticket.reused', 'ticket.refused', 'credential.refused');
+CREATE TRIGGER audit_rows_stay BEFORE DELETE ON audit
+    BEGIN SELECT RAISE(ABORT, 'audit rows are only added'); END;
+CREATE TRIGGER audit_rows_are_as_written BEFORE UPDATE ON audit
+    BEGIN SELECT RAISE(ABORT, 'audit rows are only added'); END;
+";
+
+/// Numbers the rows that there are and gives them their hashes. What release 2 said stays as it was.
+fn chain_up(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+    let query = "SELECT number, at, actor, action, subject FROM audit ORDER BY number";
+    let mut rows = transaction.prepare(query)?;
+    let mut rows = rows.query(())?;
+    let mut head = AuditHead::START;
+    while let Some(row) = rows.next()? {
+        let (stood, at): (i64, i64) = (row.get(0)?, row.get(1)?);
+        let name: String = row.get(3)?;
+        let odd = || rusqlite::Error::IntegralValueOutOfRange(0, stood);
+        let added = head.append(AuditEvent {
+            at: UnixTime(u64::try_from(at).map_err(|_| odd())?),
+            actor: Id(row.get(2)?),
+            action: AuditAction::from_name(&name).ok_or_else(odd)?,
+            subject: row.get(4)?,
+            details: Details::default(),
+        });
+        let number = i64::try_from(added.number).map_err(|_| odd())?;
+        transaction.execute(
+            "UPDATE audit SET number = ?2, hash = ?3 WHERE number = ?1",
+            (stood, number, added.hash.0),
+        )?;
+    }
+    let number = i64::try_from(head.number).unwrap_or(i64::MAX);
+    let update = "UPDATE audit_head SET number = ?1, hash = ?2";
+    transaction.execute(update, (number, head.hash.0))?;
+    Ok(())
+}
 
 /// What a file is, judged without writing to it.
 pub(super) enum Found {
@@ -166,9 +214,13 @@ pub(super) fn prepare(connection: &mut Connection, busy_wait: Duration) -> rusql
     if from < 2 {
         transaction.execute_batch(STEP_2)?;
     }
+    if from < 3 {
+        transaction.execute_batch(STEP_3)?;
+        chain_up(&transaction)?;
+        transaction.execute_batch(STEP_3_END)?;
+    }
     if from < VERSION {
         transaction.pragma_update(None, "user_version", VERSION)?;
     }
-    transaction.execute_batch(INDEXES)?;
     transaction.commit()
 }

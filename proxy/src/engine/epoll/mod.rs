@@ -425,6 +425,7 @@ impl Engine for Epoll {
         out.append(&mut self.local);
         self.end_rests();
         self.try_queued(out);
+        let mut woken;
         loop {
             let idle = out.len() == before && self.queue.is_empty();
             let timeout = self.timeout(wait, idle);
@@ -438,7 +439,7 @@ impl Engine for Epoll {
             } else {
                 self.gather(&timeout);
             }
-            let woken = self.waker.end_sleep();
+            woken = self.waker.end_sleep();
             self.now = os::boottime();
             self.end_rests();
             self.try_queued(out);
@@ -454,6 +455,7 @@ impl Engine for Epoll {
         TurnStats {
             syscalls: std::mem::take(&mut self.syscalls),
             completions: u32::try_from(out.len() - before).unwrap_or(u32::MAX),
+            woken,
         }
     }
 

@@ -358,6 +358,7 @@ impl Engine for SimEngine {
         TurnStats {
             syscalls: 0,
             completions: u32::try_from(out.len() - before).unwrap_or(u32::MAX),
+            woken: false,
         }
     }
 

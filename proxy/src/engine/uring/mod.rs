@@ -319,6 +319,7 @@ impl Engine for Uring {
     fn turn(&mut self, wait: Wait, out: &mut DoneList) -> TurnStats {
         let before = out.len();
         out.append(&mut self.local);
+        let mut woken;
         loop {
             for fd in self.doomed.drain(..) {
                 self.ring.close(fd);
@@ -332,7 +333,7 @@ impl Engine for Uring {
                 .patience(wait, idle)
                 .filter(|_| self.waker.begin_sleep());
             self.ring.enter(patience);
-            let woken = self.waker.end_sleep();
+            woken = self.waker.end_sleep();
             self.now = os::boottime();
             self.reap(out);
             self.end_rests(out);
@@ -348,6 +349,7 @@ impl Engine for Uring {
         TurnStats {
             syscalls: self.ring.take_syscalls(),
             completions: u32::try_from(out.len() - before).unwrap_or(u32::MAX),
+            woken,
         }
     }
 

@@ -25,6 +25,7 @@ impl Command {
             | Command::Gate { .. }
             | Command::Hosts { .. }
             | Command::Limits { .. }
+            | Command::ClosePortal { .. }
             | Command::AuthorityTime { .. }
             | Command::Drain { .. }
             | Command::Stop => None,
@@ -57,6 +58,10 @@ impl Command {
             Command::Limits { portal, limits } => Command::Limits {
                 portal: *portal,
                 limits: Arc::clone(limits),
+            },
+            Command::ClosePortal { portal, why } => Command::ClosePortal {
+                portal: *portal,
+                why: *why,
             },
             Command::AuthorityTime { unix_millis, at } => Command::AuthorityTime {
                 unix_millis: *unix_millis,

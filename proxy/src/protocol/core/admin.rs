@@ -14,12 +14,13 @@ use zeroize::Zeroizing;
 use super::status::Status;
 use crate::error::{Code, Problem};
 use crate::limits::{TICKET_LIFE, TICKET_LIFE_MAX, TICKET_USES_MAX};
+use crate::protocol::audit::{AuditPage, AuditQuery};
 use crate::protocol::command::Role;
 use crate::protocol::policy::Policy;
 use crate::protocol::store::{
-    AuditRow, Grants, MemberKey, MemberRow, NewTicket, ProjectRow, Revoke, RevokeAnswer,
-    RevokeTicket, RevokeTicketAnswer, Store, StoreError, StoreReply, StoreRequest, TicketAnswer,
-    TicketRow, expiry,
+    Grants, MemberKey, MemberRow, NewTicket, ProjectRow, Revoke, RevokeAnswer, RevokeTicket,
+    RevokeTicketAnswer, Store, StoreError, StoreReply, StoreRequest, TicketAnswer, TicketRow,
+    expiry,
 };
 use crate::time::Duration;
 
@@ -51,11 +52,8 @@ pub enum AdminCall {
     },
     /// A ticket is to be void.
     RevokeTicket(TicketId),
-    /// The last audit rows.
-    Audit {
-        /// How many.
-        count: usize,
-    },
+    /// Rows of the audit trail.
+    Audit(AuditQuery),
     /// Give portals another policy.
     SetPolicy(Box<PolicyChange>),
     /// Whether connections at an address are allowed from here, and by which rule.
@@ -170,8 +168,8 @@ pub enum AdminReply {
         /// It was before.
         already: bool,
     },
-    /// Audit rows.
-    Audit(Vec<AuditRow>),
+    /// Audit rows, and where the trail ends.
+    Audit(Box<AuditPage>),
     /// Each portal whose policy was set, and how many lanes that cut; `None` if it was the same.
     PolicySet(Vec<(Role, Option<usize>)>),
     /// What this end knows of connections at an address.
@@ -287,7 +285,7 @@ impl AdminDesk<'_> {
                 actor: self.project.id,
                 now,
             }),
-            AdminCall::Audit { count } => StoreRequest::Audit { count },
+            AdminCall::Audit(query) => StoreRequest::Audit(query),
         };
         AdminStep::Ask(request, AdminPending { ticket: None })
     }
@@ -308,7 +306,7 @@ impl AdminDesk<'_> {
             Ok(StoreReply::Tickets(rows)) => AdminReply::Tickets(rows),
             Ok(StoreReply::Members(rows)) => AdminReply::Members(rows),
             Ok(StoreReply::Member(row)) => AdminReply::Member(row),
-            Ok(StoreReply::Audit(rows)) => AdminReply::Audit(rows),
+            Ok(StoreReply::Audit(page)) => AdminReply::Audit(page),
             Ok(StoreReply::Revoked(answer)) => revoked(*answer),
             Ok(StoreReply::TicketRevoked(answer)) => match answer {
                 RevokeTicketAnswer::Revoked => AdminReply::TicketRevoked { already: false },

@@ -29,6 +29,9 @@ pub struct MemberConfig {
     pub revocations: Option<HeldRevocations>,
     /// How old the authority's word on revocations may be while streams go on.
     pub revocation_max_age: Duration,
+    /// Within what time the keys of a lane that is in use are made anew, and directions leave a
+    /// circuit.
+    pub key_exchange_every: Duration,
     /// Suites it offers: `crypto::suite::local_mask()`.
     pub suites: SuiteMask,
     /// Its inlets.
@@ -50,6 +53,10 @@ pub struct InletConfig {
     pub target: Option<Name>,
     /// Which outlets it talks to.
     pub allow: Policy,
+    /// Lanes at each worker, at least 1; at all of them at most `limits::INLET_LANES_MAX`.
+    pub lanes: u8,
+    /// Each stream gets circuits of its own from its first byte on, if there are any in time.
+    pub dedicated: bool,
 }
 
 /// An outlet.
@@ -73,6 +80,20 @@ pub struct TargetConfig {
     pub to: Vec<HostPort>,
     /// Whether it wants a header of the PROXY protocol.
     pub proxy_header: bool,
+}
+
+/// What a configuration that was read again changes. A portal that it does not name notices nothing.
+#[derive(Default)]
+pub struct Reconfigured {
+    /// The policies of portals that stay. Peers that are no longer allowed are cut; where the policy is
+    /// what it was, nothing happens.
+    pub policies: Vec<(PortalNo, Policy)>,
+    /// Portals that end: they take nothing new, and go when their last stream has ended.
+    pub closed: Vec<PortalNo>,
+    /// New inlets, whose numbers no portal had before.
+    pub inlets: Vec<InletConfig>,
+    /// New outlets, likewise.
+    pub outlets: Vec<OutletConfig>,
 }
 
 /// `adit serve`: at least one of the two.

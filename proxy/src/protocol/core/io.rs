@@ -4,16 +4,16 @@ use std::fmt;
 use std::net::SocketAddr;
 
 use crypto::UnixTime;
+use crypto::identity::IdentitySecret;
 use crypto::names::HostPort;
 use crypto::ticket::Ticket;
 use zeroize::Zeroizing;
 
 use super::admin::{AdminCall, AdminReply};
+use super::config::Reconfigured;
 use super::status::Status;
 use crate::error::Code;
-use crate::ids::PortalNo;
 use crate::protocol::command::{Command, Event};
-use crate::protocol::policy::Policy;
 use crate::protocol::store::{StoreError, StoreReply, StoreRequest};
 use crate::time::Instant;
 
@@ -73,9 +73,10 @@ pub enum Input {
     },
     /// A ticket became available (the mounted file changed). A node that is enrolled ignores it.
     Ticket(Box<Ticket>),
-    /// The configuration was read again: what these portals' policies are now. Peers that are no longer
-    /// allowed are cut; a portal whose policy is what it was, and one that is not named, notices nothing.
-    Policies(Vec<(PortalNo, Policy)>),
+    /// The node's identity has changed its key, durably: it is this one now.
+    Identity(Box<IdentitySecret>),
+    /// The configuration was read again.
+    Reconfigured(Box<Reconfigured>),
     /// The process was told to stop: go off the air in an orderly way, then the driver drains
     /// the worker.
     Stop,

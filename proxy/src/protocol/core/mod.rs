@@ -57,8 +57,8 @@ pub use admin::{
     TicketSpec, credential_body,
 };
 pub use config::{
-    AuthorityConfig, InletConfig, MemberConfig, OutletConfig, RelayConfig, ServerConfig,
-    TargetConfig,
+    AuthorityConfig, InletConfig, MemberConfig, OutletConfig, Reconfigured, RelayConfig,
+    ServerConfig, TargetConfig,
 };
 pub use io::{AdminNo, Core, Input, Level, LogRecord, Now, Output, ResolveNo, StateFile, StoreNo};
 pub use member::MemberCore;

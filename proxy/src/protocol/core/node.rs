@@ -16,7 +16,9 @@ use super::outbox::Outbox;
 use super::revocations::Revocations;
 use super::tally::Tally;
 use crate::error::Code;
+use crate::limits::KEY_EXCHANGE_EVERY;
 use crate::protocol::keyring::Keyring;
+use crate::time::Duration;
 
 /// See the module.
 pub struct Node {
@@ -30,6 +32,8 @@ pub struct Node {
     pub membership: Option<Membership>,
     /// Who is revoked, as far as it knows.
     pub revocations: Revocations,
+    /// Within what time keys are made anew.
+    pub key_exchange_every: Duration,
     /// The last denial, given or received.
     pub last_denial: Option<LogRecord>,
     /// What it counts.
@@ -58,6 +62,7 @@ impl Node {
             clock: AuthorityClock::default(),
             membership,
             revocations: Revocations::default(),
+            key_exchange_every: KEY_EXCHANGE_EVERY,
             last_denial: None,
             tally: Tally::default(),
             seen: BTreeSet::new(),

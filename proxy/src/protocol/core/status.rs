@@ -45,7 +45,10 @@ impl Status {
     pub fn ready(&self) -> bool {
         match &self.server {
             Some(server) => server.ready,
-            None => !self.portals.is_empty() && self.portals.iter().all(|portal| portal.ready),
+            None => {
+                let mut wanted = self.portals.iter().filter(|portal| !portal.closing);
+                wanted.clone().next().is_some() && wanted.all(|portal| portal.ready)
+            }
         }
     }
 }
@@ -127,6 +130,8 @@ pub struct PortalStatus {
     pub address: RelayAddress,
     /// It can carry a connection now: an inlet has a lane, an outlet has parked legs.
     pub ready: bool,
+    /// It was taken out of the configuration, and goes when its last stream has ended.
+    pub closing: bool,
     /// Lanes that are ready.
     pub lanes: usize,
     /// Legs that are parked (outlet).

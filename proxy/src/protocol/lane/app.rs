@@ -204,13 +204,16 @@ impl Lane {
     pub fn next_deadline(&self) -> Instant {
         let wait = self.waits.first().map_or(Instant::FAR_FUTURE, |(_, at)| at);
         let circuit = self.circuits.deadline.unwrap_or(Instant::FAR_FUTURE);
-        wait.min(circuit).min(self.control.credential_due_at())
+        wait.min(circuit)
+            .min(self.control.credential_due_at())
+            .min(self.exchange.due_at())
     }
 
     /// Gives up what has waited long enough: RST at the app, and the other end is told.
     pub fn on_timer(&mut self, now: Instant) {
         let credential = self.control.due_credential(now);
         self.reactions.extend(credential.map(Reaction::Credential));
+        self.exchange_due(now);
         while let Some((n, _)) = self.waits.first().filter(|&(_, at)| at <= now) {
             let n = StreamNo(n);
             let (record, why) = match self.local(n, Input::Expired) {
@@ -247,6 +250,7 @@ impl Lane {
         self.queue.clear();
         self.waits.clear();
         self.control.clear();
+        self.exchange = super::exchange::Exchange::default();
         self.live = 0;
     }
 

@@ -40,6 +40,7 @@ impl Lane {
             grown += slot.window.grown() as usize;
         }
         self.check_circuits();
+        self.exchange.check(self.role);
         assert_eq!(taken, self.live, "streams whose number is in use");
         assert_eq!(grown, self.grants.taken(), "credit taken from the budget");
         assert!(

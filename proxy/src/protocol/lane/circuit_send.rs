@@ -285,7 +285,12 @@ impl Lane {
         self.circuits.acks.retain(|&acked| acked != no);
         self.circuits.reset_deadline();
         match circuit.out {
-            Sending::Leaving(n) => self.stay(n, no),
+            Sending::Leaving(n) => {
+                self.stay(n, no);
+                if let Some(key) = self.key(n) {
+                    self.reactions.push_back(Reaction::Resume { n, key });
+                }
+            }
             Sending::Running(Run { n, live: true, .. }) | Sending::Unread { n, live: true } => {
                 if let Some(slot) = self.slot_mut(n) {
                     slot.path_mut().out = Outward::Lane;

@@ -14,7 +14,7 @@ use super::{Lane, Phase};
 use crate::ids::StreamNo;
 use crate::limits::{CREDENTIAL_INTERVAL, CREDENTIALS_BURST};
 use crate::protocol::command::Role;
-use crate::protocol::record::{Body, Header, Kind};
+use crate::protocol::record::{Body, FLAG_DEDICATED, Header, Kind};
 use crate::time::{Duration, Instant};
 
 /// The lane's own records.
@@ -36,8 +36,37 @@ pub(super) struct LaneControl {
     ping_number: u64,
     /// The peer's newest CREDENTIAL, while it has to wait.
     credential_in: Option<Vec<u8>>,
-    /// CREDENTIALs of the peer that count against `limits::CREDENTIALS_BURST`, as of that time.
-    credentials: (u32, Instant),
+    /// How many of the peer's CREDENTIALs control was given.
+    credentials: Allowance,
+}
+
+/// What passes at a bounded rate: a count that leaks one in a while.
+#[derive(Debug, Default)]
+pub(super) struct Allowance {
+    recent: u32,
+    since: Instant,
+}
+
+impl Allowance {
+    /// Whether one more may pass, where so many may at once and one more after each `rest`. It counts
+    /// if it may.
+    pub(super) fn take(&mut self, now: Instant, burst: u32, rest: Duration) -> bool {
+        while self.recent > 0 && now.since(self.since) >= rest {
+            self.recent -= 1;
+            self.since = self.since + rest;
+        }
+        if self.recent == 0 {
+            self.since = now;
+        }
+        let passes = self.recent < burst;
+        self.recent += u32::from(passes);
+        passes
+    }
+
+    /// When one more may pass that may not now.
+    pub(super) fn next(&self, rest: Duration) -> Instant {
+        self.since + rest
+    }
 }
 
 impl LaneControl {
@@ -70,29 +99,19 @@ impl LaneControl {
         self.due_credential(now)
     }
 
-    /// The CREDENTIAL that waits, once its time has come. A count that leaks one per
-    /// `limits::CREDENTIAL_INTERVAL`.
+    /// The CREDENTIAL that waits, once its time has come.
     pub(super) fn due_credential(&mut self, now: Instant) -> Option<Vec<u8>> {
-        let (recent, since) = &mut self.credentials;
-        while *recent > 0 && now.since(*since) >= CREDENTIAL_INTERVAL {
-            *recent -= 1;
-            *since = *since + CREDENTIAL_INTERVAL;
-        }
-        if *recent == 0 {
-            *since = now;
-        }
-        if *recent >= CREDENTIALS_BURST {
-            return None;
-        }
-        let due = self.credential_in.take();
-        *recent += u32::from(due.is_some());
-        due
+        self.credential_in.as_ref()?;
+        let passes = self
+            .credentials
+            .take(now, CREDENTIALS_BURST, CREDENTIAL_INTERVAL);
+        self.credential_in.take_if(|_| passes)
     }
 
     /// When a CREDENTIAL that waits is due.
     pub(super) fn credential_due_at(&self) -> Instant {
         match self.credential_in {
-            Some(_) => self.credentials.1 + CREDENTIAL_INTERVAL,
+            Some(_) => self.credentials.next(CREDENTIAL_INTERVAL),
             None => Instant::FAR_FUTURE,
         }
     }
@@ -129,6 +148,7 @@ impl Lane {
         let control = self
             .control
             .first(self.role == Role::Outlet || self.queue.is_empty());
+        let control = control.or_else(|| self.exchange.first());
         control.or_else(|| self.circuits.acks.front().map(|&no| Body::Ack(no)))
     }
 
@@ -143,7 +163,7 @@ impl Lane {
 
     /// Writes the payload of the next queued record to the front of `payload`; its header and
     /// length. `None` when nothing is queued or the record doesn't fit: any fits in
-    /// `limits::LANE_CREDENTIAL_MAX`, and all but CREDENTIAL in 128 bytes. Drain it before any
+    /// `limits::LANE_CREDENTIAL_MAX`, and all but CREDENTIAL and KEY_EXCHANGE in 128 bytes. Drain it before any
     /// DATA is sealed.
     pub fn next_control(&mut self, payload: &mut [u8]) -> Option<(Header, usize)> {
         if !self.may_send() {
@@ -176,6 +196,8 @@ impl Lane {
             control.credential = None;
         } else if kind == Kind::Pong {
             control.pong = None;
+        } else if matches!(kind, Kind::KeyExchange | Kind::KeyReady) {
+            self.exchange.left(kind);
         } else {
             control.ping = false;
         }
@@ -207,7 +229,10 @@ impl Lane {
             Queued::Closed => Body::Closed,
         };
         let encoded = body.encode(payload);
-        let header = Header::new(body.kind(), n);
+        let mut header = Header::new(body.kind(), n);
+        if matches!(&body, Body::Open(open) if open.dedicated) {
+            header.flags = FLAG_DEDICATED;
+        }
         let Ok(len) = encoded else {
             if let Body::Open(open) = body {
                 slot.open = Some(Box::new(open));

@@ -26,7 +26,11 @@
 //!    there; after [`Reaction::Moved`] its DATA leaves on the circuit, behind what
 //!    [`Lane::next_circuit_control`] gives. What circuits have to say by themselves is found by
 //!    [`Lane::next_circuit_due`].
-//! 7. *Time.* Call [`Lane::on_timer`] when [`Lane::next_deadline`] has come.
+//! 7. *Fresh keys.* [`Reaction::Exchange`] goes to control; what it makes of it comes back by
+//!    [`Lane::exchange`] and, with the secret, [`Lane::mix`]. Behind the control records, seal a
+//!    KEY_UPDATE that mixes it in when [`Lane::mix_due`] names it, and say so ([`Lane::on_mixed`]).
+//!    After [`Reaction::Mixed`] the secret is of no more use.
+//! 8. *Time.* Call [`Lane::on_timer`] when [`Lane::next_deadline`] has come.
 //!
 //! # How streams and numbers end
 //! ```text
@@ -49,6 +53,7 @@ mod circuit_receive;
 mod circuit_send;
 mod circuits;
 mod control;
+mod exchange;
 mod path;
 mod reaction;
 mod receive;
@@ -79,6 +84,7 @@ pub use self::violation::{OpenRefused, Violation};
 
 use self::circuits::Circuits;
 use self::control::LaneControl;
+use self::exchange::Exchange;
 use self::shared::Grants;
 use self::slot::Slot;
 use self::waits::Waits;
@@ -108,6 +114,7 @@ pub struct Lane {
     /// Streams with something queued, each once.
     queue: VecDeque<u16>,
     control: LaneControl,
+    exchange: Exchange,
     circuits: Circuits,
     waits: Waits,
     grants: Grants,
@@ -136,6 +143,7 @@ impl Lane {
             live: 0,
             queue: VecDeque::new(),
             control: LaneControl::new(role),
+            exchange: Exchange::default(),
             circuits: Circuits::default(),
             waits: Waits::default(),
             grants: Grants::new(shared),

@@ -153,7 +153,22 @@ pub enum Reaction {
     /// The other end opens (or takes) no new streams here.
     Retiring,
     /// The peer's records are sealed under its next key from now on.
-    KeyUpdate,
+    KeyUpdate {
+        /// The exchange whose secret is mixed into it, if one is.
+        mix: Option<u32>,
+    },
+    /// A message of a fresh key exchange came: for control.
+    Exchange {
+        /// The exchange.
+        number: u32,
+        /// A Noise message.
+        message: Vec<u8>,
+    },
+    /// Both directions have gone over to the keys of that exchange: its secret can be forgotten.
+    Mixed {
+        /// The exchange.
+        number: u32,
+    },
     /// The peer's renewed credential, at most `limits::LANE_CREDENTIAL_MAX` bytes.
     Credential(Vec<u8>),
     /// The answer to our PING.

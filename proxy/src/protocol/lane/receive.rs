@@ -10,7 +10,7 @@ use crate::ids::StreamNo;
 use crate::limits::{CONNECTING_TIMEOUT, CREDIT_MAX, LANE_STREAMS_MAX, OPEN_AGE_MAX};
 use crate::protocol::codec::CodecError;
 use crate::protocol::command::Role;
-use crate::protocol::record::{Body, Header, Kind, Open};
+use crate::protocol::record::{Body, FLAG_DEDICATED, Header, Kind, Open};
 use crate::protocol::stream::{Action, Input, State, step};
 use crate::time::Instant;
 
@@ -40,7 +40,10 @@ impl Lane {
             return Err(Violation::WrongEnd(kind));
         }
         match Body::parse(kind, payload).map_err(|error| Violation::Malformed { kind, error })? {
-            Body::Open(open) => self.opens(now, n, flags, open),
+            Body::Open(open) => {
+                let dedicated = flags & FLAG_DEDICATED != 0;
+                self.opens(now, n, Open { dedicated, ..open })
+            }
             Body::Opened => self.opened(n),
             Body::Refused(code) => self.refused(n, code),
             Body::Data(bytes) => self.data(n, bytes.len()),
@@ -50,9 +53,12 @@ impl Lane {
             Body::Abort(code) => self.abort(n, code),
             Body::Retire => self.retired(),
             Body::KeyUpdate(None) => {
-                self.reactions.push_back(Reaction::KeyUpdate);
+                self.reactions.push_back(Reaction::KeyUpdate { mix: None });
                 Ok(())
             }
+            Body::KeyUpdate(Some(number)) => self.mix_read(number),
+            Body::KeyExchange(number, message) => self.exchange_read(now, number, message),
+            Body::KeyReady(number) => self.exchange_ready(number),
             Body::Credential(bytes) => {
                 let taken = self.control.take_credential(now, bytes);
                 self.reactions.extend(taken.map(Reaction::Credential));
@@ -68,9 +74,6 @@ impl Lane {
                 Ok(())
             }
             Body::Ready | Body::Denied(_) | Body::Cut => Err(Violation::Untimely(kind)),
-            Body::KeyUpdate(Some(_)) | Body::KeyExchange(..) | Body::KeyReady(_) => {
-                Err(Violation::NotInUse(kind))
-            }
         }
     }
 
@@ -143,10 +146,7 @@ impl Lane {
             .map_err(|state| Violation::OutOfTurn { input, state })
     }
 
-    fn opens(&mut self, now: Instant, n: StreamNo, flags: u8, open: Open) -> Result<(), Violation> {
-        if flags != 0 {
-            return Err(Violation::NotInUse(Kind::Open));
-        }
+    fn opens(&mut self, now: Instant, n: StreamNo, open: Open) -> Result<(), Violation> {
         if self.peer_retiring {
             return Err(Violation::Untimely(Kind::Open));
         }

@@ -20,6 +20,9 @@ pub struct Open {
     pub authority_millis: u64,
     /// The app's address. A claim, for PROXY headers only.
     pub app: Option<SocketAddr>,
+    /// The stream wants circuits of its own from its first byte. Not in the payload: the record's flag
+    /// [`FLAG_DEDICATED`](super::FLAG_DEDICATED) says it.
+    pub dedicated: bool,
 }
 
 /// SWITCH: where a direction goes on.
@@ -106,6 +109,7 @@ impl Open {
             target: text.to_owned(),
             authority_millis,
             app,
+            dedicated: false,
         })
     }
 
@@ -276,6 +280,7 @@ mod tests {
                 target,
                 authority_millis,
                 app,
+                dedicated: false,
             })
     }
 
@@ -359,6 +364,7 @@ mod tests {
                 target: target.to_owned(),
                 authority_millis: 1,
                 app: None,
+                dedicated: false,
             };
             assert!(Body::Open(open).encode(&mut [0; 256]).is_err(), "{target}");
             let mut bytes = 1u64.to_be_bytes().to_vec();

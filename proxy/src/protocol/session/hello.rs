@@ -10,6 +10,9 @@ use super::SessionError;
 use crate::protocol::canonical::{self, Canonical, NotCanonical, Written};
 use crate::protocol::preface::VERSION;
 
+/// Capability: fresh keys are exchanged within a lane.
+pub const EXCHANGES_KEYS: u64 = 1;
+
 /// See the module.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hello {
@@ -19,7 +22,7 @@ pub struct Hello {
     pub version_max: u8,
     /// Suites the sender offers, after its own policy.
     pub suites: SuiteMask,
-    /// Capability bits; none are defined yet, and unknown ones are ignored.
+    /// Capability bits; unknown ones are ignored.
     pub capabilities: u64,
     /// The encoded evidence.
     pub evidence: Vec<u8>,
@@ -32,9 +35,14 @@ impl Hello {
             version_min: VERSION,
             version_max: VERSION,
             suites,
-            capabilities: 0,
+            capabilities: EXCHANGES_KEYS,
             evidence: evidence.encode(),
         }
+    }
+
+    /// Whether the sender exchanges keys within lanes.
+    pub fn exchanges_keys(&self) -> bool {
+        self.capabilities & EXCHANGES_KEYS != 0
     }
 
     /// Compares versions, and the suite in use with the one that both masks give: a choice that

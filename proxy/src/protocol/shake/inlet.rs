@@ -7,7 +7,7 @@ use crypto::record::{Opener, Sealer};
 use crypto::statics::StaticPublic;
 use crypto::suite::{Suite, SuiteMask, preferred};
 
-use super::{CircuitHello, CircuitKind, Side};
+use super::{Binding, CircuitHello, CircuitKind, Side};
 use crate::ids::{BundleId, CircuitNo};
 use crate::protocol::canonical;
 use crate::protocol::session::{Hello, SessionError};
@@ -22,12 +22,14 @@ pub struct InletShake {
 pub struct Shaken {
     /// The peer, after the whole check.
     pub peer: VerifiedMember,
-    /// The suite in use.
-    pub suite: Suite,
     /// Seals what this end sends.
     pub sealer: Sealer,
     /// Opens what the peer sends.
     pub opener: Opener,
+    /// What a fresh key exchange is tied to.
+    pub binding: Binding,
+    /// Whether the peer knows fresh key exchanges.
+    pub exchanges_keys: bool,
 }
 
 impl InletShake {
@@ -76,10 +78,15 @@ impl InletShake {
             circuit,
         };
         let (finished, frame_3) = checking.write_message_3(&canonical::to_bytes(&ours, 512))?;
+        let binding = Binding {
+            suite: self.suite,
+            hash: finished.handshake_hash(),
+        };
         let split = finished.split();
         let shaken = Shaken {
             peer,
-            suite: self.suite,
+            binding,
+            exchanges_keys: theirs.exchanges_keys(),
             sealer: Sealer::new(self.suite, split.initiator_to_responder),
             opener: Opener::new(self.suite, split.responder_to_initiator),
         };

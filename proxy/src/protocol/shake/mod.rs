@@ -15,10 +15,12 @@
 //! message 2. The masks that the relay passed on are a hint; both are repeated inside messages 2
 //! and 3, and each end recomputes the choice.
 
+mod exchange;
 mod hello;
 mod inlet;
 mod outlet;
 
+pub use exchange::{Binding, Exchanged, InletExchange, OutletExchange};
 pub use hello::{CircuitHello, CircuitKind};
 pub use inlet::{InletShake, Shaken};
 pub use outlet::{OutletShake, Proposal};

@@ -7,7 +7,7 @@ use crypto::record::{Opener, Sealer};
 use crypto::statics::StaticPublic;
 use crypto::suite::{Suite, SuiteMask};
 
-use super::{CircuitHello, CircuitKind, Shaken, Side};
+use super::{Binding, CircuitHello, CircuitKind, Shaken, Side};
 use crate::error::CloseReason;
 use crate::ids::{BundleId, CircuitNo, StreamNo};
 use crate::limits::{RECORD_HEADER, RECORD_TAG};
@@ -34,7 +34,9 @@ pub struct Proposal {
     pub bundle: BundleId,
     /// The circuit's number in it.
     pub circuit: CircuitNo,
-    suite: Suite,
+    /// What a fresh key exchange is tied to.
+    pub binding: Binding,
+    exchanges_keys: bool,
     sealer: Sealer,
     opener: Opener,
 }
@@ -75,6 +77,10 @@ impl OutletShake {
         let theirs: CircuitHello = canonical::from_bytes(&payload)?;
         let evidence = theirs.hello.judge(self.offered, self.suite)?;
         let remote_static = finished.remote_static();
+        let binding = Binding {
+            suite: self.suite,
+            hash: finished.handshake_hash(),
+        };
         let split = finished.split();
         Ok(Proposal {
             evidence,
@@ -82,7 +88,8 @@ impl OutletShake {
             kind: theirs.kind,
             bundle: theirs.bundle,
             circuit: theirs.circuit,
-            suite: self.suite,
+            binding,
+            exchanges_keys: theirs.hello.exchanges_keys(),
             sealer: Sealer::new(self.suite, split.responder_to_initiator),
             opener: Opener::new(self.suite, split.initiator_to_responder),
         })
@@ -94,7 +101,8 @@ impl Proposal {
     pub fn accept(self, peer: VerifiedMember) -> Shaken {
         Shaken {
             peer,
-            suite: self.suite,
+            binding: self.binding,
+            exchanges_keys: self.exchanges_keys,
             sealer: self.sealer,
             opener: self.opener,
         }

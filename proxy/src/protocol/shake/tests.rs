@@ -156,7 +156,7 @@ fn two_honest_ends_get_matching_keys_in_every_suite() {
         let mut world = World::new(1);
         world.outlet.suites = mask;
         let (mut inlet, proposal) = world.propose().unwrap();
-        assert_eq!(inlet.suite, suite);
+        assert_eq!(inlet.binding.suite, suite);
         assert_eq!(proposal.bundle, BUNDLE);
         assert_eq!(
             (proposal.kind, proposal.circuit),
@@ -363,4 +363,113 @@ fn a_lane_has_number_0_and_a_circuit_another() {
         let bytes = canonical::to_bytes(&payload, 512);
         assert_eq!(canonical::from_bytes::<CircuitHello>(&bytes).is_ok(), fits);
     }
+}
+
+/// Both ends of a lane, for exchanges on it.
+struct OnLane {
+    world: World,
+    inlet: Binding,
+    outlet: Binding,
+}
+
+impl OnLane {
+    fn new(seed: u64) -> OnLane {
+        let mut world = World::new(seed);
+        let (shaken, proposal) = world.propose().unwrap();
+        OnLane {
+            world,
+            inlet: shaken.binding,
+            outlet: proposal.binding,
+        }
+    }
+
+    /// Up to message 3, the outlet being checked as the member `peer`.
+    fn asked(&mut self, peer: &Id) -> Result<(Exchanged, OutletExchange, Vec<u8>), SessionError> {
+        let World {
+            project,
+            inlet,
+            outlet,
+            ..
+        } = &mut self.world;
+        let pair = inlet.member.circuit_pair();
+        let (exchange, one) = InletExchange::start(&self.inlet, pair, &mut project.random)?;
+        let shows = (outlet.member.circuit_pair(), &outlet.evidence);
+        let (waiting, two) =
+            OutletExchange::on_message_1(&self.outlet, shows, &one, &mut project.random)?;
+        let (exchanged, three) =
+            exchange.on_message_2((peer, &inlet.evidence), &two, |shown, key| {
+                inlet.judge(project, shown, key)
+            })?;
+        Ok((exchanged, waiting, three))
+    }
+
+    fn exchange(&mut self) -> Result<[Exchanged; 2], SessionError> {
+        let (inlet, outlet) = (self.id(true), self.id(false));
+        let (at_inlet, waiting, three) = self.asked(&outlet)?;
+        let (end, project) = (&self.world.outlet, &self.world.project);
+        let at_outlet =
+            waiting.on_message_3(&inlet, &three, |shown, key| end.judge(project, shown, key))?;
+        Ok([at_inlet, at_outlet])
+    }
+
+    fn id(&self, inlet: bool) -> Id {
+        let end = if inlet {
+            &self.world.inlet
+        } else {
+            &self.world.outlet
+        };
+        end.evidence.identity.id()
+    }
+}
+
+#[test]
+fn exchanges_on_a_lane_follow_each_other_and_each_is_tied_to_the_one_before() {
+    let mut lane = OnLane::new(1);
+    let first = lane.inlet;
+    assert_eq!(lane.inlet, lane.outlet);
+    for _ in 0..3 {
+        let [inlet, outlet] = lane.exchange().unwrap();
+        assert_eq!(inlet.binding, outlet.binding);
+        assert_ne!(inlet.binding.hash, lane.inlet.hash);
+        assert_eq!(inlet.peer.id(), lane.id(false));
+        assert_eq!(outlet.peer.id(), lane.id(true));
+        (lane.inlet, lane.outlet) = (inlet.binding, outlet.binding);
+    }
+    // One that is tied to an earlier handshake fails where the peer is authenticated.
+    lane.inlet = first;
+    assert!(matches!(lane.exchange(), Err(SessionError::Noise(_))));
+}
+
+#[test]
+fn an_exchange_of_another_lane_of_the_same_two_members_fails() {
+    let mut lane = OnLane::new(2);
+    let (other, _) = lane.world.propose().unwrap();
+    lane.inlet = other.binding;
+    assert!(matches!(lane.exchange(), Err(SessionError::Noise(_))));
+}
+
+#[test]
+fn an_outlet_that_is_denied_at_an_exchange_is_shown_nothing() {
+    let mut lane = OnLane::new(3);
+    lane.world.inlet.policy = Policy::parse(&["gold=true"]).unwrap();
+    let outlet = lane.id(false);
+    assert_eq!(denied(lane.asked(&outlet).err().unwrap()), 3260);
+}
+
+#[test]
+fn an_inlet_that_is_denied_at_an_exchange_gives_no_secret() {
+    let mut lane = OnLane::new(4);
+    lane.world.outlet.policy = Policy::parse(&["gold=true"]).unwrap();
+    assert_eq!(denied(lane.exchange().err().unwrap()), 3260);
+}
+
+#[test]
+fn another_member_that_passes_the_check_gets_no_exchange() {
+    let mut lane = OnLane::new(5);
+    let (inlet, outlet) = (lane.id(true), lane.id(false));
+    assert_eq!(lane.asked(&inlet).err(), Some(SessionError::Violation));
+    let (_, waiting, three) = lane.asked(&outlet).unwrap();
+    let (end, project) = (&lane.world.outlet, &lane.world.project);
+    let wrong = waiting.on_message_3(&outlet, &three, |shown, key| end.judge(project, shown, key));
+    assert_eq!(wrong.err(), Some(SessionError::Violation));
 }

@@ -13,31 +13,45 @@ use super::request::{
     Admit, MemberKey, Redeem, RedeemAnswer, Renew, RenewAnswer, Revoke, RevokeAnswer, RevokeTicket,
     RevokeTicketAnswer, Stamp, Stamped, TicketAnswer,
 };
-use super::rows::{
-    AuditAction, AuditRow, Issue, IssuedRow, MemberRow, NewTicket, ProjectRow, Redemption,
-    TicketRow,
-};
+use super::rows::{Issue, IssuedRow, MemberRow, NewTicket, ProjectRow, Redemption, TicketRow};
 use super::rules::{
-    RedeemPlan, entry_ends, is_issued_already, is_reuse_audited, judge_redeem, judge_renew,
-    judge_revoke, revocation_subject,
+    RedeemPlan, entry_ends, is_issued_already, judge_redeem, judge_renew, judge_revoke,
 };
-use super::{Store, StoreError, expiry};
-use crate::limits::{REUSES_AUDITED_EVERY, STORE_PAGE_MAX};
+use super::{Store, StoreError, expiry, told};
+use crate::limits::{REFUSALS_AUDITED_EVERY, STORE_PAGE_MAX};
+use crate::protocol::audit::{AuditEvent, AuditHead, AuditPage, AuditQuery, AuditRow};
 use crate::time::Duration;
 use crypto::limits::REVOCATIONS_MAX;
 
 /// See the module.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct MemoryStore {
     project: Option<ProjectRow>,
     tickets: BTreeMap<TicketId, TicketRow>,
     members: BTreeMap<Id, MemberRow>,
     issued: Vec<IssuedRow>,
     audit: Vec<AuditRow>,
+    audit_head: AuditHead,
     /// Entries of the revocation list, and when each leaves it.
     revocations: BTreeMap<Id, (RevocationEntry, UnixTime)>,
     list_number: u64,
     beacon_number: u64,
+}
+
+impl Default for MemoryStore {
+    fn default() -> MemoryStore {
+        MemoryStore {
+            project: None,
+            tickets: BTreeMap::new(),
+            members: BTreeMap::new(),
+            issued: Vec::new(),
+            audit: Vec::new(),
+            audit_head: AuditHead::START,
+            revocations: BTreeMap::new(),
+            list_number: 0,
+            beacon_number: 0,
+        }
+    }
 }
 
 impl MemoryStore {
@@ -46,15 +60,24 @@ impl MemoryStore {
         MemoryStore::default()
     }
 
-    fn note(&mut self, at: UnixTime, actor: Id, action: AuditAction, subject: String) {
-        let number = self.audit.len() as u64 + 1;
-        self.audit.push(AuditRow {
-            number,
-            at,
-            actor,
-            action,
-            subject,
-        });
+    fn note(&mut self, event: AuditEvent) {
+        let row = self.audit_head.append(event);
+        self.audit.push(row);
+    }
+
+    /// A refusal, unless there were enough of its kind.
+    fn note_refusal(&mut self, event: AuditEvent) {
+        let since = event.at.minus(REFUSALS_AUDITED_EVERY.as_secs());
+        let is_like = |row: &&AuditRow| {
+            let of_kind = row.event.action == event.action && row.event.subject == event.subject;
+            of_kind && row.event.at > since
+        };
+        let before = self.audit.iter().filter(is_like).count() as u64;
+        let mut like = self.audit.iter().filter(is_like);
+        let known = like.any(|row| row.event.actor == event.actor);
+        if told::is_refusal_audited(before, known) {
+            self.note(event);
+        }
     }
 
     fn live_by_name(&self, name: &Name) -> Option<Id> {
@@ -76,28 +99,18 @@ impl MemoryStore {
                 member: member.clone(),
                 not_after: expiry(member.issued, life),
             }),
-            None => self.issue(id, now, life),
-        }
-    }
-
-    /// One more use of a ticket that was used up.
-    fn note_reuse(&mut self, redeem: &Redeem) {
-        let subject = redeem.ticket.to_string();
-        let since = redeem.now.minus(REUSES_AUDITED_EVERY.as_secs());
-        let rows = || {
-            let of_ticket = |row: &&AuditRow| {
-                row.action == AuditAction::TicketReused && row.subject == subject && row.at > since
-            };
-            self.audit.iter().filter(of_ticket)
-        };
-        let known = rows().any(|row| row.actor == redeem.id);
-        if is_reuse_audited(rows().count() as u64, known) {
-            self.note(redeem.now, redeem.id, AuditAction::TicketReused, subject);
+            None => self.issue(id, id, now, life),
         }
     }
 
     /// Takes the next serial for a member that exists.
-    fn issue(&mut self, id: Id, now: UnixTime, life: Duration) -> Result<Issue, StoreError> {
+    fn issue(
+        &mut self,
+        id: Id,
+        actor: Id,
+        now: UnixTime,
+        life: Duration,
+    ) -> Result<Issue, StoreError> {
         let serial = self.issued.len() as u64 + 1;
         let Some(member) = self.members.get_mut(&id) else {
             return Err(StoreError::Damaged(format!("member {id} is gone")));
@@ -112,7 +125,9 @@ impl MemoryStore {
             at: now,
             not_after,
         });
-        Ok(Issue { member, not_after })
+        let issue = Issue { member, not_after };
+        self.note(told::credential_issued(actor, &issue));
+        Ok(issue)
     }
 
     /// Forgets the entries that have ended; a list without them is another list.
@@ -152,9 +167,70 @@ impl MemoryStore {
             }
         }
         for ticket in &void {
-            self.note(now, actor, AuditAction::TicketRevoked, ticket.to_string());
+            self.note(told::ticket_void(now, actor, *ticket));
         }
         Some((entry, u32::try_from(void.len()).unwrap_or(u32::MAX)))
+    }
+
+    /// A redemption, but for what the audit says of a refusal.
+    fn redeem_judged(&mut self, redeem: &Redeem) -> Result<RedeemAnswer, StoreError> {
+        let ticket = self.tickets.get(&redeem.ticket);
+        let plan = match judge_redeem(ticket, self.members.get(&redeem.id), redeem) {
+            Ok(plan) => plan,
+            Err(refusal) => return Ok(refusal),
+        };
+        let RedeemPlan::First { names, replaces } = plan else {
+            return self
+                .issue_again(redeem.id, &redeem.identity, redeem.now, redeem.life)
+                .map(RedeemAnswer::Enrolled);
+        };
+        let replaced = replaces.and_then(|name| self.live_by_name(&name));
+        let free = |name: &&Name| {
+            let owner = self.live_by_name(name);
+            owner.is_none_or(|owner| owner == redeem.id || Some(owner) == replaced)
+        };
+        let Some(name) = names.iter().find(free).cloned() else {
+            return Ok(match names.into_iter().next() {
+                Some(first) => RedeemAnswer::NameTaken(first),
+                None => RedeemAnswer::Unknown,
+            });
+        };
+        if let Some(replaced) = replaced.filter(|replaced| *replaced != redeem.id) {
+            let old = self.members.get(&replaced).cloned();
+            let ended = self.end_membership(replaced, redeem.id, redeem.now);
+            let (Some(old), Some(_)) = (old, ended) else {
+                return Ok(RedeemAnswer::RevocationsFull);
+            };
+            self.note(told::member_replaced(redeem, &old));
+        }
+        let Some(row) = self.tickets.get_mut(&redeem.ticket) else {
+            return Ok(RedeemAnswer::Unknown);
+        };
+        row.redemptions.push(Redemption {
+            by: redeem.id,
+            at: redeem.now,
+        });
+        let grants = row.ticket.grants.clone();
+        let enrolled = self
+            .members
+            .get(&redeem.id)
+            .map_or(redeem.now, |member| member.enrolled);
+        let member = MemberRow {
+            id: redeem.id,
+            name,
+            grants,
+            identity: redeem.identity.clone(),
+            ticket: Some(redeem.ticket),
+            enrolled,
+            serial: 0,
+            issued: redeem.now,
+            revoked: None,
+        };
+        let event = told::ticket_redeemed(redeem, &member);
+        self.members.insert(redeem.id, member);
+        self.note(event);
+        self.issue(redeem.id, redeem.id, redeem.now, redeem.life)
+            .map(RedeemAnswer::Enrolled)
     }
 
     fn project_id(&self) -> Id {
@@ -170,13 +246,7 @@ impl Store for MemoryStore {
             return Err(StoreError::Refused("it holds a project already".into()));
         }
         self.project = Some(project.clone());
-        let name = project.name.to_string();
-        self.note(
-            project.created,
-            project.id,
-            AuditAction::ProjectCreated,
-            name,
-        );
+        self.note(told::project_created(project));
         Ok(())
     }
 
@@ -206,13 +276,7 @@ impl Store for MemoryStore {
             revoked: None,
         };
         self.tickets.insert(ticket.id, row);
-        let subject = ticket.id.to_string();
-        self.note(
-            ticket.created,
-            ticket.created_by,
-            AuditAction::TicketCreated,
-            subject,
-        );
+        self.note(told::ticket_created(ticket));
         Ok(TicketAnswer::Created)
     }
 
@@ -223,72 +287,18 @@ impl Store for MemoryStore {
     }
 
     fn redeem(&mut self, redeem: &Redeem) -> Result<RedeemAnswer, StoreError> {
-        let ticket = self.tickets.get(&redeem.ticket);
-        let plan = match judge_redeem(ticket, self.members.get(&redeem.id), redeem) {
-            Ok(plan) => plan,
-            Err(refusal) => {
-                if matches!(refusal, RedeemAnswer::Used { .. }) {
-                    self.note_reuse(redeem);
-                }
-                return Ok(refusal);
-            }
-        };
-        let RedeemPlan::First { names, replaces } = plan else {
-            return self
-                .issue_again(redeem.id, &redeem.identity, redeem.now, redeem.life)
-                .map(RedeemAnswer::Enrolled);
-        };
-        let replaced = replaces.and_then(|name| self.live_by_name(&name));
-        let free = |name: &&Name| {
-            let owner = self.live_by_name(name);
-            owner.is_none_or(|owner| owner == redeem.id || Some(owner) == replaced)
-        };
-        let Some(name) = names.iter().find(free).cloned() else {
-            return Ok(match names.into_iter().next() {
-                Some(first) => RedeemAnswer::NameTaken(first),
-                None => RedeemAnswer::Unknown,
-            });
-        };
-        if let Some(replaced) = replaced.filter(|replaced| *replaced != redeem.id) {
-            let ended = self.end_membership(replaced, redeem.id, redeem.now);
-            if ended.is_none() {
-                return Ok(RedeemAnswer::RevocationsFull);
-            }
-            let subject = replaced.to_string();
-            self.note(redeem.now, redeem.id, AuditAction::MemberReplaced, subject);
+        let answer = self.redeem_judged(redeem)?;
+        if let Some(event) = told::redeem_refused(redeem, &answer) {
+            self.note_refusal(event);
         }
-        let Some(row) = self.tickets.get_mut(&redeem.ticket) else {
-            return Ok(RedeemAnswer::Unknown);
-        };
-        row.redemptions.push(Redemption {
-            by: redeem.id,
-            at: redeem.now,
-        });
-        let grants = row.ticket.grants.clone();
-        let enrolled = self
-            .members
-            .get(&redeem.id)
-            .map_or(redeem.now, |member| member.enrolled);
-        let member = MemberRow {
-            id: redeem.id,
-            name,
-            grants,
-            identity: redeem.identity.clone(),
-            ticket: Some(redeem.ticket),
-            enrolled,
-            serial: 0,
-            issued: redeem.now,
-            revoked: None,
-        };
-        self.members.insert(redeem.id, member);
-        let subject = redeem.ticket.to_string();
-        self.note(redeem.now, redeem.id, AuditAction::TicketRedeemed, subject);
-        self.issue(redeem.id, redeem.now, redeem.life)
-            .map(RedeemAnswer::Enrolled)
+        Ok(answer)
     }
 
     fn renew(&mut self, renew: &Renew) -> Result<RenewAnswer, StoreError> {
         if let Err(refusal) = judge_renew(self.members.get(&renew.id), renew) {
+            if let Some(event) = told::renew_refused(renew, &refusal) {
+                self.note_refusal(event);
+            }
             return Ok(refusal);
         }
         let issue = self.issue_again(renew.id, &renew.identity, renew.now, renew.life)?;
@@ -329,16 +339,11 @@ impl Store for MemoryStore {
             revoked: None,
         };
         self.members.insert(admit.id, member);
+        let actor = self.project_id();
         if changed {
-            let actor = self.project_id();
-            self.note(
-                admit.now,
-                actor,
-                AuditAction::MemberAdmitted,
-                admit.name.to_string(),
-            );
+            self.note(told::member_admitted(admit, actor));
         }
-        self.issue(admit.id, admit.now, admit.life)
+        self.issue(admit.id, actor, admit.now, admit.life)
     }
 
     fn revoke(&mut self, revoke: &Revoke) -> Result<RevokeAnswer, StoreError> {
@@ -354,9 +359,7 @@ impl Store for MemoryStore {
         else {
             return Ok(RevokeAnswer::Full);
         };
-        let subject = revocation_subject(&member.id, &revoke.reason);
-        let action = AuditAction::MemberRevoked;
-        self.note(revoke.now, revoke.actor, action, subject);
+        self.note(told::member_revoked(revoke, &member, &entry));
         Ok(RevokeAnswer::Revoked {
             member: MemberRow {
                 revoked: Some(revoke.now),
@@ -375,9 +378,7 @@ impl Store for MemoryStore {
             return Ok(RevokeTicketAnswer::Already);
         }
         row.revoked = Some(revoke.now);
-        let subject = revoke.ticket.to_string();
-        let action = AuditAction::TicketRevoked;
-        self.note(revoke.now, revoke.actor, action, subject);
+        self.note(told::ticket_revoked(revoke));
         Ok(RevokeTicketAnswer::Revoked)
     }
 
@@ -417,9 +418,16 @@ impl Store for MemoryStore {
             .collect())
     }
 
-    fn audit(&mut self, count: usize) -> Result<Vec<AuditRow>, StoreError> {
-        let skipped = self.audit.len().saturating_sub(count.min(STORE_PAGE_MAX));
-        Ok(self.audit.iter().skip(skipped).cloned().collect())
+    fn audit(&mut self, query: AuditQuery) -> Result<AuditPage, StoreError> {
+        let skipped = match query {
+            AuditQuery::Last(count) => self.audit.len().saturating_sub(count.min(STORE_PAGE_MAX)),
+            AuditQuery::Behind(number) => usize::try_from(number).unwrap_or(usize::MAX),
+        };
+        let rows = self.audit.iter().skip(skipped).take(STORE_PAGE_MAX);
+        Ok(AuditPage {
+            rows: rows.cloned().collect(),
+            head: self.audit_head,
+        })
     }
 }
 

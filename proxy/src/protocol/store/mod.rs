@@ -13,6 +13,7 @@
 //! | [`rows`] | what is stored |
 //! | [`request`] | the questions and answers, as plain data |
 //! | [`rules`] | who may redeem, renew and be revoked: pure functions over rows |
+//! | [`told`] | what the audit says of each change and refusal |
 //! | [`memory`] | a store in memory, for the simulation and tests |
 //! | `conformance` | what every store must do, as one function |
 
@@ -22,19 +23,19 @@ pub mod memory;
 pub mod request;
 pub mod rows;
 pub mod rules;
+pub mod told;
 
 pub use memory::MemoryStore;
 pub use request::{
     Admit, MemberKey, Redeem, RedeemAnswer, Renew, RenewAnswer, Revoke, RevokeAnswer, RevokeTicket,
     RevokeTicketAnswer, Stamp, Stamped, StoreReply, StoreRequest, TicketAnswer,
 };
-pub use rows::{
-    AuditAction, AuditRow, Grants, Issue, IssuedRow, MemberRow, NewTicket, ProjectRow, Redemption,
-    TicketRow,
-};
+pub use rows::{Grants, Issue, IssuedRow, MemberRow, NewTicket, ProjectRow, Redemption, TicketRow};
 
 use crypto::UnixTime;
 use crypto::ticket::TicketId;
+
+use super::audit::{AuditPage, AuditQuery};
 
 /// Why a store could not do what it was asked. Nothing was changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -102,8 +103,9 @@ pub trait Store: Send {
     /// At most `limits::STORE_PAGE_MAX` issued credentials of serials above `after`.
     fn issued(&mut self, after: u64) -> Result<Vec<IssuedRow>, StoreError>;
 
-    /// The last `count` audit rows (at most `limits::STORE_PAGE_MAX`), oldest first.
-    fn audit(&mut self, count: usize) -> Result<Vec<AuditRow>, StoreError>;
+    /// Rows of the audit trail, oldest first, at most `limits::STORE_PAGE_MAX`, and the trail's head as
+    /// it was at the same moment.
+    fn audit(&mut self, query: AuditQuery) -> Result<AuditPage, StoreError>;
 
     /// Carries out a request, for a driver that runs the store on another thread.
     fn serve(&mut self, request: &StoreRequest) -> Result<StoreReply, StoreError> {
@@ -125,7 +127,7 @@ pub trait Store: Send {
             StoreRequest::Stamp(stamp) => StoreReply::Stamped(Box::new(self.stamp(stamp)?)),
             StoreRequest::Members { after } => StoreReply::Members(self.members(*after)?),
             StoreRequest::Member(key) => StoreReply::Member(self.member(key)?.map(Box::new)),
-            StoreRequest::Audit { count } => StoreReply::Audit(self.audit(*count)?),
+            StoreRequest::Audit(query) => StoreReply::Audit(Box::new(self.audit(*query)?)),
         })
     }
 }

@@ -5,7 +5,8 @@ use crypto::revocation::RevocationEntry;
 use crypto::ticket::TicketId;
 use crypto::{Id, UnixTime};
 
-use super::rows::{AuditRow, Grants, Issue, MemberRow, NewTicket, ProjectRow, TicketRow};
+use super::rows::{Grants, Issue, MemberRow, NewTicket, ProjectRow, TicketRow};
+use crate::protocol::audit::{AuditPage, AuditQuery};
 use crate::time::Duration;
 
 /// An identity wants to redeem a ticket. Its identity was verified, nothing else.
@@ -238,10 +239,7 @@ pub enum StoreRequest {
     /// [`super::Store::member`].
     Member(MemberKey),
     /// [`super::Store::audit`].
-    Audit {
-        /// How many rows.
-        count: usize,
-    },
+    Audit(AuditQuery),
 }
 
 /// The answer to the [`StoreRequest`] of the same name.
@@ -272,5 +270,5 @@ pub enum StoreReply {
     /// A member.
     Member(Option<Box<MemberRow>>),
     /// Audit rows.
-    Audit(Vec<AuditRow>),
+    Audit(Box<AuditPage>),
 }

@@ -8,7 +8,7 @@ use crypto::{Id, UnixTime};
 
 use super::request::{Redeem, RedeemAnswer, Renew, RenewAnswer, Revoke, RevokeAnswer};
 use super::rows::{MemberRow, TicketRow};
-use crate::limits::{ISSUE_INTERVAL, REDEEM_REPEAT, REUSES_AUDITED_MAX, REVOCATION_KEPT};
+use crate::limits::{ISSUE_INTERVAL, REDEEM_REPEAT, REVOCATION_KEPT};
 use crate::time::Duration;
 
 /// What a permitted redemption does.
@@ -34,8 +34,7 @@ pub enum RedeemPlan {
 /// expired by now; who has not learns nothing.
 ///
 /// # Errors
-/// The refusing answer. A [`RedeemAnswer::Used`] has to be audited as `ticket.reused`,
-/// if [`is_reuse_audited`] says so.
+/// The refusing answer, which the audit tells of ([`super::told`]).
 #[expect(clippy::result_large_err, reason = "the answer goes out as it is")]
 pub fn judge_redeem(
     ticket: Option<&TicketRow>,
@@ -151,20 +150,6 @@ pub fn judge_revoke(
 /// clock then. The newest was issued at `member.issued` at the latest, whatever its life was.
 pub fn entry_ends(member: &MemberRow) -> UnixTime {
     member.issued.plus(REVOCATION_KEPT.as_secs())
-}
-
-/// What an audit row says of a revocation.
-pub fn revocation_subject(member: &Id, reason: &str) -> String {
-    match reason {
-        "" => member.to_string(),
-        reason => format!("{member}: {reason}"),
-    }
-}
-
-/// Whether one more use of a ticket that was used up is worth a row of the audit. `before`: rows about
-/// this ticket within `limits::REUSES_AUDITED_EVERY`; `known`: one of them is this identity's.
-pub fn is_reuse_audited(before: u64, known: bool) -> bool {
-    !known && before < REUSES_AUDITED_MAX
 }
 
 /// The ticket's name if it gives one; else the member's present name, its wish, the wish with a

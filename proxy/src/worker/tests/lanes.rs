@@ -4,6 +4,7 @@ use super::app::App;
 use super::rig::{PLENTY, Rig, Via, noise};
 use crate::engine::simulated::Faults;
 use crate::error::CloseReason;
+use crate::protocol::command::{Event, LaneEvent};
 use crate::time::Duration;
 
 const MIB: usize = 1024 * 1024;
@@ -229,6 +230,31 @@ fn two_hundred_streams_share_a_lane() {
         );
         rig.close();
     });
+}
+
+#[test]
+fn streams_go_to_the_lane_that_has_the_fewest() {
+    for seed in 0..4 {
+        let mut rig = Rig::up(seed, Via::Direct, Faults::rough(), PLENTY);
+        let first: Vec<usize> = (0..10).map(|_| rig.app(b"first")).collect();
+        let up = |rig: &Rig, apps: &[usize]| apps.iter().all(|&app| !rig.apps[app].got.is_empty());
+        assert!(rig.until(|rig| up(rig, &first)), "seed {seed}");
+        for lanes in [2, 3] {
+            rig.connect_lane();
+            let ready = |event: &&Event| {
+                let what = |what: &LaneEvent| matches!(what, LaneEvent::Ready);
+                matches!(event, Event::Lane { what: it, .. } if what(it))
+            };
+            let up = rig.until(|rig| rig.inlet.events.iter().filter(ready).count() == lanes);
+            assert!(up, "seed {seed}");
+        }
+        let then: Vec<usize> = (0..20).map(|_| rig.app(b"then")).collect();
+        assert!(rig.until(|rig| up(rig, &then)), "seed {seed}");
+        let lanes = rig.inlet.worker.lanes.iter();
+        let streams: Vec<usize> = lanes.map(|(_, lane)| lane.streams).collect();
+        assert_eq!(streams, [10, 10, 10], "seed {seed}");
+        rig.close();
+    }
 }
 
 #[test]

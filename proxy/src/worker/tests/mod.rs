@@ -8,6 +8,7 @@
 
 mod app;
 mod circuits;
+mod dedicated;
 mod drain;
 mod faults;
 mod lanes;

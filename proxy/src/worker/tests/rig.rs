@@ -59,6 +59,7 @@ impl Node {
             place: WorkerId(1),
             slots: 4096,
             team: vec![Arc::default(), Arc::default()],
+            spin: Duration::ZERO,
         };
         Node::of(world, host, buffers, &config)
     }
@@ -170,6 +171,8 @@ pub(super) struct Rig {
     /// Checked after every step.
     pub steps: u64,
     pub permit_ends: Instant,
+    /// Lanes that are made from now on are of an inlet with `--dedicated`.
+    pub dedicated: bool,
     bundles: u8,
     /// What each link becomes: the bundle, and the circuit's number (0: the lane itself).
     roads: BTreeMap<LinkId, (u8, u16)>,
@@ -273,6 +276,7 @@ impl Rig {
             served: Vec::new(),
             steps: 0,
             permit_ends: Instant::FAR_FUTURE,
+            dedicated: false,
             bundles: 0,
             roads: BTreeMap::new(),
             accepted: VecDeque::new(),
@@ -393,6 +397,7 @@ impl Rig {
             role,
             portal: PORTAL,
             bundle: BundleId([bundle; 16]),
+            fresh_until: Instant::FAR_FUTURE,
             sealer: Sealer::new(Suite::AesGcm, secret(send)),
             opener: Opener::new(Suite::AesGcm, secret(receive)),
             permit: Permit {
@@ -404,6 +409,7 @@ impl Rig {
                 list_number: 1,
                 not_after: self.permit_ends,
             },
+            dedicated: self.dedicated && role == Role::Inlet,
         }))
     }
 

@@ -152,6 +152,7 @@ impl Enrollment {
             node.out.log(refusal_record(Problem::BadGrant, ""));
             return EnrollmentNews::None;
         };
+        node.keyring.on_granted(credential.body().history_len);
         membership.credential = credential;
         membership.pass = pass;
         self.state = State::Inside { refused: None };

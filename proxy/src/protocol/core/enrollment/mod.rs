@@ -20,7 +20,7 @@ mod records;
 
 use crypto::Id;
 use crypto::check::{Evidence, Grant, IdentityQuestion, NoHistories, verify_identity};
-use crypto::identity::HistoryMark;
+use crypto::identity::{HistoryMark, IdentitySecret};
 use crypto::names::{HostPort, Name};
 use crypto::statics::StaticPublic;
 use crypto::ticket::{Ticket, TicketSecret};
@@ -174,6 +174,21 @@ impl Enrollment {
         }
         self.uplink.close(node, CloseReason::Replaced, true);
         self.join(node, now, ticket);
+    }
+
+    /// The identity has changed its key. The authority is told at once, in a session that shows it;
+    /// all others hear of it with the credential that it gives then.
+    pub fn on_identity(&mut self, node: &mut Node, identity: IdentitySecret) {
+        let changes = identity.identity().len();
+        if !node.keyring.rotate(identity) {
+            return;
+        }
+        let what = "the identity has changed its key";
+        let record = LogRecord::new(Level::Info, what).with("changes", changes);
+        node.out.log(record);
+        self.uplink.close(node, CloseReason::Replaced, true);
+        self.forget_requests();
+        self.uplink.wake();
     }
 
     fn ignore_ticket(&mut self, node: &mut Node) {

@@ -9,6 +9,7 @@
 //! | [`peer`] | the check of the other end, at the handshake and at each renewal |
 //! | [`legs`] | a leg from its dial to its pairing |
 
+mod exchange;
 mod inlet;
 mod legs;
 mod node_core;

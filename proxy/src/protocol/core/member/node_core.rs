@@ -6,12 +6,14 @@
 //! ```
 
 mod policies;
+mod portals;
 mod why;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crypto::Random;
+use crypto::suite::SuiteMask;
 
 use super::inlet::Inlet;
 use super::outlet::Outlet;
@@ -44,6 +46,9 @@ pub struct MemberCore {
     /// First frames of handshakes that wait for their turn, and until when.
     waiting: VecDeque<(LinkId, Vec<u8>, Instant)>,
     streams: StreamLog,
+    /// For portals that come later.
+    suites: SuiteMask,
+    workers: u8,
     /// When policies that read the clock are asked again about live peers.
     review_due: Instant,
     /// Of the revocation list, at the last look.
@@ -59,6 +64,7 @@ impl MemberCore {
             membership,
             revocations,
             revocation_max_age,
+            key_exchange_every,
             ticket,
             wish,
             suites,
@@ -67,6 +73,7 @@ impl MemberCore {
             workers,
         } = config;
         let mut node = Node::new(identity, membership, random);
+        node.key_exchange_every = key_exchange_every;
         node.revocations = Revocations::new(revocation_max_age, now.mono);
         if let Some(held) = revocations {
             node.revocations.restore(held, &node.clock, now);
@@ -79,10 +86,7 @@ impl MemberCore {
             .into_iter()
             .map(|config| Outlet::new(config, suites, workers))
             .collect();
-        let addresses = outlets
-            .iter()
-            .map(|outlet| outlet.address().clone())
-            .collect();
+        let addresses = portals::served_by(&outlets);
         let mut core = MemberCore {
             relay: RelayLink::new(now.mono, addresses),
             node,
@@ -94,6 +98,8 @@ impl MemberCore {
             outlets,
             waiting: VecDeque::new(),
             streams: StreamLog::default(),
+            suites,
+            workers,
             review_due: Instant::FAR_FUTURE,
             freshness: Freshness::Waiting,
             stopping: false,
@@ -106,15 +112,24 @@ impl MemberCore {
 
     /// Whether the relay session is wanted.
     fn wants_relay(&self) -> bool {
-        let portals = !self.inlets.is_empty() || !self.outlets.is_empty();
+        let portals =
+            self.inlets.iter().any(Inlet::is_wanted) || self.outlets.iter().any(Outlet::is_wanted);
         let member = self.node.membership.is_some() && !self.enrollment.is_revoked();
         portals && member && !self.stopping
     }
 
     /// Apps are reset at once while there is nothing to hope for.
     fn set_gates(&mut self) {
+        let gate = self.gate();
+        for inlet in &mut self.inlets {
+            inlet.set_gate(&mut self.node, gate);
+        }
+    }
+
+    /// What this node as a whole has for apps.
+    fn gate(&self) -> Gate {
         let hopeless = self.node.membership.is_none() && !self.enrollment.hopeful();
-        let gate = if hopeless {
+        if hopeless {
             Gate::Reset(CloseReason::NotAuthorized)
         } else if self.enrollment.is_revoked() {
             Gate::Reset(CloseReason::Revoked)
@@ -122,9 +137,6 @@ impl MemberCore {
             Gate::Reset(CloseReason::RevocationStale)
         } else {
             Gate::Wait
-        };
-        for inlet in &mut self.inlets {
-            inlet.set_gate(&mut self.node, gate);
         }
     }
 
@@ -398,7 +410,7 @@ impl MemberCore {
             | AdminCall::Member(_)
             | AdminCall::RevokeMember { .. }
             | AdminCall::RevokeTicket(_)
-            | AdminCall::Audit { .. } => AdminReply::not_here(),
+            | AdminCall::Audit(_) => AdminReply::not_here(),
         };
         self.node.out.push(Output::Admin {
             no,
@@ -444,6 +456,7 @@ impl MemberCore {
             outlet.begin(&mut self.node, now, &mut self.relay);
         }
         self.dial_circuits(now);
+        self.forget_closed_portals();
     }
 
     /// Circuits come after lanes and parked legs, and leave the relay room for lanes.
@@ -489,7 +502,8 @@ impl Core for MemberCore {
                 self.enrollment.on_ticket(&mut self.node, now, *ticket);
                 self.set_gates();
             }
-            Input::Policies(policies) => self.set_policies(now, policies),
+            Input::Identity(identity) => self.enrollment.on_identity(&mut self.node, *identity),
+            Input::Reconfigured(changes) => self.reconfigure(now, *changes),
             Input::Stop => self.stop(),
             Input::Timer => self.shake(now),
         }

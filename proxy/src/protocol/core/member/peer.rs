@@ -10,6 +10,7 @@ use crypto::credential::Roles;
 use crypto::names::{Attributes, Name, RelayAddress};
 use crypto::statics::StaticPublic;
 
+use super::exchange::Exchanges;
 use crate::error::{CloseReason, Code};
 use crate::ids::{BundleId, LinkId};
 use crate::limits::{AUDITED_MAX, PEERS_SEEN_MAX};
@@ -87,6 +88,8 @@ pub struct Lane {
     pub retiring: bool,
     /// Outlet: what it was told before it was ready, and may not have heard.
     pub unheard: Unheard,
+    /// Its fresh key exchanges.
+    pub exchanges: Exchanges,
     serial: u64,
     static_key: StaticPublic,
     facts: Option<Facts>,
@@ -111,7 +114,7 @@ enum RenewalError {
 
 impl Lane {
     /// A lane with a peer that has just passed the check.
-    pub fn new(peer: &VerifiedMember, bundle: BundleId) -> Lane {
+    pub fn new(peer: &VerifiedMember, bundle: BundleId, exchanges: Exchanges) -> Lane {
         Lane {
             peer: peer.id(),
             name: peer_name(peer),
@@ -119,6 +122,7 @@ impl Lane {
             ready: false,
             retiring: false,
             unheard: Unheard::default(),
+            exchanges,
             serial: peer.serial(),
             static_key: peer.static_key(),
             facts: Facts::of(peer),
@@ -288,15 +292,28 @@ impl Lane {
                 &self.static_key,
             )
             .map_err(RenewalError::Denied)?;
+        Ok(self.renewed(node, now, judge, &peer))
+    }
+
+    /// What the peer has shown of itself, and was checked, counts from now on. Returns the serial and
+    /// the end of its credential, if that is a newer one.
+    pub(super) fn renewed(
+        &mut self,
+        node: &mut Node,
+        now: Now,
+        judge: &Judge<'_>,
+        peer: &VerifiedMember,
+    ) -> Option<(u64, Instant)> {
+        self.static_key = peer.static_key();
         if peer.serial() <= self.serial {
-            return Ok(None);
+            return None;
         }
         self.serial = peer.serial();
-        self.name = peer_name(&peer);
-        self.facts = Facts::of(&peer);
-        remember(node, judge.policy, &peer);
+        self.name = peer_name(peer);
+        self.facts = Facts::of(peer);
+        remember(node, judge.policy, peer);
         self.log_audited(node, now, judge);
-        Ok(Some((peer.serial(), permit_end(node, now, &peer))))
+        Some((peer.serial(), permit_end(node, now, peer)))
     }
 }
 

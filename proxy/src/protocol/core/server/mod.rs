@@ -441,8 +441,17 @@ impl Core for ServerCore {
                     enrollment.on_ticket(node, now, *ticket);
                 }
             }
+            Input::Identity(identity) => {
+                if let Some(RelayHost {
+                    source: Source::Remote(node, enrollment),
+                    ..
+                }) = &mut self.parts.relay
+                {
+                    enrollment.on_identity(node, *identity);
+                }
+            }
             // A server has no portals.
-            Input::Policies(_) => {}
+            Input::Reconfigured(_) => {}
             Input::Stop => self.stop(),
             Input::Timer => self.door.shake(&mut self.parts, now),
         }

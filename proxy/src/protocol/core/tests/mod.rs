@@ -3,9 +3,12 @@
 mod circuits;
 mod denial;
 mod enrollment;
+mod exchange;
 mod faults;
+mod identity;
 mod policies;
 mod portal;
+mod portals;
 mod renewal;
 mod revocation;
 mod strangers;

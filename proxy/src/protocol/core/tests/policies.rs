@@ -1,7 +1,7 @@
 //! Policies that change while lanes are up, and those whose answer changes with the time.
 
 use super::super::world::{HostNo, Portal, World};
-use super::super::{AdminCall, AdminReply, Input, Level, PolicyChange};
+use super::super::{AdminCall, AdminReply, Input, Level, PolicyChange, Reconfigured};
 use crate::error::{CloseReason, Code, Problem};
 use crate::ids::PortalNo;
 use crate::protocol::command::{Gate, Role};
@@ -21,7 +21,13 @@ fn short(text: &str) -> RuleSpec {
 }
 
 fn set(world: &mut World, host: HostNo, policy: Policy) {
-    world.input(host, Input::Policies(vec![(PORTAL, policy)]));
+    world.input(
+        host,
+        Input::Reconfigured(Box::new(Reconfigured {
+            policies: vec![(PORTAL, policy)],
+            ..Reconfigured::default()
+        })),
+    );
     world.settle();
 }
 

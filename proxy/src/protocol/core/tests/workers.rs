@@ -1,9 +1,9 @@
 //! Nodes with several workers: a lane and its circuits at each, and bundles that stay together.
 
-use super::super::Input;
 use super::super::world::{HostNo, Portal, World};
+use super::super::{Input, Reconfigured};
 use crate::ids::{PortalNo, WorkerId, WorkerSet};
-use crate::limits::{CIRCUITS_FIRST, REVOCATION_MAX_AGE};
+use crate::limits::{CIRCUITS_FIRST, CREDENTIAL_LIFE, LANE_LIFE, REVOCATION_MAX_AGE};
 use crate::protocol::policy::Policy;
 use crate::time::Duration;
 use crypto::{Random, SeededRandom};
@@ -12,21 +12,36 @@ const BACK: Duration = Duration::from_secs(3);
 
 /// A portal whose inlet and outlet have so many workers, not run yet and checked at every moment.
 fn portal(seed: u64, inlets: u8, outlets: u8) -> Portal {
+    portal_of_lanes(seed, inlets, outlets, 1)
+}
+
+/// The same with so many lanes at each of the inlet's workers.
+fn portal_of_lanes(seed: u64, inlets: u8, outlets: u8, lanes: u8) -> Portal {
     let mut portal = World::portal_at_start(seed);
     portal.world.checked = true;
     for (host, workers) in [(portal.inlet, inlets), (portal.outlet, outlets)] {
         portal.world.kill(host);
         portal.world.host_mut(host).workers = workers;
+        portal.world.host_mut(host).lanes = lanes;
         portal.world.restart(host);
     }
     portal
 }
 
-/// Each worker of the inlet has a lane with its circuits, and nothing else is there.
+/// Each worker of the inlet has its lanes with their circuits, and nothing else is there.
 fn full(world: &World, inlet: HostNo) -> bool {
-    let each = (1, CIRCUITS_FIRST);
+    let lanes = usize::from(world.host(inlet).lanes);
+    let each = (lanes, lanes * CIRCUITS_FIRST);
     let workers = usize::from(world.host(inlet).workers);
-    world.at_workers(inlet) == vec![each; workers] && world.lanes().len() == workers
+    world.at_workers(inlet) == vec![each; workers] && world.lanes().len() == workers * lanes
+}
+
+/// The first portal has this policy from now on.
+fn set_policy(policy: Policy) -> Input {
+    Input::Reconfigured(Box::new(Reconfigured {
+        policies: vec![(PortalNo(0), policy)],
+        ..Reconfigured::default()
+    }))
 }
 
 #[test]
@@ -76,9 +91,57 @@ fn a_worker_that_lost_its_lane_is_not_named_to_the_others_until_it_has_another()
     assert_eq!(told, Some(WorkerId::all(2).collect::<WorkerSet>()));
 }
 
+#[test]
+fn an_inlet_has_so_many_lanes_at_each_worker_and_replaces_each_of_them() {
+    let Portal {
+        mut world, inlet, ..
+    } = portal_of_lanes(7, 2, 1, 3);
+    world.run_until(BACK, |world| full(world, inlet));
+    assert_eq!(world.status(inlet).portals[0].lanes, 6);
+    assert_eq!(world.status(inlet).portals[0].peers.len(), 1);
+    let before: Vec<_> = world
+        .lanes()
+        .into_iter()
+        .map(|(bundle, ..)| bundle)
+        .collect();
+    world.run(LANE_LIFE);
+    world.end_retired();
+    world.run_until(BACK, |world| full(world, inlet));
+    let lanes = world.lanes();
+    let mut old = lanes.iter().filter(|(bundle, ..)| before.contains(bundle));
+    assert!(old.next().is_none(), "a lane is older than it may be");
+}
+
+#[test]
+fn a_policy_and_a_renewed_credential_reach_every_lane_of_a_worker() {
+    let Portal {
+        mut world,
+        inlet,
+        outlet,
+        ..
+    } = portal_of_lanes(8, 1, 1, 4);
+    world.run_until(BACK, |world| full(world, inlet));
+    let before = world.lanes();
+    world.run(CREDENTIAL_LIFE - CREDENTIAL_LIFE / 8);
+    let after = world.lanes();
+    for (bundle, of_inlet, of_outlet) in before {
+        let now = after.iter().find(|(same, ..)| *same == bundle);
+        let Some((_, outlets, inlets)) = now else {
+            continue;
+        };
+        let both = outlets.serial > of_inlet.serial && inlets.serial > of_outlet.serial;
+        assert!(both, "a lane has heard of no renewal");
+    }
+    let gold = Policy::parse(&["gold=true"]).unwrap();
+    world.input(outlet, set_policy(gold));
+    world.settle();
+    world.run(Duration::from_secs(1));
+    assert!(world.lanes().is_empty(), "a lane was forgotten");
+}
+
 /// Whatever breaks, and when: a while later each worker has its bundle again, and no more.
 #[test]
-fn bundles_of_several_workers_come_back_whatever_breaks() {
+fn bundles_of_several_workers_and_lanes_come_back_whatever_breaks() {
     for seed in 0..100 {
         let mut random = SeededRandom::new(seed);
         let mut draw = |below: u8| {
@@ -86,13 +149,14 @@ fn bundles_of_several_workers_come_back_whatever_breaks() {
             random.fill(&mut byte);
             byte[0] % below
         };
-        let (inlets, outlets) = (2 + draw(2), 1 + draw(3));
+        let lanes = 1 + draw(3);
+        let (inlets, outlets) = (1 + draw(3), 1 + draw(3));
         let Portal {
             mut world,
             server,
             outlet,
             inlet,
-        } = portal(seed, inlets, outlets);
+        } = portal_of_lanes(seed, inlets, outlets, lanes);
         for _ in 0..12 {
             world.run_rounds(usize::from(draw(6)));
             let host = [inlet, outlet][usize::from(draw(2))];
@@ -145,7 +209,7 @@ fn a_new_policy_ends_lanes_that_are_on_their_way_to_another_worker() {
     for (seed, portal) in halfway() {
         let (mut world, outlet) = (portal.world, portal.outlet);
         let gold = Policy::parse(&["gold=true"]).unwrap();
-        world.input(outlet, Input::Policies(vec![(PortalNo(0), gold)]));
+        world.input(outlet, set_policy(gold));
         world.settle();
         arrive_and_end(seed, &mut world, outlet);
     }
@@ -158,7 +222,7 @@ fn an_inlet_that_denies_a_lane_which_is_being_made_makes_it_again_when_it_may() 
         let (mut world, inlet) = (portal.world, portal.inlet);
         let set = |world: &mut World, rule| {
             let policy = Policy::parse(&[rule]).unwrap();
-            world.input(inlet, Input::Policies(vec![(PortalNo(0), policy)]));
+            world.input(inlet, set_policy(policy));
             world.settle();
         };
         set(&mut world, "gold=true");

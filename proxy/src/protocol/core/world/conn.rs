@@ -178,6 +178,11 @@ impl World {
             Command::Targets { targets, .. } => self.host_mut(host).targets = targets,
             // Drivers say these to workers.
             Command::Limits { .. } => {}
+            Command::ClosePortal { portal, .. } => {
+                let host = self.host_mut(host);
+                host.closed.push(portal);
+                host.gates.remove(&portal);
+            }
             Command::Gate { portal, gate } => {
                 self.host_mut(host).gates.insert(portal, gate);
             }

@@ -12,7 +12,7 @@ use super::Plan;
 use super::legs::RelayWorker;
 use crate::error::Code;
 use crate::ids::{LinkId, PortalNo, WorkerSet};
-use crate::limits::{CREDENTIAL_LIFE, REVOCATION_MAX_AGE};
+use crate::limits::{CREDENTIAL_LIFE, KEY_EXCHANGE_EVERY, REVOCATION_MAX_AGE};
 use crate::protocol::command::{Gate, KnownTarget};
 use crate::protocol::core::*;
 use crate::protocol::store::{ProjectRow, Store};
@@ -63,8 +63,12 @@ pub struct Host {
     pub ticket_spent: bool,
     /// The gates of its inlets.
     pub gates: BTreeMap<PortalNo, Gate>,
+    /// Portals whose ports its worker was told to close.
+    pub closed: Vec<PortalNo>,
     /// Workers of its process, as its core is told.
     pub workers: u8,
+    /// Lanes at each worker of its inlets.
+    pub lanes: u8,
     /// The workers that have lanes of its inlets.
     pub serving: BTreeMap<PortalNo, WorkerSet>,
     /// What the outlet's targets mean.
@@ -77,6 +81,8 @@ pub struct Host {
     pub revocations: Option<Zeroizing<Vec<u8>>>,
     /// `--revocation-max-age`, from the next start on.
     pub max_age: Duration,
+    /// Within what time keys are made anew, from the next start on.
+    pub key_exchange_every: Duration,
     /// `--credential-ttl`, from the next start on.
     pub credential_life: Duration,
     /// Store requests fail.
@@ -104,13 +110,16 @@ impl Host {
             clock_error_secs: 0,
             ticket_spent: false,
             gates: BTreeMap::new(),
+            closed: Vec::new(),
             workers: 1,
+            lanes: 1,
             serving: BTreeMap::new(),
             targets: Vec::new(),
             authority_time: None,
             relay_worker: RelayWorker::default(),
             revocations: None,
             max_age: REVOCATION_MAX_AGE,
+            key_exchange_every: KEY_EXCHANGE_EVERY,
             credential_life: CREDENTIAL_LIFE,
             store_broken: false,
             next_accepted: 1,
@@ -166,7 +175,7 @@ impl Host {
                 let identity = IdentitySecret::from_bytes(identity).unwrap();
                 let id = identity.id();
                 let read = |bytes: &Zeroizing<Vec<u8>>| Membership::decode(bytes, &id).unwrap();
-                let (inlets, outlets) = Plan::configs(plan);
+                let (inlets, outlets) = Plan::configs(plan, 0, self.lanes);
                 let membership = membership.as_ref().map(read);
                 let held = |bytes: &Zeroizing<Vec<u8>>| {
                     let authority = &membership.as_ref()?.authority;
@@ -175,6 +184,7 @@ impl Host {
                 let config = MemberConfig {
                     revocations: self.revocations.as_ref().and_then(held),
                     revocation_max_age: self.max_age,
+                    key_exchange_every: self.key_exchange_every,
                     membership,
                     identity,
                     ticket: ticket.as_ref().map(|text| Ticket::from_text(text).unwrap()),

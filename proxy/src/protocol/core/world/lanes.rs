@@ -1,6 +1,6 @@
 //! Lanes: only their control records, sealed and opened with the keys that the cores handed over.
 
-use crypto::record::{Opener, Sealer};
+use crypto::record::{MixSecret, Opener, Sealer};
 
 use super::conn::Carrier;
 use super::{HostNo, World};
@@ -12,6 +12,15 @@ use crate::protocol::core::Input;
 use crate::protocol::record::{Header, Kind};
 use crate::time::Instant;
 
+/// What happens to the messages of key exchanges.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExchangeFault {
+    /// They are read and forgotten.
+    Lost,
+    /// That one of the three is altered by who sends it.
+    Garbled(u8),
+}
+
 /// One end of a lane.
 pub struct LaneEnd {
     pub bundle: BundleId,
@@ -19,7 +28,15 @@ pub struct LaneEnd {
     pub not_after: Instant,
     /// It takes no more streams.
     pub retiring: bool,
+    /// Key exchanges that both directions have gone over to.
+    pub exchanges: usize,
     role: Role,
+    /// The secret of the exchange that is under way.
+    mix: Option<MixSecret>,
+    /// Directions that have gone over to it.
+    mixed: u8,
+    /// Messages of exchanges that were read.
+    messages: u8,
     sealer: Sealer,
     opener: Opener,
 }
@@ -27,6 +44,14 @@ pub struct LaneEnd {
 impl LaneEnd {
     pub fn seal(&mut self, kind: Kind, payload: &[u8]) -> Vec<u8> {
         seal(&mut self.sealer, kind, payload)
+    }
+
+    /// The last record under the present key.
+    fn goes_over(&mut self, number: u32) -> Vec<u8> {
+        let record = self.seal(Kind::KeyUpdate, &number.to_be_bytes());
+        self.sealer.update(Some(self.mix.as_ref().unwrap()));
+        self.mixed += 1;
+        record
     }
 }
 
@@ -64,6 +89,10 @@ impl World {
             permit,
             not_after,
             retiring: false,
+            exchanges: 0,
+            mix: None,
+            mixed: 0,
+            messages: 0,
             role,
             sealer,
             opener,
@@ -104,7 +133,40 @@ impl World {
             .open(&mut record)
             .expect("a record authenticates");
         let (head, payload) = inner.split_first_chunk::<RECORD_INNER>().unwrap();
+        let payload = payload.to_vec();
+        let number = |bytes: &[u8]| u32::from_be_bytes(*bytes.first_chunk().unwrap());
         let what = match Header::parse(*head).unwrap().kind {
+            Kind::KeyExchange if self.exchange_fault == Some(ExchangeFault::Lost) => return true,
+            Kind::KeyExchange => {
+                lane.messages += 1;
+                let mut message = payload[4..].to_vec();
+                // Messages 1 and 3 come to the outlet, 2 to the inlet.
+                let garbled = match lane.role {
+                    Role::Inlet => 2,
+                    Role::Outlet => 1 + 2 * (1 - lane.messages % 2),
+                };
+                if self.exchange_fault == Some(ExchangeFault::Garbled(garbled)) {
+                    message[7] ^= 1;
+                }
+                LaneEvent::Exchange {
+                    number: number(&payload),
+                    message,
+                }
+            }
+            Kind::KeyReady => {
+                let record = lane.goes_over(number(&payload));
+                self.send(no, which, &record);
+                return true;
+            }
+            Kind::KeyUpdate => {
+                let number = number(&payload);
+                lane.opener.update(Some(lane.mix.as_ref().unwrap()));
+                lane.mixed += 1;
+                assert_eq!(lane.mixed, 2, "a direction goes over before KEY_READY");
+                lane.exchanges += 1;
+                lane.messages = 0;
+                LaneEvent::Mixed { number }
+            }
             Kind::Ready => {
                 assert_eq!(lane.role, Role::Inlet);
                 LaneEvent::Ready
@@ -146,6 +208,31 @@ impl World {
                 let record = lane.seal(Kind::Credential, &bytes);
                 self.send(no, which, &record);
             }
+            LaneCommand::Exchange { number, message } => {
+                let payload = [&number.to_be_bytes(), &message[..]].concat();
+                let record = lane.seal(Kind::KeyExchange, &payload);
+                self.send(no, which, &record);
+            }
+            LaneCommand::Mix {
+                number,
+                secret,
+                message,
+            } => {
+                lane.mix = Some(secret);
+                lane.mixed = 0;
+                let mut out = Vec::new();
+                match message {
+                    Some(message) => {
+                        let payload = [&number.to_be_bytes(), &message[..]].concat();
+                        out.extend(lane.seal(Kind::KeyExchange, &payload));
+                    }
+                    None => {
+                        out.extend(lane.seal(Kind::KeyReady, &number.to_be_bytes()));
+                        out.extend(lane.goes_over(number));
+                    }
+                }
+                self.send(no, which, &out);
+            }
             LaneCommand::Retire => {
                 let record = lane.seal(Kind::Retire, &[]);
                 lane.retiring = true;
@@ -172,6 +259,30 @@ impl World {
         let what = LaneEvent::Closed(why);
         self.input(host, Input::Event(Event::Lane { link, what }));
         self.end_bundle(host, bundle, why);
+    }
+
+    /// The lane that was made first, of those that both ends have.
+    pub fn oldest_lane(&self) -> BundleId {
+        let of = |conn: &super::conn::Conn| {
+            conn.ends.iter().find_map(|end| match &end.carrier {
+                Carrier::Lane(_, lane) => Some(lane.bundle),
+                _ => None,
+            })
+        };
+        self.conns.values().find_map(of).unwrap()
+    }
+
+    /// Key exchanges on a lane that are over, at its inlet and at its outlet.
+    pub fn exchanges(&self, bundle: BundleId) -> [usize; 2] {
+        [Role::Inlet, Role::Outlet].map(|role| {
+            let ends = self.conns.values().flat_map(|conn| &conn.ends);
+            let mut lanes = ends.filter_map(|end| match &end.carrier {
+                Carrier::Lane(_, lane) => Some(lane),
+                _ => None,
+            });
+            let lane = lanes.find(|lane| (lane.bundle, lane.role) == (bundle, role));
+            lane.map_or(0, |lane| lane.exchanges)
+        })
     }
 
     /// The lanes that both ends have: bundle and the permit of each end, the inlet's first.

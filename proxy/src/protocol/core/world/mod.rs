@@ -12,6 +12,7 @@ mod lanes;
 mod legs;
 
 pub use host::{Host, HostNo, Seat};
+pub use lanes::ExchangeFault;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -61,6 +62,8 @@ pub struct World {
     /// Links that are handed over stay on the way, until [`World::hand_on`].
     pub slow: bool,
     on_the_way: Vec<(HostNo, Box<Adopt>)>,
+    /// What happens to the messages of key exchanges within lanes.
+    pub exchange_fault: Option<ExchangeFault>,
     /// Whether [`World::check`] is run at every moment.
     pub checked: bool,
 }
@@ -100,6 +103,7 @@ impl World {
             busy: false,
             slow: false,
             on_the_way: Vec::new(),
+            exchange_fault: None,
             checked: false,
         }
     }
@@ -445,16 +449,18 @@ impl Plan {
         Plan::Outlet(at.into(), rules(rule))
     }
 
-    fn configs(plans: &[Plan]) -> (Vec<InletConfig>, Vec<OutletConfig>) {
+    /// Configurations of these, numbered from there on, with so many lanes at each worker.
+    pub fn configs(plans: &[Plan], first: u16, lanes: u8) -> (Vec<InletConfig>, Vec<OutletConfig>) {
         let (mut inlets, mut outlets) = (Vec::new(), Vec::new());
-        for (n, plan) in plans.iter().enumerate() {
-            let portal = PortalNo(n as u16);
+        for (portal, plan) in (first..).map(PortalNo).zip(plans) {
             match plan {
                 Plan::Inlet(via, rules) => inlets.push(InletConfig {
                     portal,
                     via: via.parse().unwrap(),
                     target: None,
                     allow: Policy::parse(rules).unwrap(),
+                    lanes,
+                    dedicated: false,
                 }),
                 Plan::Outlet(at, rules) => outlets.push(OutletConfig {
                     portal,

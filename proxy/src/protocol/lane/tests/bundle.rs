@@ -469,7 +469,9 @@ impl Bundle {
             | Reaction::Resume { .. }
             | Reaction::Ready
             | Reaction::Retiring
-            | Reaction::KeyUpdate
+            | Reaction::KeyUpdate { .. }
+            | Reaction::Exchange { .. }
+            | Reaction::Mixed { .. }
             | Reaction::Credential(_)
             | Reaction::CircuitReady { .. }
             | Reaction::Pong { .. } => {}

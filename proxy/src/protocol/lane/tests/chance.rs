@@ -124,6 +124,11 @@ fn step(world: &mut World, chance: &mut Chance) {
         98 => world.pass(Duration::from_millis(chance.next() % 3_000)),
         _ => {
             world.end(side).lane.ping(Instant::ZERO);
+            let exchange = &world.inlet.lane.exchange;
+            if exchange.is_quiet() && world.inlet.lane.phase == Phase::Up {
+                let number = exchange.next_number();
+                world.inlet.lane.exchange(number, vec![1]);
+            }
             // Rare: the rest of the run works on a lane that retires.
             if chance.below(40) == 0 {
                 world.end(side).lane.retire();

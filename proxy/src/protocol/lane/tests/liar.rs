@@ -25,7 +25,11 @@ fn plausible(chance: &mut Chance) -> (Header, Vec<u8>) {
     ];
     let code = code[chance.below(3)].code();
     let circuit = CircuitNo(chance.below(4) as u16);
-    match chance.below(20) {
+    let number = 1 + chance.below(3) as u32;
+    match chance.below(24) {
+        20 => record(&Body::KeyExchange(number, &[1]), 0),
+        21 => record(&Body::KeyReady(number), 0),
+        22 => record(&Body::KeyUpdate(Some(number)), 0),
         16 => record(
             &Body::Switch(Switch {
                 circuit,
@@ -71,13 +75,13 @@ fn is_in_turn(lane: &Lane, header: Header) -> bool {
         Kind::Closed => Input::Closed,
         Kind::Abort => Input::Abort,
         Kind::Ping | Kind::KeyUpdate => return true,
+        Kind::KeyExchange => return lane.exchange.takes_message(lane.role),
         Kind::Ready
         | Kind::Denied
         | Kind::Continue
         | Kind::Cut
         | Kind::Want
         | Kind::Retire
-        | Kind::KeyExchange
         | Kind::KeyReady
         | Kind::Credential
         | Kind::Pong
@@ -109,7 +113,13 @@ fn own_part(lane: &mut Lane, chance: &mut Chance, apps: &mut Vec<StreamNo>) {
             &open_at("postgres", NOW_MILLIS),
         ));
     }
+    if lane.role == Role::Inlet && lane.exchange.is_quiet() && chance.below(8) == 0 {
+        lane.exchange(lane.exchange.next_number(), vec![1]);
+    }
     while lane.next_control(&mut [0; 256]).is_some() {}
+    if lane.mix_due().is_some() {
+        lane.on_mixed();
+    }
     let Some(&n) = apps.get(chance.below(apps.len())) else {
         return;
     };
@@ -152,6 +162,14 @@ fn react(lane: &mut Lane, chance: &mut Chance, apps: &mut Vec<StreamNo>) {
             Reaction::CircuitDead { circuit } => {
                 lane.on_circuit_lost(circuit, CloseReason::Violation);
             }
+            Reaction::Exchange { number, .. } => {
+                if lane.exchange.is_asked() {
+                    lane.exchange(number, vec![2]);
+                } else {
+                    let message = (lane.role == Role::Inlet).then(|| vec![3]);
+                    assert!(lane.mix(number, message));
+                }
+            }
             Reaction::Behind { .. }
             | Reaction::Merge { .. }
             | Reaction::Moved { .. }
@@ -170,7 +188,8 @@ fn react(lane: &mut Lane, chance: &mut Chance, apps: &mut Vec<StreamNo>) {
             | Reaction::Ready
             | Reaction::Denied(_)
             | Reaction::Retiring
-            | Reaction::KeyUpdate
+            | Reaction::KeyUpdate { .. }
+            | Reaction::Mixed { .. }
             | Reaction::Credential(_)
             | Reaction::Pong { .. } => {}
         }

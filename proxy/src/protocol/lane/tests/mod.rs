@@ -8,5 +8,6 @@ mod liar;
 mod rules_circuit;
 mod rules_credit;
 mod rules_ending;
+mod rules_exchange;
 mod rules_lane;
 mod world;

@@ -256,6 +256,23 @@ fn a_lost_circuit_takes_the_streams_of_both_its_directions_and_no_other() {
 }
 
 #[test]
+fn a_direction_whose_circuit_is_lost_before_it_has_left_goes_on_on_the_lane() {
+    let mut bundle = Bundle::one_stream();
+    assert_eq!(bundle.promote(Inlet, 0), Ok(ONE));
+    let n = bundle.n(Inlet, 0);
+    assert_eq!(bundle.lane(Inlet).sendable(n), 0);
+    bundle
+        .lane(Inlet)
+        .on_circuit_lost(ONE, CloseReason::TunnelLost);
+    assert!(bundle.lane(Inlet).sendable(n) > 0);
+    let said = bundle.lane(Inlet).poll_reaction();
+    assert!(
+        matches!(said, Some(Reaction::Resume { n: of, .. }) if of == n),
+        "the app waits for nothing: {said:?}"
+    );
+}
+
+#[test]
 fn credit_that_comes_after_a_switch_counts_when_the_direction_is_back() {
     let mut bundle = Bundle::one_stream();
     let n = bundle.n(Inlet, 0);

@@ -7,7 +7,7 @@ use crate::error::Code;
 use crate::limits::{
     CONNECTING_TIMEOUT, CREDENTIAL_INTERVAL, CREDENTIALS_BURST, LANE_STREAMS_MAX, OPENING_TIMEOUT,
 };
-use crate::protocol::record::{Body, Header, Kind};
+use crate::protocol::record::{Body, Kind, Open};
 use crate::time::{Duration, Instant};
 use Side::{Inlet, Outlet};
 
@@ -133,23 +133,28 @@ fn records_of_the_wrong_end_are_violations() {
 }
 
 #[test]
-fn what_belongs_to_later_versions_is_a_violation() {
-    let mut world = one_stream();
-    for (body, n) in [
-        (Body::KeyUpdate(Some(1)), 0),
-        (Body::KeyExchange(1, &[1]), 0),
-        (Body::KeyReady(1), 0),
-    ] {
-        assert_eq!(
-            give(&mut world, Inlet, &body, n),
-            Err(Violation::NotInUse(body.kind()))
-        );
+fn an_open_says_by_its_flag_that_the_stream_wants_its_own_circuits() {
+    for dedicated in [false, true] {
+        let mut world = World::ready();
+        let open = Open {
+            dedicated,
+            ..open_at("postgres", NOW_MILLIS)
+        };
+        let opened = world.inlet.lane.open(world.now, StreamKey(1), &open);
+        assert_eq!(opened, Ok(StreamNo(1)));
+        let mut payload = [0; 128];
+        let left = world.inlet.lane.next_control(&mut payload);
+        let (header, len) = left.unwrap();
+        assert_eq!(header.flags, u8::from(dedicated));
+        let read = world
+            .outlet
+            .lane
+            .on_record(world.now, header, &payload[..len]);
+        assert_eq!(read, Ok(()));
+        let asked = world.outlet.lane.poll_reaction();
+        let (n, open) = (StreamNo(1), Box::new(open));
+        assert_eq!(asked, Some(Reaction::Connect { n, open }));
     }
-    let open = Body::Open(open_at("postgres", NOW_MILLIS));
-    let (header, payload) = record(&open, 2);
-    let dedicated = Header { flags: 1, ..header };
-    let refused = world.outlet.lane.on_record(world.now, dedicated, &payload);
-    assert_eq!(refused, Err(Violation::NotInUse(Kind::Open)));
 }
 
 #[test]
@@ -320,7 +325,10 @@ fn a_ping_is_answered_once_with_its_number() {
 fn a_key_update_and_a_credential_are_handed_on() {
     let mut world = World::ready();
     assert_eq!(give(&mut world, Inlet, &Body::KeyUpdate(None), 0), Ok(()));
-    assert_eq!(world.inlet.lane.poll_reaction(), Some(Reaction::KeyUpdate));
+    assert_eq!(
+        world.inlet.lane.poll_reaction(),
+        Some(Reaction::KeyUpdate { mix: None })
+    );
     world.outlet.lane.credential(vec![1; 10]);
     world.outlet.lane.credential(vec![2; 200]);
     assert_eq!(

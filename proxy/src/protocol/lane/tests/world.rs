@@ -69,6 +69,10 @@ pub(super) struct End {
     pub(super) said: Vec<Reaction>,
     /// Outlet: streams that wait for `connected` or `failed`.
     pub(super) connecting: Vec<usize>,
+    /// The exchange whose secret is held.
+    pub(super) held: Option<u32>,
+    /// The last exchange that is over.
+    pub(super) mixed: u32,
 }
 
 impl End {
@@ -82,6 +86,8 @@ impl End {
             apps,
             said,
             connecting,
+            held: None,
+            mixed: 0,
         }
     }
 
@@ -110,6 +116,8 @@ pub(super) struct World {
     holders: BTreeMap<StreamNo, usize>,
     /// The outlet takes whom it is asked for at once.
     pub(super) eager: bool,
+    /// Both controls answer the messages of key exchanges, which are their numbers, at once.
+    pub(super) exchanges: bool,
 }
 
 pub(super) fn open_at(target: &str, authority_millis: u64) -> Open {
@@ -117,6 +125,7 @@ pub(super) fn open_at(target: &str, authority_millis: u64) -> Open {
         target: target.to_owned(),
         authority_millis,
         app: None,
+        dedicated: false,
     }
 }
 
@@ -135,6 +144,7 @@ impl World {
             pairs: BTreeMap::new(),
             holders: BTreeMap::new(),
             eager: true,
+            exchanges: true,
         }
     }
 
@@ -277,7 +287,32 @@ impl World {
             self.wire_to(side.other())
                 .push_back((header, payload[..len].to_vec()));
         }
+        if self.exchanges
+            && let Some(number) = self.end(side).lane.mix_due()
+        {
+            assert_eq!(self.end(side).held, Some(number));
+            let mixes = record(&Body::KeyUpdate(Some(number)), 0);
+            self.wire_to(side.other()).push_back(mixes);
+            self.end(side).lane.on_mixed();
+        }
         self.react(side, &[]);
+    }
+
+    /// Control's answer to a message of a key exchange.
+    fn on_exchange(&mut self, side: Side, number: u32, message: &[u8]) {
+        let end = self.end(side);
+        match message {
+            [1] => end.lane.exchange(number, vec![2]),
+            [2] => {
+                assert!(end.lane.mix(number, Some(vec![3])));
+                end.held = Some(number);
+            }
+            [3] => {
+                assert!(end.lane.mix(number, None));
+                end.held = Some(number);
+            }
+            other => unreachable!("{other:?}"),
+        }
     }
 
     /// One record arrives. Whether there was one.
@@ -353,7 +388,7 @@ impl World {
     }
 
     fn carry_out(&mut self, side: Side, reaction: Reaction, payload: &[u8]) {
-        let eager = self.eager;
+        let (eager, exchanges) = (self.eager, self.exchanges);
         let end = self.end(side);
         let app = |key: StreamKey| key.0 as usize;
         match reaction {
@@ -432,7 +467,16 @@ impl World {
                 );
                 end.apps[app(key)].starved = false;
             }
-            Reaction::Behind { .. }
+            Reaction::Exchange { number, message } if exchanges => {
+                self.on_exchange(side, number, &message);
+            }
+            Reaction::KeyUpdate { mix: Some(number) } => assert_eq!(end.held, Some(number)),
+            Reaction::Mixed { number } => {
+                end.held = None;
+                end.mixed = number;
+            }
+            Reaction::Exchange { .. }
+            | Reaction::Behind { .. }
             | Reaction::Merge { .. }
             | Reaction::Moved { .. }
             | Reaction::CircuitReady { .. }
@@ -446,7 +490,7 @@ impl World {
             | Reaction::Ready
             | Reaction::Denied(_)
             | Reaction::Retiring
-            | Reaction::KeyUpdate
+            | Reaction::KeyUpdate { .. }
             | Reaction::Credential(_)
             | Reaction::Pong { .. } => end.said.push(reaction),
         }

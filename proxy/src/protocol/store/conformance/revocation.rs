@@ -5,11 +5,13 @@ use crypto::revocation::RevocationEntry;
 use crypto::ticket::TicketId;
 use crypto::{Id, UnixTime};
 
+use super::audit::rows as audit_rows;
 use super::{Check, LIFE, T0, create, enrolled, grants, id, name, redeem, renew, serial, ticket};
 use crate::limits::REVOCATION_KEPT;
+use crate::protocol::audit::AuditAction;
 use crate::protocol::store::{
-    Admit, AuditAction, Grants, MemberKey, NewTicket, RedeemAnswer, RenewAnswer, Revoke,
-    RevokeAnswer, RevokeTicket, RevokeTicketAnswer, Stamp, Stamped, Store,
+    Admit, Grants, MemberKey, NewTicket, RedeemAnswer, RenewAnswer, Revoke, RevokeAnswer,
+    RevokeTicket, RevokeTicketAnswer, Stamp, Stamped, Store,
 };
 
 pub(super) const CHECKS: &[Check] = &[
@@ -181,11 +183,11 @@ fn a_revoked_member_s_tickets_are_void(store: &mut dyn Store) {
     let late = redeem(2, 9, T0.plus(2));
     assert_eq!(store.redeem(&late), Ok(RedeemAnswer::TicketRevoked));
     enrolled(store, &redeem(4, 9, T0.plus(2)));
-    let rows = store.audit(100).expect("audit rows are listed");
-    let of = |action| rows.iter().filter(move |row| row.action == action);
+    let rows = audit_rows(store);
+    let of = |action| rows.iter().filter(move |row| row.event.action == action);
     assert_eq!(of(AuditAction::TicketRevoked).count(), 2);
-    let subjects: Vec<_> = of(AuditAction::MemberRevoked).map(|r| &r.subject).collect();
-    assert_eq!(subjects, [&id(7).to_string()]);
+    let subjects = of(AuditAction::MemberRevoked).map(|row| &row.event.subject);
+    assert_eq!(subjects.collect::<Vec<_>>(), [&id(7).to_string()]);
 }
 
 fn admin(n: u8) -> Admit {
@@ -241,8 +243,8 @@ fn a_ticket_is_taken_back_once(store: &mut dyn Store) {
     );
     let rows = store.tickets(None).expect("tickets are listed");
     assert_eq!(rows[0].revoked, Some(T0.plus(1)));
-    let last = store.audit(1).expect("audit rows are listed");
-    assert_eq!(last[0].action, AuditAction::TicketRevoked);
+    let refused = audit_rows(store).pop().expect("there are rows");
+    assert_eq!(refused.event.action, AuditAction::TicketRefused);
 }
 
 fn numbers_of_beacons_rise(store: &mut dyn Store) {

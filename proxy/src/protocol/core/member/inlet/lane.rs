@@ -1,6 +1,7 @@
 //! The lane of an inlet: from PAIRED to READY, and what each way in which it can end means for the
 //! next one and for the apps that wait.
 
+use crypto::check::Direction;
 use crypto::suite::SuiteMask;
 
 use super::circuits::Circuits;
@@ -11,40 +12,41 @@ use crate::ids::{BundleId, CircuitNo, LinkId};
 use crate::limits::{NO_OUTLET_PATIENCE, SHAKE_TIMEOUT};
 use crate::protocol::command::{Command, Gate, LaneCommand, LaneEvent};
 use crate::protocol::core::io::{Level, LogRecord, Now};
-use crate::protocol::core::member::peer::Lane;
+use crate::protocol::core::member::exchange::Exchanges;
+use crate::protocol::core::member::peer::{Judge, Lane};
 use crate::protocol::core::node::Node;
 use crate::protocol::pool::Failure;
 use crate::protocol::session::SessionError;
-use crate::protocol::shake::InletShake;
+use crate::protocol::shake::{InletShake, Shaken};
 
 impl Inlet {
     /// A frame of what is being built at that place.
     pub(super) fn on_frame(&mut self, node: &mut Node, now: Now, at: usize, bytes: &[u8]) {
         match self.places[at].building.take() {
             Some(Building::Leg(link, leg)) => match leg.on_answer(bytes) {
-                Ok(hinted) => self.shake(node, now, link, hinted),
+                Ok(hinted) => self.shake(node, now, (at, link), hinted),
                 Err((why, failure)) => {
                     node.out.close(link, false, why);
                     if failure == Failure::Refused || self.is_unserved(now, why) {
-                        self.set_gate_at(node, link.worker(), Gate::Reset(why));
+                        self.set_gate_at(node, at, Gate::Reset(why));
                     }
                     self.fail(node, now, at, why, failure);
                 }
             },
             Some(Building::Shaking(link, shake, bundle)) => {
-                self.on_frame_2(node, now, link, *shake, bundle, bytes);
+                self.on_frame_2(node, now, (at, link), *shake, bundle, bytes);
             }
             other @ (Some(Building::Waiting(..)) | None) => self.places[at].building = other,
         }
     }
 
-    fn shake(&mut self, node: &mut Node, now: Now, link: LinkId, hinted: SuiteMask) {
+    fn shake(&mut self, node: &mut Node, now: Now, (at, link): (usize, LinkId), hinted: SuiteMask) {
         match self.terms.start(node, now, link, hinted) {
             Ok(shake) => {
                 let bundle = BundleId(node.out.draw());
-                self.build(link, Building::Shaking(link, Box::new(shake), bundle));
+                self.build(at, Building::Shaking(link, Box::new(shake), bundle));
             }
-            Err(trouble) => self.on_not_shaken(node, now, link, &trouble),
+            Err(trouble) => self.on_not_shaken(node, now, (at, link), &trouble),
         }
     }
 
@@ -52,7 +54,7 @@ impl Inlet {
         &mut self,
         node: &mut Node,
         now: Now,
-        link: LinkId,
+        (at, link): (usize, LinkId),
         shake: InletShake,
         bundle: BundleId,
         bytes: &[u8],
@@ -60,49 +62,52 @@ impl Inlet {
         let asks = (bundle, CircuitNo(0));
         match self.terms.check(node, now, shake, asks, bytes) {
             Ok(checked) => {
-                let lane = Lane::new(&checked.shaken.peer, bundle);
+                let Shaken {
+                    peer,
+                    binding,
+                    exchanges_keys,
+                    ..
+                } = &checked.shaken;
+                let exchanges = Exchanges::new(*binding, *exchanges_keys);
+                let lane = Lane::new(peer, bundle, exchanges);
                 lane.log_audited(node, now, &self.terms.judge());
                 self.terms.adopt(node, now, link, checked);
-                self.build(
-                    link,
-                    Building::Waiting(link, lane, now.mono + SHAKE_TIMEOUT),
-                );
+                self.build(at, Building::Waiting(link, lane, now.mono + SHAKE_TIMEOUT));
             }
-            Err(trouble) => self.on_not_shaken(node, now, link, &trouble),
+            Err(trouble) => self.on_not_shaken(node, now, (at, link), &trouble),
         }
     }
 
-    fn on_not_shaken(&mut self, node: &mut Node, now: Now, link: LinkId, trouble: &NotShaken) {
+    fn on_not_shaken(
+        &mut self,
+        node: &mut Node,
+        now: Now,
+        (at, link): (usize, LinkId),
+        trouble: &NotShaken,
+    ) {
         match trouble {
-            NotShaken::Failed(error) => self.on_shake_failed(node, now, link, error),
+            NotShaken::Failed(error) => self.on_shake_failed(node, now, (at, link), error),
             NotShaken::NoMember => {
                 let why = CloseReason::NotAuthorized;
                 node.out.close(link, false, why);
-                self.fail(node, now, link.worker().index(), why, Failure::Lost);
+                self.fail(node, now, at, why, Failure::Lost);
             }
         }
     }
 
-    fn build(&mut self, link: LinkId, building: Building) {
-        if let Some(place) = self.places.get_mut(link.worker().index()) {
-            place.building = Some(building);
-        }
-    }
-
-    /// The bundle of a lane.
-    fn bundle_mut(&mut self, link: LinkId) -> Option<&mut Bundle> {
-        let place = self.places.get_mut(link.worker().index())?;
-        place.bundles.get_mut(&link)
-    }
-
-    fn take_bundle(&mut self, link: LinkId) -> Option<Bundle> {
-        let place = self.places.get_mut(link.worker().index())?;
-        place.bundles.remove(&link)
+    fn build(&mut self, at: usize, building: Building) {
+        self.places[at].building = Some(building);
     }
 
     /// The handshake failed at this end: nothing was shown to the outlet. If that is no accident,
     /// trying again at once would give the same result, so apps are reset meanwhile.
-    fn on_shake_failed(&mut self, node: &mut Node, now: Now, link: LinkId, error: &SessionError) {
+    fn on_shake_failed(
+        &mut self,
+        node: &mut Node,
+        now: Now,
+        (at, link): (usize, LinkId),
+        error: &SessionError,
+    ) {
         let why = error.close_reason();
         node.out.close(link, false, why);
         let record = self.terms.record(error);
@@ -113,48 +118,73 @@ impl Inlet {
             node.deny(record);
         }
         self.trouble = Some((code, error.to_string()));
-        self.set_gate_at(node, link.worker(), Gate::Reset(why));
+        self.set_gate_at(node, at, Gate::Reset(why));
         let failure = if once {
             Failure::Lost
         } else {
             Failure::Refused
         };
-        self.gave_up(node, now, link.worker().index(), failure);
+        self.gave_up(node, now, at, failure);
     }
 
-    pub(super) fn on_closed(&mut self, node: &mut Node, now: Now, link: LinkId, why: CloseReason) {
-        let at = link.worker().index();
+    pub(super) fn on_closed(
+        &mut self,
+        node: &mut Node,
+        now: Now,
+        (at, link): (usize, LinkId),
+        why: CloseReason,
+    ) {
         if self.places[at].is_building(link) {
             self.fail(node, now, at, why, Failure::Lost);
         } else {
-            self.on_lane_gone(node, now, link, why, Failure::Lost);
+            self.on_lane_gone(node, now, (at, link), why);
         }
     }
 
-    pub(super) fn on_lane(&mut self, node: &mut Node, now: Now, link: LinkId, what: LaneEvent) {
+    pub(super) fn on_lane(
+        &mut self,
+        node: &mut Node,
+        now: Now,
+        (at, link): (usize, LinkId),
+        what: LaneEvent,
+    ) {
         match what {
-            LaneEvent::Ready => self.on_ready(node, now, link),
-            LaneEvent::Denied(why) => self.on_denied(node, now, link, why),
-            LaneEvent::Credential(bytes) => self.on_credential(node, now, link, &bytes),
+            LaneEvent::Ready => self.on_ready(node, now, (at, link)),
+            LaneEvent::Denied(why) => self.on_denied(node, now, (at, link), why),
+            LaneEvent::Credential(bytes) => {
+                self.on_shown(node, now, (at, link), |lane, node, judge| {
+                    lane.on_credential(node, now, link, judge, &bytes)
+                });
+            }
+            LaneEvent::Exchange { number, message } => {
+                self.on_shown(node, now, (at, link), |lane, node, judge| {
+                    lane.on_exchange(node, now, (link, number), judge, &message)
+                });
+            }
+            LaneEvent::Mixed { .. } => {
+                if let Some(bundle) = self.places[at].bundles.get_mut(&link) {
+                    bundle.lane.on_mixed(node, now, Direction::Serve);
+                }
+            }
             LaneEvent::Retiring => {
-                let place = &mut self.places[link.worker().index()];
+                let place = &mut self.places[at];
                 if let Some(bundle) = place.bundles.get_mut(&link) {
                     place.circuits_before = bundle.retire(node);
                     place.pool.replace(now.mono);
                 }
             }
             LaneEvent::Circuits { peak, wanted } => {
-                if let Some(bundle) = self.bundle_mut(link) {
+                if let Some(bundle) = self.places[at].bundles.get_mut(&link) {
                     bundle.circuits.on_demand(now.mono, peak, wanted);
                 }
             }
-            LaneEvent::Closed(why) => self.on_closed(node, now, link, why),
+            LaneEvent::Closed(why) => self.on_closed(node, now, (at, link), why),
         }
     }
 
-    fn on_ready(&mut self, node: &mut Node, now: Now, link: LinkId) {
+    fn on_ready(&mut self, node: &mut Node, now: Now, (at, link): (usize, LinkId)) {
         let first = self.bundles().next().is_none();
-        let place = &mut self.places[link.worker().index()];
+        let place = &mut self.places[at];
         match place.building.take() {
             Some(Building::Waiting(own, mut lane, _)) if own == link => {
                 for (old, before) in &mut place.bundles {
@@ -165,6 +195,7 @@ impl Inlet {
                     }
                 }
                 lane.ready = true;
+                lane.plan_exchange(node, now);
                 if first {
                     let record = LogRecord::new(Level::Info, "portal open")
                         .with("address", &self.terms.config.via)
@@ -201,8 +232,14 @@ impl Inlet {
         now.mono.since(since) >= NO_OUTLET_PATIENCE
     }
 
-    fn on_denied(&mut self, node: &mut Node, now: Now, link: LinkId, why: CloseReason) {
-        if !self.places[link.worker().index()].is_building(link) {
+    fn on_denied(
+        &mut self,
+        node: &mut Node,
+        now: Now,
+        (at, link): (usize, LinkId),
+        why: CloseReason,
+    ) {
+        if !self.places[at].is_building(link) {
             return;
         }
         node.out.command(Command::Lane {
@@ -219,24 +256,30 @@ impl Inlet {
             node.tally.on_denial(why.code());
         }
         self.trouble = Some((why.code(), format!("the outlet denied this node: {why}")));
-        self.set_gate_at(node, link.worker(), Gate::Reset(why));
-        self.gave_up(node, now, link.worker().index(), Failure::Refused);
+        self.set_gate_at(node, at, Gate::Reset(why));
+        self.gave_up(node, now, at, Failure::Refused);
     }
 
-    fn on_credential(&mut self, node: &mut Node, now: Now, link: LinkId, bytes: &[u8]) {
-        let Some(mut bundle) = self.take_bundle(link) else {
+    /// The outlet shows itself anew; `accepts` judges it, and has cut the lane if it returns false.
+    fn on_shown(
+        &mut self,
+        node: &mut Node,
+        now: Now,
+        (at, link): (usize, LinkId),
+        accepts: impl FnOnce(&mut Lane, &mut Node, &Judge<'_>) -> bool,
+    ) {
+        let Some(mut bundle) = self.places[at].bundles.remove(&link) else {
             return;
         };
-        let judge = self.terms.judge();
-        if bundle.lane.on_credential(node, now, link, &judge, bytes) {
-            let place = &mut self.places[link.worker().index()];
+        if accepts(&mut bundle.lane, node, &self.terms.judge()) {
+            let place = &mut self.places[at];
             place.bundles.insert(link, bundle);
         } else {
             let why = CloseReason::NotAuthorized;
             bundle.circuits.end(node, why);
             self.trouble = Some((why.code(), "the outlet is no longer allowed".into()));
-            self.set_gate_at(node, link.worker(), Gate::Reset(why));
-            let place = &mut self.places[link.worker().index()];
+            self.set_gate_at(node, at, Gate::Reset(why));
+            let place = &mut self.places[at];
             place
                 .pool
                 .on_lost(now.mono, Failure::Refused, node.out.random());
@@ -320,11 +363,10 @@ impl Inlet {
         &mut self,
         node: &mut Node,
         now: Now,
-        link: LinkId,
+        (at, link): (usize, LinkId),
         why: CloseReason,
-        failure: Failure,
     ) {
-        let Some(Bundle { lane, circuits }) = self.take_bundle(link) else {
+        let Some(Bundle { lane, circuits }) = self.places[at].bundles.remove(&link) else {
             return;
         };
         let pool = circuits.end(node, why);
@@ -333,9 +375,11 @@ impl Inlet {
         if lane.retiring || expected {
             return node.out.status_changed();
         }
-        let place = &mut self.places[link.worker().index()];
+        let place = &mut self.places[at];
         place.circuits_before = pool;
-        place.pool.on_lost(now.mono, failure, node.out.random());
+        place
+            .pool
+            .on_lost(now.mono, Failure::Lost, node.out.random());
         let record = LogRecord::new(Level::Warn, "the lane was lost")
             .code(why.code())
             .with("why", why)

@@ -1,5 +1,5 @@
-//! An inlet portal: at each worker one lane that takes streams, its replacement in time and the
-//! circuits that go with it; and what apps are told while there is none.
+//! An inlet portal: at each worker one lane that takes streams (or as many as configured), its
+//! replacement in time and the circuits that go with it; and what apps are told while there is none.
 //!
 //! A lane is built in steps, one at a time: leg dialed → paired by the relay → handshake → adopted
 //! by the worker → READY. Whatever fails on the way, the pool says when the next attempt begins.
@@ -23,7 +23,7 @@ use super::peer::{Judge, Lane};
 use super::relay_link::RelayLink;
 use crate::error::{CloseReason, Code};
 use crate::ids::{LinkId, PortalNo, WorkerId, WorkerSet};
-use crate::limits::PAIRING_TIMEOUT;
+use crate::limits::{INLET_LANES_MAX, PAIRING_TIMEOUT};
 use crate::protocol::command::{Command, Gate, LaneCommand, LaneEvent, Role, address_hash};
 use crate::protocol::core::config::InletConfig;
 use crate::protocol::core::io::{Level, LogRecord, Now};
@@ -36,8 +36,9 @@ use crate::time::Instant;
 /// See the module.
 pub struct Inlet {
     terms: Terms,
-    /// One for each worker, by its id.
+    /// One for each lane that there should be, those of one worker side by side.
     places: Vec<Place>,
+    workers: u8,
     /// Where lanes take streams, as the workers were told.
     hosts: WorkerSet,
     gate: Gate,
@@ -46,30 +47,55 @@ pub struct Inlet {
     unserved_since: Option<Instant>,
     /// Why apps are reset, as it was logged.
     resets_logged: Option<CloseReason>,
+    /// It takes no apps any more: lanes that are there end with their streams.
+    closed: bool,
 }
 
 impl Inlet {
     /// A portal without a lane; apps wait.
     pub fn new(config: InletConfig, suites: SuiteMask, workers: u8) -> Inlet {
+        let workers = workers.max(1);
+        let lanes = usize::from(config.lanes.clamp(1, INLET_LANES_MAX));
+        let places = WorkerId::all(workers).flat_map(|worker| std::iter::repeat_n(worker, lanes));
         Inlet {
+            places: places.map(Place::new).collect(),
+            workers,
             terms: Terms::new(config, suites),
-            places: WorkerId::all(workers.max(1)).map(Place::new).collect(),
             hosts: WorkerSet::NONE,
             gate: Gate::Wait,
             trouble: None,
             unserved_since: None,
             resets_logged: None,
+            closed: false,
         }
+    }
+
+    /// Whether it is to have lanes.
+    pub fn is_wanted(&self) -> bool {
+        !self.closed
+    }
+
+    /// Whether it was closed, and nothing of it is left.
+    pub fn has_ended(&self) -> bool {
+        let empty = |place: &Place| place.building.is_none() && place.bundles.is_empty();
+        self.closed && self.places.iter().all(empty)
+    }
+
+    /// Takes no apps any more; streams go on.
+    pub fn close(&mut self, node: &mut Node, now: Now) {
+        self.closed = true;
+        self.stop(node);
+        self.on_relay_leaves(node, now);
     }
 
     /// Whether this link is one of the portal's.
     pub fn owns(&self, link: LinkId) -> bool {
-        let Some(place) = self.places.get(link.worker().index()) else {
-            return false;
-        };
-        let mut bundles = place.bundles.iter();
-        place.is_building(link)
-            || bundles.any(|(lane, bundle)| *lane == link || bundle.circuits.owns(link))
+        self.place_of(link).is_some()
+    }
+
+    /// Which place has this link.
+    fn place_of(&self, link: LinkId) -> Option<usize> {
+        self.places.iter().position(|place| place.owns(link))
     }
 
     /// How it judges outlets.
@@ -95,17 +121,17 @@ impl Inlet {
     fn tell_hosts(&mut self, node: &mut Node) {
         let ready = self.places.iter().filter(|place| place.is_ready());
         let workers: WorkerSet = ready.map(|place| place.worker).collect();
-        if self.places.len() > 1 && workers != self.hosts {
+        if self.workers > 1 && workers != self.hosts {
             self.hosts = workers;
             let portal = self.portal();
             node.out.command(Command::Hosts { portal, workers });
         }
     }
 
-    /// No lane can be had at that worker for now. While another has one, apps go there.
-    fn set_gate_at(&mut self, node: &mut Node, worker: WorkerId, gate: Gate) {
-        let mut others = self.places.iter().filter(|place| place.worker != worker);
-        if !others.any(Place::is_ready) {
+    /// No lane can be had at that place for now. While another has one, apps go there.
+    fn set_gate_at(&mut self, node: &mut Node, at: usize, gate: Gate) {
+        let mut others = self.places.iter().enumerate();
+        if !others.any(|(place, other)| place != at && other.is_ready()) {
             self.set_gate(node, gate);
         }
     }
@@ -164,14 +190,15 @@ impl Inlet {
             }
         }
         let places = self.places.iter_mut();
-        for bundle in places.flat_map(|place| place.bundles.values_mut()) {
+        for (link, bundle) in places.flat_map(|place| &mut place.bundles) {
+            bundle.lane.on_exchange_timer(node, now, *link);
             bundle.circuits.on_timer(node, now, &self.terms);
         }
         let project = node
             .membership
             .as_ref()
             .map(|membership| membership.project());
-        let Some(project) = project.filter(|_| relay.usable()) else {
+        let Some(project) = project.filter(|_| relay.usable() && !self.closed) else {
             return;
         };
         for place in &mut self.places {
@@ -239,17 +266,16 @@ impl Inlet {
     /// When [`begin`](Self::begin) has something to do, or circuits should be dialed.
     pub fn next_timer(&self, usable: bool) -> Instant {
         let places = self.places.iter();
-        let timers = places.map(|place| place.next_timer(usable));
+        let timers = places.map(|place| place.next_timer(usable && !self.closed));
         timers.min().unwrap_or(Instant::FAR_FUTURE)
     }
 
     /// An event of a link that is [owned](Self::owns).
     pub fn on_event(&mut self, node: &mut Node, now: Now, link: LinkId, event: LinkEvent) {
-        let at = link.worker().index();
-        let Some(place) = self.places.get_mut(at) else {
+        let Some(at) = self.place_of(link) else {
             return;
         };
-        let bundles = place.bundles.values_mut();
+        let bundles = self.places[at].bundles.values_mut();
         let mut circuits = bundles.map(|bundle| &mut bundle.circuits);
         if let Some(circuits) = circuits.find(|circuits| circuits.owns(link)) {
             return circuits.on_event(node, now, &self.terms, link, event);
@@ -260,8 +286,8 @@ impl Inlet {
                 node.out.deadline(link, now.mono, PAIRING_TIMEOUT, why);
             }
             LinkEvent::Frame(bytes) => self.on_frame(node, now, at, &bytes),
-            LinkEvent::Closed(why) => self.on_closed(node, now, link, why),
-            LinkEvent::Lane(what) => self.on_lane(node, now, link, what),
+            LinkEvent::Closed(why) => self.on_closed(node, now, (at, link), why),
+            LinkEvent::Lane(what) => self.on_lane(node, now, (at, link), what),
             LinkEvent::Circuit(_) => {}
         }
         self.tell_hosts(node);
@@ -278,11 +304,13 @@ impl Inlet {
     /// The relay is about to end and waits for its circuits: lanes end with their last stream, and
     /// another is made as soon as a relay is there.
     pub fn on_relay_leaves(&mut self, node: &mut Node, now: Now) {
-        let links: Vec<LinkId> = self.bundles().map(|(link, _)| *link).collect();
-        for link in links {
-            let what = LaneCommand::Retire;
-            node.out.command(Command::Lane { link, what });
-            self.on_lane(node, now, link, LaneEvent::Retiring);
+        for at in 0..self.places.len() {
+            let links: Vec<LinkId> = self.places[at].bundles.keys().copied().collect();
+            for link in links {
+                let what = LaneCommand::Retire;
+                node.out.command(Command::Lane { link, what });
+                self.on_lane(node, now, (at, link), LaneEvent::Retiring);
+            }
         }
         self.tell_hosts(node);
         node.out.status_changed();
@@ -310,14 +338,15 @@ impl Inlet {
         for (_, bundle) in self.bundles() {
             circuits += bundle.circuits.status();
         }
-        // Lanes of several workers lead to the same peer.
+        // Several lanes lead to the same peer.
         let mut peers: Vec<_> = live().map(|lane| (lane.peer, lane.name.clone())).collect();
         peers.dedup();
         PortalStatus {
             portal: self.portal(),
             role: Role::Inlet,
             address: self.terms.config.via.clone(),
-            ready,
+            ready: ready && !self.closed,
+            closing: self.closed,
             lanes: self.bundles().count(),
             parked: 0,
             circuits,

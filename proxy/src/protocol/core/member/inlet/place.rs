@@ -1,5 +1,5 @@
-//! What an inlet has at one of its workers: a lane that takes streams or is being built, lanes that end,
-//! and the circuits of each.
+//! What an inlet has for each lane that it should have at a worker: one that takes streams or is being
+//! built, those before it that end, and the circuits of each.
 
 use std::collections::BTreeMap;
 
@@ -37,7 +37,7 @@ pub(super) struct Bundle {
     pub(super) circuits: Circuits,
 }
 
-/// What the portal has at one worker.
+/// A lane that there should be at a worker.
 pub(super) struct Place {
     pub(super) worker: WorkerId,
     pub(super) pool: LanePool,
@@ -61,6 +61,14 @@ impl Place {
     pub(super) fn is_building(&self, link: LinkId) -> bool {
         let building = self.building.as_ref();
         building.is_some_and(|building| building.link() == link)
+    }
+
+    /// Whether this link is one of its own.
+    pub(super) fn owns(&self, link: LinkId) -> bool {
+        let mut circuits = self.bundles.values().map(|bundle| &bundle.circuits);
+        self.is_building(link)
+            || self.bundles.contains_key(&link)
+            || circuits.any(|circuits| circuits.owns(link))
     }
 
     /// Whether one of its lanes takes streams.
@@ -87,7 +95,8 @@ impl Place {
             } else {
                 Instant::FAR_FUTURE
             };
-            bundle.circuits.next_timer().min(dial)
+            let exchange = bundle.lane.exchanges.next_timer();
+            bundle.circuits.next_timer().min(dial).min(exchange)
         });
         circuits.fold(lane, Instant::min)
     }

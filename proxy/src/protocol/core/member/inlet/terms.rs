@@ -13,6 +13,7 @@ use crate::limits::SHAKE_TIMEOUT;
 use crate::protocol::command::{Adopt, Becomes, Command, Permit, Role};
 use crate::protocol::core::config::InletConfig;
 use crate::protocol::core::io::{Level, LogRecord, Now};
+use crate::protocol::core::member::exchange::fresh_until;
 use crate::protocol::core::member::peer::{Judge, peer_name, permit_end, remember};
 use crate::protocol::core::node::{Node, denial_record};
 use crate::protocol::policy::Policy;
@@ -187,6 +188,8 @@ impl Terms {
             sealer: shaken.sealer,
             opener: shaken.opener,
             permit,
+            dedicated: self.config.dedicated,
+            fresh_until: fresh_until(node, now),
         })));
     }
 

@@ -12,20 +12,13 @@ use crate::protocol::policy::Policy;
 use crate::time::Instant;
 
 impl MemberCore {
-    /// These portals have these policies from now on.
-    pub(super) fn set_policies(&mut self, now: Now, policies: Vec<(PortalNo, Policy)>) {
-        for (portal, policy) in policies {
-            self.set_policy(now, portal, policy);
-        }
-    }
-
     /// An administrator's change, which lasts until this process ends or reads its configuration again.
     pub(super) fn change_policy(&mut self, now: Now, change: &PolicyChange) -> AdminReply {
         let wanted = |role| change.role.is_none_or(|wanted| wanted == role);
         let inlets = self.inlets.iter().filter(|_| wanted(Role::Inlet));
-        let inlets = inlets.filter(|it| *it.via() == change.address);
+        let inlets = inlets.filter(|it| it.is_wanted() && *it.via() == change.address);
         let outlets = self.outlets.iter().filter(|_| wanted(Role::Outlet));
-        let outlets = outlets.filter(|it| *it.address() == change.address);
+        let outlets = outlets.filter(|it| it.is_wanted() && *it.address() == change.address);
         let portals = inlets.map(|it| (it.portal(), Role::Inlet));
         let portals: Vec<_> = portals
             .chain(outlets.map(|it| (it.portal(), Role::Outlet)))

@@ -1,5 +1,7 @@
 //! The lanes of an outlet: what happens to one after it was given to the worker.
 
+use crypto::check::Direction;
+
 use super::{CutLane, Outlet, Stage};
 use crate::error::CloseReason;
 use crate::ids::LinkId;
@@ -79,6 +81,8 @@ impl Outlet {
         match what {
             LaneEvent::Ready
             | LaneEvent::Credential(_)
+            | LaneEvent::Exchange { .. }
+            | LaneEvent::Mixed { .. }
             | LaneEvent::Retiring
             | LaneEvent::Circuits { .. } => {
                 let what = LaneCommand::Cut(cut.why);
@@ -162,6 +166,18 @@ impl Outlet {
                     self.end_circuits(node, link, CloseReason::NotAuthorized);
                 }
                 keep
+            }
+            LaneEvent::Exchange { number, message } => {
+                let of = (link, number);
+                let keep = lane.on_exchange(node, now, of, &self.judge(), &message);
+                if !keep {
+                    self.end_circuits(node, link, CloseReason::NotAuthorized);
+                }
+                keep
+            }
+            LaneEvent::Mixed { .. } => {
+                lane.on_mixed(node, now, Direction::Connect);
+                true
             }
             LaneEvent::Retiring => {
                 lane.retiring = true;

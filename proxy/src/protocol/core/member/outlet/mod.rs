@@ -88,6 +88,8 @@ pub struct Outlet {
     permitted: Option<bool>,
     open_logged: bool,
     trouble: Option<(Code, String)>,
+    /// It lets nobody in any more: lanes that are there end with their streams.
+    closed: bool,
     /// Handshakes that ended behind message 2 since it was last logged, and when it may be again.
     broken_off: (u64, Instant),
 }
@@ -119,7 +121,25 @@ impl Outlet {
             open_logged: false,
             broken_off: (0, Instant::ZERO),
             trouble: None,
+            closed: false,
         }
+    }
+
+    /// Whether it is to have legs at the relay.
+    pub fn is_wanted(&self) -> bool {
+        !self.closed
+    }
+
+    /// Whether it was closed, and nothing of it is left.
+    pub fn has_ended(&self) -> bool {
+        self.closed && self.stages.is_empty()
+    }
+
+    /// Lets nobody in any more; streams go on.
+    pub fn close(&mut self, node: &mut Node) {
+        self.closed = true;
+        self.unpark(node, CloseReason::PortalClosed);
+        self.retire(node);
     }
 
     /// Its relay address.
@@ -240,7 +260,7 @@ impl Outlet {
     }
 
     fn may_park(&self, relay: &RelayLink) -> bool {
-        relay.usable() && self.permitted == Some(true)
+        relay.usable() && self.permitted == Some(true) && !self.closed
     }
 
     /// When [`begin`](Self::begin) has something to do.
@@ -416,6 +436,11 @@ impl Outlet {
 
     /// The relay is about to end and waits for its circuits: lanes end with their last stream.
     pub fn on_relay_leaves(&mut self, node: &mut Node) {
+        self.retire(node);
+    }
+
+    /// All lanes end with their last stream.
+    fn retire(&mut self, node: &mut Node) {
         for (link, stage) in &mut self.stages {
             if let Stage::Lane(lane) = stage {
                 lane.unheard.retire = !lane.ready;
@@ -457,7 +482,8 @@ impl Outlet {
             portal: self.portal,
             role: Role::Outlet,
             address: self.address.clone(),
-            ready,
+            ready: ready && !self.closed,
+            closing: self.closed,
             lanes: self.lanes().count(),
             parked: self.pool.parked(),
             circuits: self.circuits_status(),

@@ -13,6 +13,7 @@ use crate::limits::{
 };
 use crate::protocol::command::{Adopt, Becomes, Command, Expect, Permit, Role};
 use crate::protocol::core::io::{Level, LogRecord, Now};
+use crate::protocol::core::member::exchange::{Exchanges, fresh_until};
 use crate::protocol::core::member::peer::{Lane, peer_name, permit_end, remember};
 use crate::protocol::core::node::{Node, denial_record};
 use crate::protocol::session::SessionError;
@@ -80,7 +81,9 @@ impl Outlet {
             node.out.log(record);
             return self.deny(node, link, proposal, why);
         }
-        let lane = Lane::new(&peer, proposal.bundle);
+        // It is the inlet that begins.
+        let exchanges = Exchanges::new(proposal.binding, false);
+        let lane = Lane::new(&peer, proposal.bundle, exchanges);
         lane.log_audited(node, now, &self.judge());
         let worker = self.worker_for_lane(link.worker());
         let link = self.adopt(node, now, (link, worker), proposal, peer, Becomes::Lane);
@@ -142,6 +145,8 @@ impl Outlet {
             sealer: shaken.sealer,
             opener: shaken.opener,
             permit,
+            dedicated: false,
+            fresh_until: fresh_until(node, now),
         });
         node.out.command(if moves {
             Command::HandOver { link, adopt }

@@ -411,7 +411,7 @@ fn a_revoked_inlet_s_lane_and_circuits_are_cut_and_it_is_not_let_in_again() {
     let outputs: Vec<Output> = std::iter::from_fn(|| world.node.out.poll()).collect();
     let cuts = outputs.iter().filter(|output| match output {
         Output::Command(Command::Lane { link, what }) => {
-            *link == lane && *what == LaneCommand::Cut(why)
+            *link == lane && matches!(what, LaneCommand::Cut(cut) if *cut == why)
         }
         Output::Command(Command::Circuit { link, what }) => {
             *link == circuit && *what == CircuitCommand::Cut(why)
@@ -454,14 +454,14 @@ fn on_its_way() -> (World, LinkId) {
 }
 
 /// What the lane is told when it is there.
-fn told_when_ready(world: &mut World, link: LinkId) -> Vec<LaneCommand> {
+fn told_when_ready(world: &mut World, link: LinkId) -> Vec<String> {
     // What was said before finds nothing.
     while world.node.out.poll().is_some() {}
     let commands = world.event(link, LinkEvent::Lane(LaneEvent::Ready));
     let told = commands.into_iter().filter_map(|command| match command {
         Command::Lane { link: of, what } => {
             assert_eq!(of, link);
-            Some(what)
+            Some(format!("{what:?}"))
         }
         _ => None,
     });
@@ -481,7 +481,7 @@ fn a_lane_that_is_revoked_on_its_way_to_another_worker_is_cut_when_it_is_there()
     // Nor do its legs' going take it out of the book.
     world.outlet.stop(&mut world.node);
     let told = told_when_ready(&mut world, lane);
-    assert_eq!(told, [LaneCommand::Cut(why)]);
+    assert_eq!(told, [format!("{:?}", LaneCommand::Cut(why))]);
     assert!(world.outlet.owns(lane));
     world.event(lane, LinkEvent::Lane(LaneEvent::Closed(why)));
     assert!(!world.outlet.owns(lane));
@@ -519,6 +519,7 @@ fn a_lane_hears_of_a_renewal_and_of_its_retiring_once_it_is_there() {
     world.outlet.on_relay_leaves(&mut world.node);
     let told = told_when_ready(&mut world, lane);
     let both = [LaneCommand::Credential(evidence), LaneCommand::Retire];
-    assert_eq!(told, both);
-    assert_eq!(told_when_ready(&mut world, lane), [], "once");
+    assert_eq!(told, both.map(|what| format!("{what:?}")));
+    let again = told_when_ready(&mut world, lane);
+    assert_eq!(again, Vec::<String>::new(), "once");
 }

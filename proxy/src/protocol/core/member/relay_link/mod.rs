@@ -14,7 +14,7 @@ use crypto::check::Evidence;
 use crypto::names::RelayAddress;
 use crypto::statics::StaticPublic;
 
-use self::session::{Relays, Session, serial};
+use self::session::{Relays, Session, changes, serial};
 use super::legs::LegGrant;
 use crate::error::CloseReason;
 use crate::ids::{AddressHash, LinkId};
@@ -113,6 +113,20 @@ impl RelayLink {
         self.on_down(node, false)
     }
 
+    /// This node's outlets serve these addresses from now on.
+    pub fn serve(&mut self, node: &mut Node, now: Now, addresses: Vec<RelayAddress>) {
+        if addresses == self.addresses {
+            return;
+        }
+        self.addresses = addresses;
+        for session in std::iter::once(&mut self.active).chain(self.coming.as_mut()) {
+            if session.welcome.is_some() {
+                let addresses = self.addresses.clone();
+                session.uplink.ask(node, now, Message::Serve { addresses });
+            }
+        }
+    }
+
     /// Whether the relay lets this node serve an address; `None` while it has not said.
     pub fn may_serve(&self, address: &RelayAddress) -> Option<bool> {
         self.active
@@ -150,8 +164,21 @@ impl RelayLink {
             return;
         };
         let pass = membership.pass.encode();
+        let changes = changes(node);
+        // A session shows the identity with which it began: one that has changed its key since gets
+        // another session, and the old one serves meanwhile.
+        let outdated = |session: &Session| session.welcome.is_some() && session.changes != changes;
+        if outdated(&self.active) {
+            self.remake = now.mono;
+            if let Some(mut coming) = self.coming.take() {
+                coming.uplink.close(node, CloseReason::Replaced, false);
+            }
+        }
         for session in std::iter::once(&mut self.active).chain(self.coming.as_mut()) {
             if session.welcome.is_some() {
+                if outdated(session) {
+                    continue;
+                }
                 session
                     .uplink
                     .ask(node, now, Message::PassRenewed { pass: pass.clone() });
@@ -239,6 +266,7 @@ impl RelayLink {
             UplinkNews::None => RelayNews::None,
             UplinkNews::Up => {
                 session.shown = serial(node);
+                session.changes = changes(node);
                 RelayNews::None
             }
             UplinkNews::Down => self.on_down(node, coming),

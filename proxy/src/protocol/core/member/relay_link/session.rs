@@ -28,6 +28,8 @@ pub(super) struct Session {
     pub served: Option<Vec<RelayAddress>>,
     /// Serial of the pass that the relay was shown in the handshake.
     pub shown: Option<u64>,
+    /// How often this node's identity had changed its key then.
+    pub changes: Option<u16>,
     /// The relay has said that it goes away: legs would come too late.
     pub leaving: bool,
     /// The relay that passed the check, and the serial of its pass.
@@ -49,6 +51,7 @@ impl Session {
             welcome: None,
             served: None,
             shown: None,
+            changes: None,
             leaving: false,
             with: None,
         }
@@ -74,6 +77,12 @@ impl Session {
         self.served = None;
         self.leaving = false;
     }
+}
+
+/// How often this node's identity had changed its key by its pass.
+pub(super) fn changes(node: &Node) -> Option<u16> {
+    let membership = node.membership.as_ref()?;
+    Some(membership.pass.body().history_len)
 }
 
 /// Serial of this node's pass.

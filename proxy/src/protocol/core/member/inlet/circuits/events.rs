@@ -7,6 +7,7 @@ use crate::limits::{LEG_UNPROVEN, PAIRING_TIMEOUT, SHAKE_TIMEOUT};
 use crate::protocol::command::CircuitEvent;
 use crate::protocol::core::io::{Level, LogRecord, Now};
 use crate::protocol::core::link_event::LinkEvent;
+use crate::protocol::core::member::exchange::retire_by;
 use crate::protocol::core::member::inlet::terms::{NotShaken, Terms};
 use crate::protocol::core::node::Node;
 use crate::protocol::pool::{CircuitPool, Failure};
@@ -82,7 +83,9 @@ impl Circuits {
         if let Some(circuit) = self.links.get_mut(&link)
             && let Stage::Waiting(_) = circuit.stage
         {
-            circuit.stage = Stage::Ready(CircuitPool::retire_at(now.mono, node.out.random()));
+            let retire_at = CircuitPool::retire_at(now.mono, node.out.random())
+                .min(retire_by(node.key_exchange_every, now.mono));
+            circuit.stage = Stage::Ready(retire_at);
             self.pool.on_ready();
             self.denied = None;
             self.lack_logged = false;
@@ -102,6 +105,8 @@ impl Circuits {
             Some(Stage::Leg(_) | Stage::Shaking(_) | Stage::Waiting(_)) => {
                 self.fail(node, now, terms, why, Failure::Lost);
             }
+            // Both ends were done with it.
+            Some(Stage::Ready(_)) if why == CloseReason::Replaced => self.pool.on_retired(),
             Some(Stage::Ready(_)) => {
                 let record = LogRecord::new(Level::Debug, "a circuit was lost")
                     .code(why.code())

@@ -1,0 +1,105 @@
+//! Keys are made anew under traffic, each second here: nothing that apps send is lost or changed.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use tests::portal::{Engine, INLET_RULE, Node, OUTLET_RULE, Project, START};
+use tests::process::{Failure, eventually};
+use tests::tcp::{self, Exchange, Order, Service};
+
+tests::on_both_engines!(bulk_and_queries_flow_while_keys_are_exchanged_every_second,);
+
+const MIB: u64 = 1024 * 1024;
+/// Some exchanges, and a direction that has been on a circuit for a second while bulk flowed.
+const LONG: Duration = Duration::from_secs(90);
+
+const EVERY: [&str; 2] = ["--key-exchange-every", "1s"];
+
+fn counter(node: &Node, name: &str) -> u64 {
+    let status = node.status().unwrap();
+    status["counters"][name].as_u64().unwrap()
+}
+
+fn bulk_and_queries_flow_while_keys_are_exchanged_every_second(engine: Engine) {
+    let service = Service::exchanges().unwrap();
+    let project = Project::start(engine).unwrap();
+    let ticket = project.outlet_ticket("bank").unwrap();
+    let to = service.address().to_string();
+    let serve = [
+        "--at",
+        tests::portal::ADDRESS,
+        "--to",
+        &to,
+        "--allow",
+        INLET_RULE,
+    ];
+    let args = [&serve[..], &EVERY].concat();
+    let mut outlet = project.node("bank", "outlet", &ticket, &args).unwrap();
+    outlet.wait_ready(START).unwrap();
+    let ticket = project.inlet_ticket("analysis").unwrap();
+    let entry = tcp::own_address().unwrap();
+    let from = entry.to_string();
+    let connect = [
+        "--via",
+        tests::portal::ADDRESS,
+        "--from",
+        &from,
+        "--allow",
+        OUTLET_RULE,
+    ];
+    let args = [&connect[..], &EVERY].concat();
+    let mut inlet = project.node("analysis", "inlet", &ticket, &args).unwrap();
+    inlet.wait_ready(START).unwrap();
+
+    let enough = AtomicBool::new(false);
+    let run = |up: u64, down: u64, seed: u64| {
+        let order = Order::AtOnce;
+        let exchange = Exchange {
+            up,
+            down,
+            seed,
+            order,
+        };
+        exchange.run(entry).unwrap();
+    };
+    // At least one, whatever happens.
+    let until_enough = |up: u64, down: u64| {
+        for seed in 1.. {
+            run(up, down, seed);
+            if enough.load(Ordering::Relaxed) {
+                return;
+            }
+        }
+    };
+    thread::scope(|scope| {
+        scope.spawn(|| until_enough(512 * MIB, 512 * MIB));
+        scope.spawn(|| until_enough(100, 5_000));
+        let exchanged = eventually("keys are exchanged at both ends", LONG, || {
+            for node in [&inlet, &outlet] {
+                let exchanges = counter(node, "key_exchanges");
+                let left = counter(node, "circuits_left");
+                if exchanges < 4 || left == 0 {
+                    return Err(Failure(format!(
+                        "{exchanges} exchanges, {left} circuits left"
+                    )));
+                }
+            }
+            Ok(())
+        });
+        enough.store(true, Ordering::Relaxed);
+        exchanged.unwrap();
+    });
+    for node in [&inlet, &outlet] {
+        assert_eq!(counter(node, "lane_violations"), 0);
+        println!(
+            "{engine:?}: {} exchanges, {} circuits left, {} lanes",
+            counter(node, "key_exchanges"),
+            counter(node, "circuits_left"),
+            counter(node, "lanes_total"),
+        );
+        assert_eq!(counter(node, "lanes_total"), 1, "no lane was lost");
+    }
+}
