@@ -529,7 +529,7 @@ const _: () = assert!(2 * INLET_LANES_MAX as usize <= OUTLET_LANES_PER_MEMBER_MA
 const _: () = assert!(CIRCUITS_UNPROVEN_MAX + INLET_LANES_MAX as usize <= LEGS_UNFINISHED_MAX);
 /// Most sockets of one worker.
 pub const WORKER_SLOTS_MAX: u32 = 64 * 1024;
-/// Descriptors that are not a worker's: files, pipes, rings, the administrator's callers.
+/// Descriptors that are not a worker's: files, pipes, rings, the callers of administration and metrics.
 pub const NOFILE_RESERVED: u64 = 64;
 /// Buffers of a process's engines together, Small, Medium, Large, Bulk: 64 + 16 + 64 + 64 MiB of
 /// address space, touched on demand. Bulk: two for each direction of `CIRCUITS_READY_MAX`
@@ -559,6 +559,14 @@ pub const AUDIT_TAIL_MAX: u64 = STORE_PAGE_MAX as u64;
 pub const AUDIT_FOLLOW_INTERVAL: Duration = Duration::from_millis(250);
 /// Longest line of a file of audit rows.
 pub const AUDIT_LINE_MAX: u64 = 64 * 1024;
+/// Callers of the metrics listener at once.
+pub const METRICS_CALLERS_MAX: usize = 8;
+/// Longest request of one, its headers included …
+pub const METRICS_REQUEST_MAX: usize = 8 * 1024;
+/// … and how many these are.
+pub const METRICS_HEADERS_MAX: usize = 64;
+/// A caller has sent its request and taken its answer by then.
+pub const METRICS_TIMEOUT: Duration = Duration::from_secs(5);
 /// Outputs of a core that carries out one call without a driver.
 pub const OFFLINE_STEPS_MAX: usize = 10_000;
 /// Most connections of a benchmark; the service that it starts itself needs as many descriptors.

@@ -110,6 +110,18 @@ pub enum LogLevel {
     Debug,
 }
 
+impl LogLevel {
+    /// The word for it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            LogLevel::Error => "error",
+            LogLevel::Warn => "warn",
+            LogLevel::Info => "info",
+            LogLevel::Debug => "debug",
+        }
+    }
+}
+
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -131,6 +143,15 @@ pub enum Command {
     Run(RunArgs),
     /// What is connected, and why not
     Status(StatusArgs),
+    /// What stands in the way of this machine's portals, and what mends it
+    Doctor(DoctorArgs),
+    /// Would a connection from here be allowed, and by which rule?
+    Why(WhyArgs),
+    /// The portals of this home, live
+    Top(TopArgs),
+    /// How much a running process logs
+    #[command(subcommand)]
+    Log(LogCommand),
     /// For probes: exit code 0 if the process is alive
     Health(HealthArgs),
     /// Check and explain policies, and change one in a running process
@@ -152,6 +173,10 @@ pub enum Command {
     Demo,
     /// Measure a portal, next to a direct run
     Bench(BenchArgs),
+    /// Print a script that completes commands and flags in a shell
+    Completions(CompletionsArgs),
+    /// Print the manual page, or write those of all commands
+    Man(ManArgs),
 }
 
 /// `adit project …`
@@ -207,6 +232,9 @@ pub struct ServeArgs {
     /// State and ticket of a relay whose authority is elsewhere.
     #[command(flatten)]
     pub node: NodeArgs,
+    /// Its numbers.
+    #[command(flatten)]
+    pub metrics: MetricsArgs,
 }
 
 /// A flag that can be turned off.
@@ -315,6 +343,14 @@ pub struct NodeArgs {
     pub key_exchange_every: Option<KeyExchangeEvery>,
 }
 
+/// Where a process tells its numbers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, ClapArgs)]
+pub struct MetricsArgs {
+    /// Where to answer /metrics, /livez and /readyz over HTTP, such as 127.0.0.1:9464 [default: nowhere]
+    #[arg(long, env = "ADIT_METRICS", value_name = "IP:PORT")]
+    pub metrics: Option<SocketAddr>,
+}
+
 /// The limits of a portal.
 #[derive(Clone, Copy, Debug, Default, ClapArgs)]
 pub struct LimitArgs {
@@ -347,6 +383,9 @@ pub struct InletArgs {
     /// The node's state and ticket.
     #[command(flatten)]
     pub node: NodeArgs,
+    /// Its numbers.
+    #[command(flatten)]
+    pub metrics: MetricsArgs,
     /// The relay address that the outlet serves
     #[arg(long, env = "ADIT_VIA", value_name = "ADDRESS")]
     pub via: RelayAddress,
@@ -382,6 +421,9 @@ pub struct OutletArgs {
     /// The node's state and ticket.
     #[command(flatten)]
     pub node: NodeArgs,
+    /// Its numbers.
+    #[command(flatten)]
+    pub metrics: MetricsArgs,
     /// The relay address to serve
     #[arg(long, env = "ADIT_AT", value_name = "ADDRESS")]
     pub at: RelayAddress,
@@ -432,12 +474,68 @@ pub struct RunArgs {
     /// The node's state and ticket.
     #[command(flatten)]
     pub node: NodeArgs,
+    /// Its numbers.
+    #[command(flatten)]
+    pub metrics: MetricsArgs,
 }
 
 /// Which process of this home is asked.
 #[derive(Clone, Debug, Default, ClapArgs)]
 pub struct StatusArgs {
     /// The node to ask [default: the only one, or the authority]
+    #[arg(long, env = "ADIT_NODE", value_name = "NAME")]
+    pub node: Option<Name>,
+}
+
+/// `adit doctor`
+#[derive(Clone, Debug, ClapArgs)]
+pub struct DoctorArgs {
+    /// Also whether this configuration file can be run here
+    #[arg(long, env = "ADIT_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The node to look at [default: everything in this home]
+    #[arg(long, env = "ADIT_NODE", value_name = "NAME")]
+    pub node: Option<Name>,
+}
+
+/// `adit why`
+#[derive(Clone, Debug, ClapArgs)]
+pub struct WhyArgs {
+    /// The relay address of the portal
+    pub address: RelayAddress,
+    /// The node to ask [default: every one that has such a portal]
+    #[arg(long, env = "ADIT_NODE", value_name = "NAME")]
+    pub node: Option<Name>,
+}
+
+/// `adit top`
+#[derive(Clone, Debug, ClapArgs)]
+pub struct TopArgs {
+    /// How often it looks, in seconds
+    #[arg(long, value_name = "SECONDS", default_value = "1")]
+    pub interval: Seconds,
+    /// End after so many looks [default: never]
+    #[arg(long, value_name = "N")]
+    pub count: Option<u32>,
+    /// The node to look at [default: every process of this home]
+    #[arg(long, env = "ADIT_NODE", value_name = "NAME")]
+    pub node: Option<Name>,
+}
+
+/// `adit log …`
+#[derive(Debug, Subcommand)]
+pub enum LogCommand {
+    /// Show the level of a running process, or change it
+    Level(LogLevelArgs),
+}
+
+/// `adit log level`
+#[derive(Clone, Debug, ClapArgs)]
+pub struct LogLevelArgs {
+    /// From now on, until the process ends [default: only show it]
+    #[arg(value_enum)]
+    pub level: Option<LogLevel>,
+    /// The node to tell [default: every process of this home]
     #[arg(long, env = "ADIT_NODE", value_name = "NAME")]
     pub node: Option<Name>,
 }
@@ -677,6 +775,44 @@ pub struct BenchArgs {
     /// How often each workload runs; the ways take turns
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = value_parser!(u32).range(1..=BENCH_ROUNDS_MAX))]
     pub rounds: u32,
+}
+
+/// `adit completions`
+#[derive(Clone, Debug, ClapArgs)]
+pub struct CompletionsArgs {
+    /// Whose script
+    #[arg(value_enum)]
+    pub shell: ShellArg,
+}
+
+/// The shells whose scripts are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ShellArg {
+    /// adit completions bash > /etc/bash_completion.d/adit
+    Bash,
+    /// adit completions zsh > "${fpath[1]}/_adit"
+    Zsh,
+    /// adit completions fish > ~/.config/fish/completions/adit.fish
+    Fish,
+}
+
+impl ShellArg {
+    /// What makes its script.
+    pub const fn generator(self) -> clap_complete::Shell {
+        match self {
+            ShellArg::Bash => clap_complete::Shell::Bash,
+            ShellArg::Zsh => clap_complete::Shell::Zsh,
+            ShellArg::Fish => clap_complete::Shell::Fish,
+        }
+    }
+}
+
+/// `adit man`
+#[derive(Clone, Debug, ClapArgs)]
+pub struct ManArgs {
+    /// Write a page for each command there, such as /usr/local/share/man/man1
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
 }
 
 #[cfg(test)]

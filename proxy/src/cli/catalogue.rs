@@ -210,7 +210,7 @@ fn named_commands(text: &str) -> Vec<Vec<&str>> {
 }
 
 /// What of a command there isn't.
-fn unknown_word(words: &[&str]) -> Option<String> {
+pub(super) fn unknown_word(words: &[&str]) -> Option<String> {
     let root = Args::command();
     let mut command = &root;
     for (at, word) in words.iter().enumerate() {
@@ -237,7 +237,7 @@ fn no_text_names_a_command_or_flag_that_there_is_not() {
             assert_eq!(unknown_word(&words), None, "{code}: {mend}");
         }
     }
-    assert_eq!(unknown_word(&["doctor"]), Some("doctor".into()));
+    assert_eq!(unknown_word(&["doktor"]), Some("doktor".into()));
     assert_eq!(unknown_word(&["project", "show"]), Some("show".into()));
     assert_eq!(unknown_word(&["status", "--bogus"]), Some("--bogus".into()));
 }

@@ -29,7 +29,7 @@ use clap::ValueEnum;
 use crypto::names::HostPort;
 use toml::{Table, Value};
 
-use super::args::{EngineArg, GlobalArgs, LimitArgs, LogFormat, LogLevel, NodeArgs};
+use super::args::{EngineArg, GlobalArgs, LimitArgs, LogFormat, LogLevel, MetricsArgs, NodeArgs};
 use super::rules;
 use super::settings::DEFAULT_LANES;
 use super::values::{Workers, near_match};
@@ -39,7 +39,7 @@ use crate::limits::{CONFIG_FILE_MAX, INLET_LANES_MAX, PORTALS_MAX, SPIN_MAX};
 
 /// Settings of the process, and what holds if nothing is said: the one list of them, for reading and
 /// for showing.
-pub(super) const PROCESS: [(&str, &str); 13] = [
+pub(super) const PROCESS: [(&str, &str); 14] = [
     ("home", "~/.adit"),
     ("project", "the only one"),
     ("engine", "auto"),
@@ -52,6 +52,7 @@ pub(super) const PROCESS: [(&str, &str); 13] = [
     ("node", "node"),
     ("exit-if-not-enrolled", "false"),
     ("revocation-max-age", "5m"),
+    ("metrics", "none"),
     ("key-exchange-every", "1h"),
 ];
 const INLET: &[&str] = &[
@@ -83,6 +84,8 @@ pub(super) struct ConfigFile {
     pub(super) global: GlobalArgs,
     /// Flags of a node.
     pub(super) node: NodeArgs,
+    /// Where it tells its numbers.
+    pub(super) metrics: MetricsArgs,
     /// Its portals in the order of the file, inlets first.
     pub(super) portals: Vec<Portal>,
 }
@@ -125,6 +128,9 @@ impl ConfigFile {
                 exit_if_not_enrolled: top.flag("exit-if-not-enrolled")?,
                 revocation_max_age: top.parsed("revocation-max-age")?,
                 key_exchange_every: top.parsed("key-exchange-every")?,
+            },
+            metrics: MetricsArgs {
+                metrics: top.parsed("metrics")?,
             },
             portals: inlets
                 .iter()

@@ -111,6 +111,7 @@ async fn tell(
         both,
         CREDENTIAL_LIFE,
         listener,
+        None,
         engine.clone(),
         on_ring,
     )?;
@@ -213,6 +214,7 @@ fn plan(
         ticket: Some(ticket),
         exit_if_not_enrolled: true,
         revocation_max_age: REVOCATION_MAX_AGE,
+        metrics: None,
         key_exchange_every: KEY_EXCHANGE_EVERY,
         portals: vec![portal],
     })
@@ -255,7 +257,8 @@ fn ticket(home: &Home, project: &Name, name: &str, serves: bool) -> Result<Ticke
         | AdminReply::Revoked(_)
         | AdminReply::TicketRevoked { .. }
         | AdminReply::Audit(_)
-        | AdminReply::PolicySet(_) => Err(refused()),
+        | AdminReply::PolicySet(_)
+        | AdminReply::Why(_) => Err(refused()),
     }
 }
 

@@ -28,6 +28,7 @@ pub(super) fn run(settings: &Settings, args: EnrollArgs) -> Result<u8, Failure> 
         ticket: settings::ticket_source(&args.node, settings::ticket_text())?,
         exit_if_not_enrolled: true,
         revocation_max_age: settings::max_age(args.node.revocation_max_age),
+        metrics: None,
         key_exchange_every: settings::key_exchange_every(args.node.key_exchange_every),
         portals: Vec::new(),
     };

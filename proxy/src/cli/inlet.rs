@@ -16,6 +16,7 @@ pub(super) fn run(settings: &Settings, args: InletArgs) -> Result<u8, Failure> {
         ticket: settings::ticket_source(&args.node, settings::ticket_text())?,
         exit_if_not_enrolled: args.node.exit_if_not_enrolled,
         revocation_max_age: settings::max_age(args.node.revocation_max_age),
+        metrics: args.metrics.metrics,
         key_exchange_every: settings::key_exchange_every(args.node.key_exchange_every),
         portals: vec![Portal::Inlet(Inlet {
             via: args.via,

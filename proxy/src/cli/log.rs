@@ -16,20 +16,23 @@ use tracing_subscriber::registry::LookupSpan;
 
 use super::args::{LogFormat, LogLevel};
 use super::settings::Settings;
+use crate::control::log::set_level;
+use crate::protocol::core::Level as LogWeight;
 
 /// Sets the process's log up. Said twice, the first one stays.
 pub(super) fn start(settings: &Settings) {
-    let level = match settings.log_level {
-        LogLevel::Error => Level::ERROR,
-        LogLevel::Warn => Level::WARN,
-        LogLevel::Info => Level::INFO,
-        LogLevel::Debug => Level::DEBUG,
-    };
+    set_level(match settings.log_level {
+        LogLevel::Error => LogWeight::Error,
+        LogLevel::Warn => LogWeight::Warn,
+        LogLevel::Info => LogWeight::Info,
+        LogLevel::Debug => LogWeight::Debug,
+    });
     let line = Line {
         json: settings.log_format == LogFormat::Json,
     };
     let subscriber = tracing_subscriber::fmt()
-        .with_max_level(level)
+        // Ours are filtered where they are emitted, by a level that can change.
+        .with_max_level(Level::DEBUG)
         .with_writer(std::io::stderr)
         .event_format(line)
         .finish();

@@ -4,14 +4,18 @@
 pub mod args;
 mod audit;
 mod bench;
+mod checks;
 mod config;
 mod config_file;
 mod demo;
+mod doctor;
 mod enroll;
 mod health;
 mod identity;
 mod inlet;
 mod log;
+mod log_level;
+mod manual;
 mod member;
 mod outlet;
 mod output;
@@ -25,11 +29,15 @@ mod serve;
 mod settings;
 mod status;
 mod ticket;
+mod top;
 mod usage;
 mod values;
+mod why;
 
 #[cfg(test)]
 mod catalogue;
+#[cfg(test)]
+mod pages;
 
 use std::process::ExitCode;
 
@@ -38,8 +46,8 @@ use clap::Parser;
 use crate::control::failure::Failure;
 use crate::control::worker_thread::{protect_memory, use_huge_pages};
 use args::{
-    Args, AuditCommand, Command, ConfigCommand, IdentityCommand, LogFormat, MemberCommand,
-    PolicyCommand, ProjectCommand, TicketCommand,
+    Args, AuditCommand, Command, ConfigCommand, IdentityCommand, LogCommand, LogFormat,
+    MemberCommand, PolicyCommand, ProjectCommand, TicketCommand,
 };
 use settings::Settings;
 
@@ -105,6 +113,10 @@ fn dispatch(args: Args) -> Result<u8, Failure> {
         Command::Run(args) => run::run(&global, args),
         Command::Status(args) => status::run(&settings, &args),
         Command::Health(args) => health::run(&settings, &args),
+        Command::Doctor(args) => doctor::run(&settings, &args),
+        Command::Why(args) => why::run(&settings, &args),
+        Command::Top(args) => top::run(&settings, &args),
+        Command::Log(LogCommand::Level(args)) => log_level::run(&settings, &args),
         Command::Policy(PolicyCommand::Check(args)) => policy::check(&settings, &args),
         Command::Policy(PolicyCommand::Explain(args)) => policy::explain(&settings, &args),
         Command::Policy(PolicyCommand::Set(args)) => policy::set(&settings, &args),
@@ -119,5 +131,7 @@ fn dispatch(args: Args) -> Result<u8, Failure> {
         Command::Identity(IdentityCommand::Rotate(args)) => identity::rotate(&settings, &args),
         Command::Demo => demo::run(&settings),
         Command::Bench(args) => bench::run(&settings, &args),
+        Command::Completions(args) => manual::completions(&args),
+        Command::Man(args) => manual::man(&args),
     }
 }

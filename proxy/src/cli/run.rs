@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crypto::names::{HostPort, RelayAddress};
 
-use super::args::{GlobalArgs, NodeArgs, RunArgs};
+use super::args::{GlobalArgs, MetricsArgs, NodeArgs, RunArgs};
 use super::config_file::{ConfigFile, PROCESS};
 use super::log;
 use super::settings::{self, Settings};
@@ -50,6 +50,7 @@ pub(super) fn run(global: &GlobalArgs, args: RunArgs) -> Result<u8, Failure> {
         revocation_max_age: settings::max_age(
             (args.node.revocation_max_age).or(file.node.revocation_max_age),
         ),
+        metrics: args.metrics.metrics.or(file.metrics.metrics),
         key_exchange_every: settings::key_exchange_every(
             (args.node.key_exchange_every).or(file.node.key_exchange_every),
         ),
@@ -119,6 +120,7 @@ struct RunningPortal {
 struct Started {
     global: GlobalArgs,
     node: NodeArgs,
+    metrics: MetricsArgs,
     workers: u8,
     portals: Vec<RunningPortal>,
     /// How many portals it has had. No number is used twice: the last streams of a portal that was taken
@@ -139,6 +141,7 @@ impl Started {
         Started {
             global: file.global.clone(),
             node: file.node.clone(),
+            metrics: file.metrics.clone(),
             workers,
             numbers: u16::try_from(portals.len()).unwrap_or(u16::MAX),
             portals,
@@ -182,7 +185,7 @@ impl Started {
             running.set(now);
         }
         (self.portals, self.numbers) = (portals, numbers);
-        if file.global != self.global || file.node != self.node {
+        if file.global != self.global || file.node != self.node || file.metrics != self.metrics {
             let known: Vec<&str> = PROCESS.iter().map(|(key, _)| *key).collect();
             let what = "a setting of the whole process has changed in the file";
             needs_restart(what, &format!("one of {}", known.join(", ")));

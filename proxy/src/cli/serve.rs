@@ -4,6 +4,7 @@ use super::args::{ServeArgs, ServeRole, Switch};
 use super::settings::{self, Settings};
 use super::{log, reach};
 use crate::control::failure::Failure;
+use crate::control::metrics::http::MetricsListener;
 use crate::control::node::{Node, NodePlan};
 use crate::control::project::Project;
 use crate::control::runtime::Runtime;
@@ -35,13 +36,18 @@ pub(super) fn run(settings: &Settings, args: &ServeArgs) -> Result<u8, Failure> 
         .listen
         .unwrap_or_else(|| serve::default_listen(&project));
     let listener = Listener::bind(None, listen)?;
+    let metrics = args
+        .metrics
+        .metrics
+        .map(MetricsListener::bind)
+        .transpose()?;
     let engine = engine(settings, args)?;
     let runtime = Runtime::for_control(engine.kind)?;
     runtime.block_on(async {
         let signals = StopSignals::new()?;
         let life = args.credential_ttl.map_or(CREDENTIAL_LIFE, |ttl| ttl.0);
         let on_ring = runtime.has_ring();
-        let running = serve::start(project, roles, life, listener, engine, on_ring)?;
+        let running = serve::start(project, roles, life, listener, metrics, engine, on_ring)?;
         signals::run(running, signals).await
     })?;
     Ok(0)
@@ -71,6 +77,7 @@ fn run_relay(settings: &Settings, args: &ServeArgs) -> Result<u8, Failure> {
         ticket: settings::ticket_source(&args.node, settings::ticket_text())?,
         exit_if_not_enrolled: args.node.exit_if_not_enrolled,
         revocation_max_age: settings::max_age(args.node.revocation_max_age),
+        metrics: args.metrics.metrics,
         key_exchange_every: settings::key_exchange_every(args.node.key_exchange_every),
         portals: Vec::new(),
     };

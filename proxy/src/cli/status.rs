@@ -50,6 +50,7 @@ fn describe(name: &str, status: &Value) -> String {
     fact("engine", engine(&status["engine"]));
     fact("clock", clock(&status["clock_ahead_ms"]));
     fact("listening", listening(&status["listening"]));
+    fact("metrics", metrics(&status["metrics"]));
     fact("server", server(&status["server"]));
     for served in status["server"]["served"].as_array().into_iter().flatten() {
         fact("serves", served_text(served));
@@ -162,6 +163,11 @@ fn listening(value: &Value) -> String {
         .map(|socket| text(socket, "address"))
         .collect::<Vec<_>>()
         .join(", ")
+}
+
+fn metrics(value: &Value) -> String {
+    let address = value.as_str();
+    address.map_or_else(String::new, |it| format!("http://{it}/metrics"))
 }
 
 fn server(value: &Value) -> String {

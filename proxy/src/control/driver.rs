@@ -24,12 +24,17 @@ use super::failure::{Exit, Failure, codes};
 use super::files::{self, StateDir};
 use super::inbox::{Answer, Inbox};
 use super::keys::{self, IDENTITY_FILE};
+use super::metrics::page::{self, Snapshot};
 use super::portals::PortalChanges;
+use super::report::{self, Counted};
 use super::resolver::{Question, Resolver, literal};
 use super::store::StoreThread;
 use super::ticket_file::TicketFile;
 use super::worker_thread::{Listener, WorkerThread};
-use super::{clock, log, report};
+use super::{clock, log};
+use crate::engine::Kind;
+use crate::error::CloseReason;
+use crate::ids::PortalNo;
 use crate::limits::{
     DRAIN_DEADLINE, DRAIN_IDLE, EVENTS_PER_LOOK, MAILBOX_RETRY, SLEEP_MAX, TICKET_FILE_INTERVAL,
 };
@@ -38,6 +43,7 @@ use crate::protocol::command::{Command, Event};
 use crate::protocol::core::{
     AdminNo, Core, Input, Level, LogRecord, MembershipStatus, Output, ResolveNo, StateFile,
 };
+use crate::protocol::portal_limits::PortalLimits;
 use crate::protocol::store::StoreError;
 use crate::time::{Duration, Instant};
 
@@ -83,6 +89,10 @@ pub struct Parts {
     pub exit_if_not_enrolled: bool,
     /// Added to `status`: the engine, addresses, the process.
     pub facts: Value,
+    /// The command that runs, in a word.
+    pub what: &'static str,
+    /// The portals of a node, with what is counted of their streams.
+    pub portals: Vec<(PortalNo, Arc<PortalLimits>)>,
 }
 
 /// What changed, for who waits for it.
@@ -315,7 +325,10 @@ impl<C: Core> Driver<C> {
             listening.retain(|fact| !closed(fact));
             listening.extend(changes.listeners.iter().map(Listener::fact));
         }
+        let closed = &changes.core.closed;
+        self.parts.portals.retain(|(no, _)| !closed.contains(no));
         for (portal, limits) in changes.limits {
+            self.parts.portals.push((portal, Arc::clone(&limits)));
             self.send(Command::Limits { portal, limits });
         }
         for listener in &changes.listeners {
@@ -442,14 +455,45 @@ impl<C: Core> Driver<C> {
                 self.asked.insert(no, asked.reply);
                 self.handle(Input::Admin { no, call });
             }
-            Ok(None) if asked.call == wire::Call::Health => {
-                drop(asked.reply.send(Ok(self.health())));
-            }
             Ok(None) if asked.call == wire::Call::RotateIdentity => {
                 let rotated = self.rotate_identity();
                 drop(asked.reply.send(rotated));
             }
-            Ok(None) => drop(asked.reply.send(Ok(self.status()))),
+            Ok(None) => drop(asked.reply.send(self.answer(&asked.call))),
+        }
+    }
+
+    /// The answer to a call that is no core's business.
+    fn answer(&self, call: &wire::Call) -> Result<Value, Failure> {
+        match call {
+            wire::Call::Health => Ok(self.health()),
+            wire::Call::Metrics => Ok(Value::String(self.metrics())),
+            wire::Call::LogLevel { level } => log::change_level(level.as_deref()),
+            // The others are a core's, or were answered already.
+            wire::Call::Status
+            | wire::Call::RotateIdentity
+            | wire::Call::CreateTicket(_)
+            | wire::Call::Tickets { .. }
+            | wire::Call::Members { .. }
+            | wire::Call::RevokeMember { .. }
+            | wire::Call::RevokeTicket { .. }
+            | wire::Call::Audit { .. }
+            | wire::Call::SetPolicy(_)
+            | wire::Call::Why { .. } => Ok(self.status()),
+        }
+    }
+
+    fn counted(&self) -> Counted {
+        let workers = self.parts.workers.iter();
+        let portals = self.parts.portals.iter();
+        let ended = CloseReason::ALL.iter().map(|&why| {
+            let workers = self.parts.workers.iter();
+            (why, workers.map(|it| it.counters().ended(why)).sum())
+        });
+        Counted {
+            workers: workers.map(|worker| worker.counters().all()).collect(),
+            ended: ended.collect(),
+            streams: portals.map(|(no, it)| (*no, it.streams())).collect(),
         }
     }
 
@@ -465,9 +509,21 @@ impl<C: Core> Driver<C> {
 
     fn status(&self) -> Value {
         let status = self.core.status(clock::now());
-        let counters = self.parts.workers.iter();
-        let counters: Vec<_> = counters.map(|worker| worker.counters().all()).collect();
-        report::status(&self.parts.facts, &status, &counters, self.is_stopping())
+        let facts = &self.parts.facts;
+        report::status(facts, &status, &self.counted(), self.is_stopping())
+    }
+
+    fn metrics(&self) -> String {
+        let slots = self.parts.workers.iter().map(WorkerThread::slots);
+        let engine = self.parts.workers.first();
+        page::text(&Snapshot {
+            command: self.parts.what,
+            engine: engine.map_or(Kind::Epoll, |worker| worker.caps().kind),
+            sockets_max: slots.sum(),
+            stopping: self.is_stopping(),
+            status: &self.core.status(clock::now()),
+            counted: &self.counted(),
+        })
     }
 
     fn health(&self) -> Value {

@@ -66,8 +66,8 @@ impl DirKind {
 #[derive(Debug)]
 pub struct StateDir {
     path: PathBuf,
-    /// Dropping it gives the flock back.
-    _lock: File,
+    /// Dropping it gives the flock back. Nothing for who only looks.
+    _lock: Option<File>,
 }
 
 impl StateDir {
@@ -91,7 +91,22 @@ impl StateDir {
         let lock = take_lock(path, kind, user)?;
         let dir = StateDir {
             path: path.into(),
-            _lock: lock,
+            _lock: Some(lock),
+        };
+        dir.check_format(kind)?;
+        Ok(dir)
+    }
+
+    /// The same of one that [`exists`](Self::exists), for who only reads: nothing is made, and whoever uses the directory is not kept from it.
+    /// Files are replaced whole, so each is read as it was or as it is.
+    ///
+    /// # Errors
+    /// As [`inspect`], or it is of a newer version or damaged.
+    pub fn look(path: &Path, kind: DirKind) -> Result<StateDir, Failure> {
+        inspect(path)?;
+        let dir = StateDir {
+            path: path.into(),
+            _lock: None,
         };
         dir.check_format(kind)?;
         Ok(dir)
@@ -201,6 +216,22 @@ impl StateDir {
             .filter_map(|entry| entry.file_name().into_string().ok())
             .find(|name| name != LOCK && !name.starts_with('.')))
     }
+}
+
+/// Whether a directory and the files in it are as [`StateDir::open`] wants them. It opens none, so a process
+/// may be using them.
+///
+/// # Errors
+/// Others can read one of them, it belongs to somebody else, or the system's error.
+pub fn inspect(path: &Path) -> Result<(), Failure> {
+    let found = |path: &Path| fs::symlink_metadata(path).map_err(|error| unusable(path, &error));
+    refuse_open_to_others(path, &found(path)?)?;
+    let entries = fs::read_dir(path).map_err(|error| unusable(path, &error))?;
+    let entries = entries.filter_map(Result::ok).map(|entry| entry.path());
+    for entry in entries.filter(|entry| entry.is_file()) {
+        refuse_open_to_others(&entry, &found(&entry)?)?;
+    }
+    Ok(())
 }
 
 fn make_private_dirs(path: &Path) -> Result<(), Failure> {

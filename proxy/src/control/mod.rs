@@ -30,6 +30,7 @@ pub mod files;
 pub mod inbox;
 pub mod keys;
 pub mod log;
+pub mod metrics;
 pub mod node;
 pub mod policies;
 pub mod portals;

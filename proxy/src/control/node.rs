@@ -1,5 +1,7 @@
 //! A node: what `inlet`, `outlet`, `run` and `enroll` start.
 
+use std::net::SocketAddr;
+
 use crypto::SystemRandom;
 use crypto::identity::IdentitySecret;
 use crypto::names::Name;
@@ -9,6 +11,7 @@ use crypto::ticket::Ticket;
 use super::failure::{Exit, Failure, codes};
 use super::files::{DirKind, Home, StateDir, corrupt};
 use super::keys::{self, IDENTITY_FILE};
+use super::metrics::http::MetricsListener;
 use super::portals::{Portal, PortalChanges};
 use super::process::{Launch, Running};
 use super::ticket_file::{TicketFile, TicketSource};
@@ -38,6 +41,8 @@ pub struct NodePlan {
     pub exit_if_not_enrolled: bool,
     /// How old the authority's word on revocations may be while streams go on.
     pub revocation_max_age: Duration,
+    /// Where a monitoring system may ask.
+    pub metrics: Option<SocketAddr>,
     /// Within what time the keys of lanes in use are made anew.
     pub key_exchange_every: Duration,
     /// Its portals, in the order of their numbers.
@@ -127,6 +132,7 @@ impl Node {
             revocations,
             ticket,
         } = self;
+        let metrics = plan.metrics.map(MetricsListener::bind).transpose()?;
         let mut portals = PortalChanges::default();
         for (no, portal) in (0..).map(PortalNo).zip(plan.portals) {
             portals.add(no, portal)?;
@@ -157,6 +163,7 @@ impl Node {
             engine,
             on_ring,
             listeners,
+            metrics,
             limits,
             state,
             store: None,
@@ -187,6 +194,7 @@ impl Node {
             revocations,
             ticket,
         } = self;
+        let metrics = plan.metrics.map(MetricsListener::bind).transpose()?;
         let name = plan.node;
         let relay = RelayConfig {
             identity,
@@ -206,6 +214,7 @@ impl Node {
             engine,
             on_ring,
             listeners: vec![listener],
+            metrics,
             limits: Vec::new(),
             state,
             store: None,

@@ -14,6 +14,7 @@ use super::failure::{Exit, Failure, codes};
 use super::files::StateDir;
 use super::inbox::{Answer, Inbox};
 use super::log;
+use super::metrics::http::MetricsListener;
 use super::portals::PortalChanges;
 use super::resolver::Resolver;
 use super::store::StoreThread;
@@ -38,7 +39,9 @@ pub struct Launch {
     pub on_ring: bool,
     /// Bound already.
     pub listeners: Vec<Listener>,
-    /// The limits of portals that may have some.
+    /// Where a monitoring system asks, if one may.
+    pub metrics: Option<MetricsListener>,
+    /// The portals of a node, with their limits.
     pub limits: Vec<(PortalNo, Arc<PortalLimits>)>,
     /// Its directory, locked.
     pub state: StateDir,
@@ -60,6 +63,7 @@ pub struct Running {
     changes: mpsc::Sender<PortalChanges>,
     driver: JoinHandle<Result<(), Failure>>,
     socket: JoinHandle<()>,
+    metrics: Option<JoinHandle<()>>,
 }
 
 impl Running {
@@ -73,6 +77,7 @@ impl Running {
             engine,
             on_ring,
             listeners,
+            metrics,
             limits,
             state,
             store,
@@ -87,7 +92,7 @@ impl Running {
         let wake: WakeControl = Arc::new(move || wake.wake());
         let workers = WorkerThread::start_all(&engine, splices, &wake)?;
         log_engine(&workers, &engine);
-        let facts = facts(what, &workers, &engine, &listeners);
+        let facts = facts(what, &workers, &engine, &listeners, metrics.as_ref());
         let listening = listeners.iter().map(|listener| listener.address).collect();
         // Each worker accepts on the same sockets.
         for worker in &workers {
@@ -98,7 +103,7 @@ impl Running {
             }
         }
         drop(listeners);
-        for (portal, limits) in limits {
+        for (portal, limits) in limits.iter().cloned() {
             Command::Limits { portal, limits }.deliver(engine.workers, |worker, command| {
                 let worker = workers.get(worker.index());
                 let sent = worker.map(|it| it.mailbox().send(ToWorker::Command(command)));
@@ -109,6 +114,10 @@ impl Running {
         let store = store.map(|store| start_store(store, &inbox)).transpose()?;
         let socket = AdminSocket::bind(state.path())?;
         let (calls_tx, calls) = server::queue();
+        let metrics = metrics.map(|metrics| {
+            log_metrics(metrics.address);
+            tokio::task::spawn_local(metrics.serve(calls_tx.clone()))
+        });
         let socket = tokio::task::spawn_local(socket.serve(calls_tx));
         let (stop, stop_rx) = mpsc::channel(STOP_QUEUE_MAX);
         let (changes, changes_rx) = mpsc::channel(STOP_QUEUE_MAX);
@@ -127,6 +136,8 @@ impl Running {
                 ticket,
                 exit_if_not_enrolled: launch.exit_if_not_enrolled,
                 facts,
+                what,
+                portals: limits,
             },
         );
         let driver = tokio::task::spawn_local(driver.run());
@@ -137,6 +148,7 @@ impl Running {
             changes,
             driver,
             socket,
+            metrics,
         })
     }
 
@@ -157,6 +169,9 @@ impl Running {
     pub async fn ended(&mut self) -> Result<(), Failure> {
         let result = (&mut self.driver).await;
         self.socket.abort();
+        if let Some(metrics) = &self.metrics {
+            metrics.abort();
+        }
         // The socket's file goes with its task; wait for that, so that a caller may remove the
         // directory.
         let _ = (&mut self.socket).await;
@@ -242,6 +257,11 @@ fn log_engine(workers: &[WorkerThread], engine: &EngineDecision) {
     log::emit(&record);
 }
 
+fn log_metrics(address: SocketAddr) {
+    let record = LogRecord::new(Level::Info, "metrics are served");
+    log::emit(&record.with("url", format_args!("http://{address}/metrics")));
+}
+
 /// Most sockets that they hold at once, together.
 fn sockets(workers: &[WorkerThread]) -> u32 {
     workers.iter().map(WorkerThread::slots).sum()
@@ -252,6 +272,7 @@ fn facts(
     workers: &[WorkerThread],
     engine: &EngineDecision,
     listeners: &[Listener],
+    metrics: Option<&MetricsListener>,
 ) -> Value {
     let listening: Value = listeners.iter().map(Listener::fact).collect();
     json!({
@@ -266,5 +287,6 @@ fn facts(
             "sockets_max": sockets(workers),
         },
         "listening": listening,
+        "metrics": metrics.map(|listener| listener.address.to_string()),
     })
 }

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::admin::show;
+use crate::error::CloseReason;
+use crate::ids::PortalNo;
 use crate::protocol::core::{MembershipStatus, Reach, Status};
 
 /// The answer to `health`.
@@ -18,6 +20,25 @@ pub fn health(status: &Status, stopping: bool) -> Value {
         why_not(status)
     };
     json!({ "alive": true, "ready": ready, "why": why })
+}
+
+/// What a process has counted.
+pub struct Counted {
+    /// The counters of each worker, by name.
+    pub workers: Vec<Vec<(&'static str, u64)>>,
+    /// Streams of all workers by why they ended.
+    pub ended: Vec<(CloseReason, u64)>,
+    /// Streams of each portal: those that have not ended, and all that began.
+    pub streams: Vec<(PortalNo, (u64, u64))>,
+}
+
+impl Counted {
+    /// Streams of a portal: those that have not ended, and all that began.
+    pub fn streams_of(&self, portal: PortalNo) -> (u64, u64) {
+        let mut streams = self.streams.iter();
+        let found = streams.find(|(no, _)| *no == portal);
+        found.map_or((0, 0), |(_, streams)| *streams)
+    }
 }
 
 /// What is shown of each worker, besides the sums of them all: how even their load is.
@@ -35,30 +56,35 @@ const EACH: [&str; 10] = [
 ];
 
 /// The answer to `status`: what does not change (`facts`), what the core says, what is counted.
-pub fn status(
-    facts: &Value,
-    status: &Status,
-    workers: &[Vec<(&'static str, u64)>],
-    stopping: bool,
-) -> Value {
+pub fn status(facts: &Value, status: &Status, counted: &Counted, stopping: bool) -> Value {
     let mut sums: BTreeMap<&str, u64> = BTreeMap::new();
-    for (name, value) in workers.iter().flatten() {
+    for (name, value) in counted.workers.iter().flatten() {
         let sum = sums.entry(name).or_default();
         *sum = sum.saturating_add(*value);
     }
-    let each = workers.iter().map(|counters| {
+    let each = counted.workers.iter().map(|counters| {
         let shown = counters.iter().filter(|(name, _)| EACH.contains(name));
         let shown = shown.map(|(name, value)| ((*name).to_string(), (*value).into()));
         Value::Object(shown.collect())
     });
     let each: Vec<Value> = each.collect();
+    let ended = counted.ended.iter().filter(|(_, count)| *count > 0);
+    let ended = ended.map(|(why, count)| (why.code().to_string(), Value::from(*count)));
     let own = json!({
         "ready": status.ready() && !stopping,
         "stopping": stopping,
         "counters": sums,
         "workers": each,
+        "ended": ended.collect::<serde_json::Map<_, _>>(),
     });
-    show::merged(show::merged(facts.clone(), show::status(status)), own)
+    let mut shown = show::status(status);
+    let portals = shown["portals"].as_array_mut().into_iter().flatten();
+    for (shown, portal) in portals.zip(&status.portals) {
+        let (open, total) = counted.streams_of(portal.portal);
+        shown["streams_open"] = open.into();
+        shown["streams_total"] = total.into();
+    }
+    show::merged(show::merged(facts.clone(), shown), own)
 }
 
 /// What stands between a core and its being ready: the first thing that is missing.

@@ -9,6 +9,7 @@ use super::clock;
 use super::failure::{Exit, Failure, codes};
 use super::keys::{self, RELAY_FILE};
 use super::log;
+use super::metrics::http::MetricsListener;
 use super::process::{Launch, Running};
 use super::project::Project;
 use super::worker_thread::{EngineDecision, Listener};
@@ -50,6 +51,7 @@ pub fn start(
     roles: Roles,
     credential_life: Duration,
     listener: Listener,
+    metrics: Option<MetricsListener>,
     engine: EngineDecision,
     on_ring: bool,
 ) -> Result<Running, Failure> {
@@ -90,6 +92,7 @@ pub fn start(
         engine,
         on_ring,
         listeners: vec![listener],
+        metrics,
         limits: Vec::new(),
         state,
         store: Some(store),

@@ -361,22 +361,7 @@ impl Listener {
                 address,
                 socket,
             }),
-            Err(error) => {
-                let failure = Failure::new(
-                    codes::LISTEN,
-                    Exit::Runtime,
-                    format!("can't listen on {address}"),
-                    &error,
-                );
-                Err(if error.kind() == io::ErrorKind::AddrInUse {
-                    failure.fix(format!(
-                        "ss -ltnp 'sport = :{}'   # who listens there",
-                        address.port()
-                    ))
-                } else {
-                    failure
-                })
-            }
+            Err(error) => Err(cant_listen(address, &error)),
         }
     }
 
@@ -398,6 +383,19 @@ impl Listener {
             socket: self.socket.try_clone()?,
         })
     }
+}
+
+/// Why nothing listens on an address.
+pub fn cant_listen(address: SocketAddr, error: &io::Error) -> Failure {
+    let what = format!("can't listen on {address}");
+    let failure = Failure::new(codes::LISTEN, Exit::Runtime, what, error);
+    if error.kind() != io::ErrorKind::AddrInUse {
+        return failure;
+    }
+    failure.fix(format!(
+        "ss -ltnp 'sport = :{}'   # who listens there",
+        address.port()
+    ))
 }
 
 /// Turns transparent huge pages off for this process, or on again (PR_SET_THP_DISABLE, prctl(2)).

@@ -1,4 +1,5 @@
-//! The limits of a portal: how many streams it has at once, and for how long one may be quiet.
+//! The limits of a portal: how many streams it has at once, and for how long one may be quiet; and how
+//! many there are and were, limits or not.
 //!
 //! Shared: the workers of a process count in one place, and a configuration that is read again changes
 //! them where they are. A stream that was admitted holds its place until it is dropped, so no path can
@@ -25,6 +26,9 @@ pub struct PortalLimits {
     /// 0: none.
     idle_millis: AtomicU64,
     open: AtomicU32,
+    /// Streams that began, and those of them that have ended.
+    begun: AtomicU64,
+    ended: AtomicU64,
 }
 
 /// A stream's place among those of its portal.
@@ -40,6 +44,8 @@ impl PortalLimits {
             streams_max: AtomicU32::new(0),
             idle_millis: AtomicU64::new(0),
             open: AtomicU32::new(0),
+            begun: AtomicU64::new(0),
+            ended: AtomicU64::new(0),
         };
         new.set(limits);
         Arc::new(new)
@@ -68,6 +74,24 @@ impl PortalLimits {
     /// Streams that hold a place.
     pub fn open(&self) -> u32 {
         self.open.load(Ordering::Relaxed)
+    }
+
+    /// Counts a stream that begins, once in its life and whatever becomes of it.
+    pub fn count_begun(&self) {
+        self.begun.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts the end of such a stream.
+    pub fn count_ended(&self) {
+        self.ended.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Streams that have not ended, and all that began.
+    pub fn streams(&self) -> (u64, u64) {
+        // Read first, so that what begins and ends meanwhile makes no difference below zero.
+        let ended = self.ended.load(Ordering::Relaxed);
+        let begun = self.begun.load(Ordering::Relaxed);
+        (begun.saturating_sub(ended), begun)
     }
 
     /// Nothing is limited: who asks now needs no place.
@@ -133,6 +157,15 @@ mod tests {
             Some(Duration::from_secs(5))
         );
         assert!(limits.admit().is_some());
+    }
+
+    #[test]
+    fn streams_are_counted_with_and_without_limits() {
+        let portal = PortalLimits::new(Limits::default());
+        portal.count_begun();
+        portal.count_begun();
+        portal.count_ended();
+        assert_eq!(portal.streams(), (1, 2));
     }
 
     #[test]

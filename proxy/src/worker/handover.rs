@@ -37,6 +37,7 @@ impl<E: Engine> Worker<E> {
 
     /// An app connected: here is where it stays, or is handed on.
     pub(super) fn app_accepted(&mut self, portal: PortalNo, sock: Sock, peer: SocketAddr) {
+        self.count_begun(portal);
         let Some(to) = self.app_host(portal) else {
             return self.app_arrived(portal, sock, peer);
         };
@@ -67,7 +68,7 @@ impl<E: Engine> Worker<E> {
             Ok(sock) => self.app_arrived(portal, sock, peer),
             Err(_) => {
                 self.counters.streams_total.add(1);
-                self.counters.count_end(CloseReason::Overloaded);
+                self.count_ended(portal, CloseReason::Overloaded);
             }
         }
     }

@@ -97,7 +97,7 @@ impl<E: Engine> Worker<E> {
         };
         self.counters.streams_total.add(1);
         let Ok(key) = self.net.insert(Some(sock), Conn::Stream(stream)) else {
-            return self.counters.count_end(CloseReason::Overloaded);
+            return self.count_ended(portal, CloseReason::Overloaded);
         };
         self.counters.streams_open.add(1);
         self.counters.apps_waiting.add(1);

@@ -140,7 +140,8 @@ impl<E: Engine> Worker<E> {
             why,
         };
         self.counters.streams_total.add(1);
-        self.counters.count_end(why);
+        self.count_begun(lane.portal);
+        self.count_ended(lane.portal, why);
         // A peer can make as many of these as it likes, so they may be dropped.
         self.hint(Event::Stream(Box::new(report)));
     }
@@ -200,6 +201,8 @@ impl<E: Engine> Worker<E> {
             lane.gains_stream(now);
             lane.proto
                 .bind(n, crate::protocol::lane::StreamKey(key.slot));
+            let portal = lane.portal;
+            self.count_begun(portal);
         }
         self.counters.streams_open.add(1);
         self.counters.streams_total.add(1);

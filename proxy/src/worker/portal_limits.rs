@@ -47,6 +47,21 @@ impl<E: Engine> Worker<E> {
         })))
     }
 
+    /// Counts a stream of a portal, once in its life: one that moves to another worker has begun already.
+    pub(super) fn count_begun(&self, portal: PortalNo) {
+        if let Some(limits) = self.limits.get(&portal) {
+            limits.count_begun();
+        }
+    }
+
+    /// Counts its end.
+    pub(super) fn count_ended(&self, portal: PortalNo, why: CloseReason) {
+        self.counters.count_end(why);
+        if let Some(limits) = self.limits.get(&portal) {
+            limits.count_ended();
+        }
+    }
+
     fn bytes_moved(&self, key: SlotKey) -> u64 {
         let place = self.stream(key).and_then(Stream::place);
         place

@@ -624,7 +624,7 @@ impl<E: Engine> Worker<E> {
         if let Some(Conn::Stream(stream)) = self.net.remove(key) {
             let why = stream.why.unwrap_or(CloseReason::Finished);
             self.counters.streams_open.sub(1);
-            self.counters.count_end(why);
+            self.count_ended(stream.portal, why);
             self.inlets_resume();
         }
     }

@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 use crate::protocol::audit::{AuditAction, AuditEvent, AuditHead, AuditPage, AuditRow, Details};
 use crate::protocol::command::Role;
 use crate::protocol::core::{
-    LogRecord, MembershipStatus, PortalStatus, Reach, Revoked, ServerStatus, Status,
+    LogRecord, MembershipStatus, PeerWhy, PortalStatus, PortalWhy, Reach, Revoked, ServerStatus,
+    Status,
 };
 use crate::protocol::store::{Grants, MemberRow, TicketRow};
 
@@ -189,6 +190,8 @@ pub fn audit_head(value: &Value) -> Option<AuditHead> {
 
 /// A core's state.
 pub fn status(status: &Status) -> Value {
+    let denials = status.tally.denials();
+    let denials = denials.map(|(code, count)| (code.to_string(), Value::from(count)));
     json!({
         "id": status.id.to_string(),
         "project": status.project.as_ref().map(|(name, id)| {
@@ -206,6 +209,11 @@ pub fn status(status: &Status) -> Value {
         })),
         "portals": status.portals.iter().map(portal).collect::<Value>(),
         "last_denial": status.last_denial.as_ref().map(record),
+        "handshakes": {
+            "finished": status.tally.handshakes_finished,
+            "failed": status.tally.handshakes_failed,
+        },
+        "denials": denials.collect::<serde_json::Map<_, _>>(),
         "server": status.server.as_ref().map(server),
     })
 }
@@ -283,9 +291,32 @@ fn portal(portal: &PortalStatus) -> Value {
             "peak": portal.circuits.peak,
         },
         "peers": peers,
+        "targets": texts(&portal.targets),
         "pinned": portal.pinned,
         "rules": portal.rules,
         "why": portal.why,
+    })
+}
+
+/// What one end knows of whether connections are allowed.
+pub fn why(portal: &PortalWhy) -> Value {
+    let peer = |peer: &PeerWhy| {
+        let (allowed, rule, why) = match &peer.decision {
+            Ok(rule) => (true, rule, None),
+            Err(denial) => (false, &denial.rule, Some(&denial.reason)),
+        };
+        json!({
+            "id": peer.id.to_string(),
+            "name": peer.name,
+            "allowed": allowed,
+            "rule": rule,
+            "why": why,
+        })
+    };
+    json!({
+        "role": role(portal.role),
+        "permitted": portal.permitted,
+        "peers": portal.peers.iter().map(peer).collect::<Value>(),
     })
 }
 

@@ -30,6 +30,13 @@ pub enum Call {
     Status,
     /// Whether the process can do its work now.
     Health,
+    /// The numbers of the process, in Prometheus' text format.
+    Metrics,
+    /// How much is logged from now on; without a level, only what it is.
+    LogLevel {
+        /// `error`, `warn`, `info` or `debug`.
+        level: Option<String>,
+    },
     /// Change the key of the node's identity.
     RotateIdentity,
     /// Make a ticket.
@@ -65,6 +72,11 @@ pub enum Call {
     },
     /// Give portals another policy.
     SetPolicy(Box<PolicyCall>),
+    /// Whether connections at a relay address are allowed from here.
+    Why {
+        /// The relay address.
+        address: String,
+    },
 }
 
 /// Another policy for the portals at a relay address, as it travels; see [`PolicyChange`].
@@ -187,7 +199,11 @@ impl Call {
     /// What is malformed.
     pub fn checked(&self) -> Result<Option<AdminCall>, Failure> {
         Ok(Some(match self {
-            Call::Status | Call::Health | Call::RotateIdentity => return Ok(None),
+            Call::Status
+            | Call::Health
+            | Call::Metrics
+            | Call::LogLevel { .. }
+            | Call::RotateIdentity => return Ok(None),
             Call::CreateTicket(ticket) => AdminCall::CreateTicket(Box::new(ticket.checked()?)),
             Call::Tickets { after } => AdminCall::Tickets {
                 after: optional(after, ticket_id)?,
@@ -205,6 +221,7 @@ impl Call {
                 None => AuditQuery::Last(*count),
             }),
             Call::SetPolicy(change) => AdminCall::SetPolicy(Box::new(change.checked()?)),
+            Call::Why { address } => AdminCall::Why(parsed(address)?),
         }))
     }
 }
@@ -270,6 +287,7 @@ pub fn answer(reply: AdminReply, now_s: u64) -> Result<Value, Failure> {
                 })
             })
             .collect(),
+        AdminReply::Why(portals) => portals.iter().map(show::why).collect(),
         AdminReply::Refused { code, why } => {
             let what = match code == Problem::NoSuchPortal.code() {
                 true => "the process refused",

@@ -1,6 +1,7 @@
 //! What the administrator's socket asks, and how the authority answers: in a running server by
 //! way of its store's thread, or at once on a store at hand.
 
+use crypto::check::PolicyDenial;
 use crypto::credential::{Connect, CredentialBody, IssueError, Roles, issue};
 use crypto::identity::{Identity, IdentitySecret};
 use crypto::limits::TICKET_ADDRESSES_MAX;
@@ -55,6 +56,8 @@ pub enum AdminCall {
     Audit(AuditQuery),
     /// Give portals another policy.
     SetPolicy(Box<PolicyChange>),
+    /// Whether connections at an address are allowed from here, and by which rule.
+    Why(RelayAddress),
 }
 
 /// Another policy for the portals at a relay address.
@@ -66,6 +69,28 @@ pub struct PolicyChange {
     pub role: Option<Role>,
     /// What their policy is from now on.
     pub policy: Policy,
+}
+
+/// What one end knows of whether connections at its relay address are allowed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortalWhy {
+    /// Which end it is.
+    pub role: Role,
+    /// Whether this node's credential permits the address; `None` without a membership.
+    pub permitted: Option<bool>,
+    /// Who is at the other ends of its lanes.
+    pub peers: Vec<PeerWhy>,
+}
+
+/// What a policy says of a peer now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerWhy {
+    /// Its id.
+    pub id: Id,
+    /// Its name.
+    pub name: String,
+    /// The rule that allows it, or why none does.
+    pub decision: Result<String, PolicyDenial>,
 }
 
 /// What a ticket should give.
@@ -147,6 +172,8 @@ pub enum AdminReply {
     Audit(Box<AuditPage>),
     /// Each portal whose policy was set, and how many lanes that cut; `None` if it was the same.
     PolicySet(Vec<(Role, Option<usize>)>),
+    /// What this end knows of connections at an address.
+    Why(Vec<PortalWhy>),
     /// It was not done, and this is why.
     Refused {
         /// Stable code.
@@ -231,6 +258,9 @@ impl AdminDesk<'_> {
             AdminCall::SetPolicy(change) => {
                 let refused = AdminReply::refused(Problem::NoSuchPortal, change.address);
                 return AdminStep::Reply(refused);
+            }
+            AdminCall::Why(address) => {
+                return AdminStep::Reply(AdminReply::refused(Problem::NoSuchPortal, address));
             }
             AdminCall::CreateTicket(spec) => {
                 return match self.make_ticket(&spec, now, random) {

@@ -31,6 +31,7 @@ mod relay;
 mod revocations;
 pub mod server;
 pub mod status;
+mod tally;
 pub(in crate::protocol) mod text;
 mod uplink;
 
@@ -52,7 +53,8 @@ mod tests;
 mod world;
 
 pub use admin::{
-    AdminCall, AdminDesk, AdminReply, NodeHolds, PolicyChange, Revoked, TicketSpec, credential_body,
+    AdminCall, AdminDesk, AdminReply, NodeHolds, PeerWhy, PolicyChange, PortalWhy, Revoked,
+    TicketSpec, credential_body,
 };
 pub use config::{
     AuthorityConfig, InletConfig, MemberConfig, OutletConfig, Reconfigured, RelayConfig,
@@ -66,3 +68,4 @@ pub use server::ServerCore;
 pub use status::{
     CircuitsStatus, MembershipStatus, PortalStatus, Reach, RevocationsStatus, ServerStatus, Status,
 };
+pub use tally::Tally;

@@ -14,6 +14,7 @@ use super::io::{Level, LogRecord, Now, StateFile};
 use super::membership::Membership;
 use super::outbox::Outbox;
 use super::revocations::Revocations;
+use super::tally::Tally;
 use crate::error::Code;
 use crate::limits::KEY_EXCHANGE_EVERY;
 use crate::protocol::keyring::Keyring;
@@ -35,6 +36,8 @@ pub struct Node {
     pub key_exchange_every: Duration,
     /// The last denial, given or received.
     pub last_denial: Option<LogRecord>,
+    /// What it counts.
+    pub tally: Tally,
     /// Peers that were seen since the start, so that a new one is logged. Bounded; beyond the
     /// bound each counts as new.
     pub seen: BTreeSet<Id>,
@@ -61,6 +64,7 @@ impl Node {
             revocations: Revocations::default(),
             key_exchange_every: KEY_EXCHANGE_EVERY,
             last_denial: None,
+            tally: Tally::default(),
             seen: BTreeSet::new(),
             audited: BTreeSet::new(),
             denied: Vec::new(),
@@ -105,6 +109,9 @@ impl Node {
 
     /// Logs a denial and keeps it for `status`.
     pub fn deny(&mut self, record: LogRecord) {
+        if let Some(why) = record.code {
+            self.tally.on_denial(why);
+        }
         self.last_denial = Some(record.clone());
         self.out.log(record);
         self.out.status_changed();

@@ -2,10 +2,11 @@
 
 use std::net::SocketAddr;
 
-use crypto::names::{Attributes, Name, RelayAddress};
+use crypto::names::{Attributes, HostPort, Name, RelayAddress};
 use crypto::{Id, UnixTime};
 
 use super::io::LogRecord;
+use super::tally::Tally;
 use crate::error::Code;
 use crate::ids::PortalNo;
 use crate::protocol::command::Role;
@@ -33,6 +34,8 @@ pub struct Status {
     pub portals: Vec<PortalStatus>,
     /// The last denial, given or received, as it was logged.
     pub last_denial: Option<LogRecord>,
+    /// What it has counted.
+    pub tally: Tally,
     /// What a server adds.
     pub server: Option<ServerStatus>,
 }
@@ -135,6 +138,8 @@ pub struct PortalStatus {
     pub parked: usize,
     /// The circuits of its lanes.
     pub circuits: CircuitsStatus,
+    /// What an outlet connects to.
+    pub targets: Vec<HostPort>,
     /// The peers of its lanes: id and name.
     pub peers: Vec<(Id, String)>,
     /// Its policy pins the peer's id in every rule, so even the authority can't put another in

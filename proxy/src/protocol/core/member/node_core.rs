@@ -7,6 +7,7 @@
 
 mod policies;
 mod portals;
+mod why;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -402,6 +403,7 @@ impl MemberCore {
         let reply = match call {
             AdminCall::Status => AdminReply::Status(Box::new(self.status(now))),
             AdminCall::SetPolicy(change) => self.change_policy(now, change),
+            AdminCall::Why(address) => self.why(now, address),
             AdminCall::CreateTicket(_)
             | AdminCall::Tickets { .. }
             | AdminCall::Members { .. }
@@ -557,6 +559,7 @@ impl Core for MemberCore {
             revocations: membership.map(|_| self.node.revocations.status(now.mono)),
             portals,
             last_denial: self.node.last_denial.clone(),
+            tally: self.node.tally.clone(),
             server: None,
         }
     }

@@ -164,6 +164,19 @@ impl Lane {
         })
     }
 
+    /// The rule that allows its peer now, or why none does.
+    pub fn explain(
+        &self,
+        node: &Node,
+        now: Now,
+        judge: &Judge<'_>,
+    ) -> Result<String, PolicyDenial> {
+        match self.view(node, now, judge) {
+            Some(view) => judge.policy.explain(&view).map(ToString::to_string),
+            None => self.ask(node, now, judge).map(|()| String::new()),
+        }
+    }
+
     fn ask(&self, node: &Node, now: Now, judge: &Judge<'_>) -> Result<(), PolicyDenial> {
         match self.view(node, now, judge) {
             Some(view) => crypto::check::Policy::decide(judge.policy, &view),

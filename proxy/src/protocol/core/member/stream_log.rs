@@ -42,6 +42,7 @@ impl StreamLog {
             .with("portal", report.portal.0)
             .with("peer", report.peer)
             .with("target", &report.target)
+            .with("bundle", format_args!("{:?}", report.bundle))
             .with("stream", report.stream)
             .with("bytes_sent", report.bytes_sent)
             .with("bytes_received", report.bytes_received)

@@ -144,6 +144,12 @@ impl Targets {
             .flat_map(|target| target.places.iter_mut())
     }
 
+    /// What is connected to, as it was configured.
+    pub fn configured(&self) -> Vec<HostPort> {
+        let places = self.targets.iter().flat_map(|target| &target.places);
+        places.map(|place| place.to.clone()).collect()
+    }
+
     /// Looks up what is due.
     pub fn on_timer(&mut self, node: &mut Node, now: Now) {
         for place in self.places() {

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 
 use super::Parts;
 use super::host::RelayHost;
-use crate::error::CloseReason;
+use crate::error::{CloseReason, Code};
 use crate::ids::LinkId;
 use crate::limits::{
     MISTAKE_HINT_INTERVAL, PREFACE, SESSION_STRANGERS_MAX, SESSION_STRANGERS_PER_PREFIX_MAX,
@@ -219,19 +219,20 @@ impl Door {
                     expect_by(&mut parts.out, link, stranger.until);
                 }
             }
-            Err(error) => self.on_bad_handshake(&mut parts.out, link, &error),
+            Err(error) => self.on_bad_handshake(parts, link, &error),
         }
     }
 
-    fn on_bad_handshake(&mut self, out: &mut Outbox, link: LinkId, error: &SessionError) {
+    fn on_bad_handshake(&mut self, parts: &mut Parts, link: LinkId, error: &SessionError) {
+        parts.tally.on_handshake(false);
         if let Some(stranger) = self.shaking.get(&link) {
             let record = LogRecord::new(Level::Debug, "a handshake failed")
                 .code(error.code())
                 .with("why", error)
                 .with("from", stranger.peer);
-            out.log(record);
+            parts.out.log(record);
         }
-        self.turn_away(out, link, error.close_reason());
+        self.turn_away(&mut parts.out, link, error.close_reason());
     }
 
     fn on_frame_3(
@@ -244,11 +245,12 @@ impl Door {
     ) {
         let accepted = match accepting.on_frame_3(bytes) {
             Ok(accepted) => accepted,
-            Err(error) => return self.on_bad_handshake(&mut parts.out, link, &error),
+            Err(error) => return self.on_bad_handshake(parts, link, &error),
         };
         let Some(Stranger { kind, peer, .. }) = self.shaking.remove(&link) else {
             return;
         };
+        parts.tally.on_handshake(true);
         let claimed = accepted.evidence.identity.id();
         let admitted = match (kind, &mut parts.authority, &mut parts.relay) {
             (Kind::Authority, Some(authority), _) => {
@@ -289,6 +291,7 @@ impl Door {
                 let record = denial_record(what, &denial)
                     .with("peer", claimed)
                     .with("from", peer);
+                parts.tally.on_denial(Code(denial.code()));
                 parts.last_denial = Some(record.clone());
                 parts.out.log(record);
                 let code = CloseReason::NotAuthorized.code().0;

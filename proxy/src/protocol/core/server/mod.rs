@@ -26,6 +26,7 @@ use super::io::{AdminNo, Core, Input, Level, LogRecord, Now, Output, StoreNo};
 use super::link_event::{self, LinkEvent};
 use super::outbox::{Outbox, SharedRandom};
 use super::status::{MembershipStatus, Reach, ServerStatus, Status};
+use super::tally::Tally;
 use crate::error::{CloseReason, Problem};
 use crate::ids::LinkId;
 use crate::limits::{CLOCK_STEP, MISTAKE_HINT_INTERVAL, STORE_REQUESTS_MAX};
@@ -40,6 +41,7 @@ pub(super) struct Parts {
     authority: Option<AuthorityCore>,
     relay: Option<RelayHost>,
     last_denial: Option<LogRecord>,
+    tally: Tally,
 }
 
 impl Parts {
@@ -148,6 +150,7 @@ impl ServerCore {
             authority,
             relay,
             last_denial: None,
+            tally: Tally::default(),
         };
         let (door, asked) = (Door::new(), BTreeMap::new());
         let mut core = ServerCore {
@@ -254,7 +257,11 @@ impl ServerCore {
                 let record = member
                     .into_iter()
                     .fold(record, |r, member| r.with("peer", member));
-                parts.out.log(record);
+                parts.out.log(if level == Level::Warn {
+                    record.with("mend", why.mend())
+                } else {
+                    record
+                });
             }
             // A server has no inlets, outlets or lanes.
             Event::Connected { .. }
@@ -552,6 +559,7 @@ impl Core for ServerCore {
             revocations,
             portals: Vec::new(),
             last_denial: self.parts.last_denial.clone(),
+            tally: self.parts.tally.clone(),
             server: Some(server),
         }
     }

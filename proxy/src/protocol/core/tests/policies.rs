@@ -195,6 +195,63 @@ fn an_administrator_changes_the_policy_of_the_portals_at_an_address() {
     }
 }
 
+#[test]
+fn each_end_says_which_of_its_rules_allows_the_other_end() {
+    let Portal {
+        mut world,
+        outlet,
+        inlet,
+        server,
+        ..
+    } = World::portal(8);
+    for (host, role, rule) in [
+        (outlet, Role::Outlet, INLETS),
+        (inlet, Role::Inlet, "postgres-outlet=true"),
+    ] {
+        let reply = world.call(host, AdminCall::Why("postgres".parse().unwrap()));
+        let AdminReply::Why(portals) = reply else {
+            unreachable!("{reply:?}")
+        };
+        assert_eq!(portals.len(), 1);
+        assert_eq!((portals[0].role, portals[0].permitted), (role, Some(true)));
+        let decisions: Vec<_> = portals[0].peers.iter().map(|peer| &peer.decision).collect();
+        assert_eq!(decisions, [&Ok(rule.to_owned())]);
+    }
+    for (host, address) in [(outlet, "other"), (server, "postgres")] {
+        let reply = world.call(host, AdminCall::Why(address.parse().unwrap()));
+        let no = Problem::NoSuchPortal.code();
+        assert!(matches!(reply, AdminReply::Refused { code, .. } if code == no));
+    }
+}
+
+#[test]
+fn denials_and_handshakes_are_counted_at_both_ends() {
+    let Portal {
+        mut world,
+        outlet,
+        inlet,
+        ..
+    } = World::portal(9);
+    let before = world.status(inlet).tally;
+    assert!(before.handshakes_finished >= 1, "{before:?}");
+    assert_eq!(before.denials().count(), 0);
+    set(&mut world, outlet, policy(&[short("gold=true")]));
+    world.run(Duration::from_secs(120));
+    let denied = |world: &World, host, code| {
+        let tally = world.status(host).tally;
+        let found = tally.denials().find(|(of, _)| *of == code);
+        found.map_or(0, |(_, count)| count)
+    };
+    // Each further attempt of the inlet is one more, though the log has it once.
+    let given = denied(&world, outlet, POLICY);
+    let received = denied(&world, inlet, CloseReason::NotAuthorized.code());
+    assert!(
+        given > 2 && received > 1,
+        "{given} given, {received} received"
+    );
+    assert!(world.status(outlet).tally.handshakes_finished >= 3);
+}
+
 #[cfg(feature = "policy-cel")]
 #[test]
 fn a_rule_that_reads_the_clock_cuts_when_its_time_is_over() {

@@ -252,6 +252,8 @@ impl Inlet {
                 .with("why", why)
                 .with("address", &self.terms.config.via);
             node.deny(record);
+        } else {
+            node.tally.on_denial(why.code());
         }
         self.trouble = Some((why.code(), format!("the outlet denied this node: {why}")));
         self.set_gate_at(node, at, Gate::Reset(why));

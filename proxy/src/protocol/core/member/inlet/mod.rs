@@ -19,6 +19,7 @@ use crypto::suite::SuiteMask;
 use self::place::{Building, Bundle, Place};
 use self::terms::Terms;
 use super::legs::{Leg, LegAsk};
+use super::peer::{Judge, Lane};
 use super::relay_link::RelayLink;
 use crate::error::{CloseReason, Code};
 use crate::ids::{LinkId, PortalNo, WorkerId, WorkerSet};
@@ -95,6 +96,16 @@ impl Inlet {
     /// Which place has this link.
     fn place_of(&self, link: LinkId) -> Option<usize> {
         self.places.iter().position(|place| place.owns(link))
+    }
+
+    /// How it judges outlets.
+    pub fn judge(&self) -> Judge<'_> {
+        self.terms.judge()
+    }
+
+    /// Its lanes.
+    pub fn lanes(&self) -> impl Iterator<Item = &Lane> {
+        self.bundles().map(|(_, bundle)| &bundle.lane)
     }
 
     fn bundles(&self) -> impl Iterator<Item = (&LinkId, &Bundle)> + Clone {
@@ -339,6 +350,7 @@ impl Inlet {
             lanes: self.bundles().count(),
             parked: 0,
             circuits,
+            targets: Vec::new(),
             peers,
             pinned: self.terms.config.allow.pinned(),
             rules: self.terms.config.allow.lines(),

@@ -142,6 +142,8 @@ impl Terms {
         let shaken = shake.on_frame_2(&side, (bundle, circuit), bytes, |shown, key| {
             judge.check(membership, time, &revocation, shown, key)
         });
+        let finished = matches!(shaken, Ok(_) | Err(SessionError::Denied(_)));
+        node.tally.on_handshake(finished);
         let (shaken, message_3) = shaken.map_err(NotShaken::Failed)?;
         Ok(Checked {
             shaken,

@@ -316,7 +316,10 @@ impl Outlet {
             Some(Stage::Parked(leg)) => self.on_answer(node, now, link, &leg, true, bytes),
             Some(Stage::Paired) => self.on_frame_1(node, now, link, bytes),
             Some(Stage::Shaking(shake)) => match shake.on_frame_3(bytes) {
-                Ok(proposal) => self.decide(node, now, link, proposal),
+                Ok(proposal) => {
+                    node.tally.on_handshake(true);
+                    self.decide(node, now, link, proposal);
+                }
                 Err(error) => self.on_shake_failed(node, link, &error),
             },
             Some(stage @ (Stage::Lane(_) | Stage::Cut(_) | Stage::Circuit(_))) => {
@@ -370,7 +373,8 @@ impl Outlet {
         self.portal
     }
 
-    fn judge(&self) -> Judge<'_> {
+    /// How it judges inlets.
+    pub fn judge(&self) -> Judge<'_> {
         let (address, policy) = (&self.address, &self.policy);
         Judge {
             address,
@@ -466,6 +470,11 @@ impl Outlet {
         self.pool.start_over();
     }
 
+    /// Its lanes.
+    pub fn all_lanes(&self) -> impl Iterator<Item = &Lane> {
+        self.lanes().map(|(_, lane)| lane)
+    }
+
     /// What `status` shows.
     pub fn status(&self) -> PortalStatus {
         let ready = self.permitted == Some(true) && self.pool.parked() > 0;
@@ -478,6 +487,7 @@ impl Outlet {
             lanes: self.lanes().count(),
             parked: self.pool.parked(),
             circuits: self.circuits_status(),
+            targets: self.targets.configured(),
             peers: self
                 .lanes()
                 .map(|(_, lane)| (lane.peer, lane.name.clone()))

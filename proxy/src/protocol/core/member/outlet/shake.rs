@@ -220,6 +220,7 @@ impl Outlet {
 
     /// The handshake failed before the inlet showed itself: a log line, and nothing to the peer.
     pub(super) fn on_shake_failed(&mut self, node: &mut Node, link: LinkId, error: &SessionError) {
+        node.tally.on_handshake(false);
         node.out.close(link, false, error.close_reason());
         let record = LogRecord::new(Level::Warn, "the handshake with an inlet failed")
             .code(error.code())

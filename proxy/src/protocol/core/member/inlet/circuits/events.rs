@@ -165,6 +165,8 @@ impl Circuits {
         if self.denied != record.code {
             self.denied = record.code;
             node.deny(record);
+        } else if let Some(why) = record.code {
+            node.tally.on_denial(why);
         }
     }
 
