@@ -201,15 +201,17 @@ fn a_revocation_at_one_is_enforced_by_nodes_of_the_other() {
 fn a_password_of_the_database_is_never_on_the_command_line() {
     let folder = TempDir::with_prefix("adit-test-").unwrap();
     let home = home(&folder, "one");
-    let typed = "postgres://adit:swordfish@127.0.0.1:1/adit";
-    let create = ["project", "create", PROJECT, "--address", "localhost:1"];
-    let refused = portal::run(&home, &[create.as_slice(), &["--store", typed]].concat()).unwrap();
+    // Nobody listens there.
+    let nowhere = tcp::own_address().unwrap().to_string();
+    let typed = format!("postgres://adit:swordfish@{nowhere}/adit");
+    let create = ["project", "create", PROJECT, "--address", &nowhere];
+    let refused = portal::run(&home, &[create.as_slice(), &["--store", &typed]].concat()).unwrap();
     assert!(!refused.stderr.contains("swordfish"), "{refused}");
     refused.failure(2, "--store-password-file").unwrap();
     // From the environment it is taken, and still not shown.
     let mut command = portal::command(&home, &create).unwrap();
-    command.env("ADIT_STORE", typed);
+    command.env("ADIT_STORE", &typed);
     let unreached = Process::run("project create", command, PATIENCE).unwrap();
     assert!(!unreached.stderr.contains("swordfish"), "{unreached}");
-    unreached.failure(4, "127.0.0.1:1/adit").unwrap();
+    unreached.failure(4, &format!("{nowhere}/adit")).unwrap();
 }

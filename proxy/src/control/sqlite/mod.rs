@@ -94,12 +94,12 @@ impl Database for SqliteFile {
 
     fn query(&mut self, query: &str, values: &[Value]) -> Result<Vec<Row>, StoreError> {
         let mut statement = self.connection.prepare_cached(query)?;
-        let names = statement.column_names().into_iter().map(str::to_owned);
+        let names = statement.column_names().map(str::to_owned);
         let columns: Arc<[String]> = names.collect();
         let mut rows = statement.query(params_from_iter(values))?;
         let mut found = Vec::new();
         while let Some(row) = rows.next()? {
-            let values = (0..columns.len()).map(|at| Ok(value(row.get_ref(at)?)?));
+            let values = (0..columns.len()).map(|at| value(row.get_ref(at)?));
             let values = values.collect::<Result<_, StoreError>>()?;
             found.push(Row::new(Arc::clone(&columns), values));
         }
