@@ -15,7 +15,7 @@
 //! | [`process`] | a core with everything around it |
 //! | [`node`], [`serve`], [`project`] | the processes there are |
 //! | [`signals`] | stopping, and the command behind `--` |
-//! | [`service_manager`] | what systemd is told |
+//! | [`supervisor`] | what systemd is told |
 //! | [`ticket_file`] | where a ticket comes from |
 //! | [`admin`] | the administrator's socket, and the same calls without a process |
 //! | [`log`] | the cores' log records as `tracing` events |
@@ -36,9 +36,9 @@ pub mod report;
 pub mod resolver;
 pub mod runtime;
 pub mod serve;
-pub mod service_manager;
 pub mod signals;
 pub mod sqlite;
 pub mod store;
+pub mod supervisor;
 pub mod ticket_file;
 pub mod worker_thread;
