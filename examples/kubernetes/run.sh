@@ -161,11 +161,11 @@ image() {
 }
 
 step 'Images: adit from nothing, app and database from the programs of this machine'
-mkdir -p "$world"/contexts/{adit,app/root/app,postgres/root/usr/bin,postgres/root/etc}
+mkdir -p "$world"/contexts/{adit,app/files/app,postgres/files/usr/bin,postgres/files/etc}
 cp "$ADIT" "$world/contexts/adit/adit"
 image "${images[0]}" "$world/contexts/adit" "$workspace/packaging/Dockerfile"
 
-root=$world/contexts/app/root
+root=$world/contexts/app/files
 cp "$here/images/app/app.js" "$here"/../postgres/package{,-lock}.json "$root/app/"
 npm ci --prefix "$root/app" --no-audit --no-fund --loglevel error >/dev/null || die "npm could not install pg, the app's one dependency"
 node=$(realpath "$(command -v node)")
@@ -177,7 +177,7 @@ done
 [[ $node == /usr/bin/node ]] || install -D "$node" "$root/usr/bin/node"
 image "${images[1]}" "$world/contexts/app" "$here/images/app/Dockerfile"
 
-root=$world/contexts/postgres/root
+root=$world/contexts/postgres/files
 programs=$(postgres_programs)
 library=$("$programs/pg_config" --pkglibdir) share=$("$programs/pg_config" --sharedir)
 closure "$root" "$programs"/{initdb,postgres,pg_isready} "$library"/{plpgsql,dict_snowball}.so \

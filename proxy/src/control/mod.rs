@@ -17,7 +17,7 @@
 //! | [`process`] | a core with everything around it |
 //! | [`node`], [`serve`], [`project`] | the processes there are |
 //! | [`signals`] | stopping, and the command behind `--` |
-//! | [`service_manager`] | what systemd is told |
+//! | [`supervisor`] | what systemd is told |
 //! | [`ticket_file`] | where a ticket comes from |
 //! | [`admin`] | the administrator's socket, and the same calls without a process |
 //! | [`log`] | the cores' log records as `tracing` events |
@@ -42,11 +42,11 @@ pub mod report;
 pub mod resolver;
 pub mod runtime;
 pub mod serve;
-pub mod service_manager;
 pub mod signals;
 pub mod sql;
 pub mod sqlite;
 pub mod store;
 pub mod store_place;
+pub mod supervisor;
 pub mod ticket_file;
 pub mod worker_thread;

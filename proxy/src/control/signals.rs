@@ -21,7 +21,7 @@ use super::failure::{Exit, Failure, codes};
 use super::log;
 use super::portals::PortalChanges;
 use super::process::Running;
-use super::service_manager::{SOCKET_VARIABLE, ServiceManager};
+use super::supervisor::{SOCKET_VARIABLE, Supervisor};
 use super::worker_thread::use_huge_pages;
 use crate::limits::DRAIN_DEADLINE;
 use crate::protocol::core::{Level, LogRecord};
@@ -69,11 +69,11 @@ impl StopSignals {
     }
 
     /// Passes every one on.
-    async fn forward(mut self, stop: mpsc::Sender<Stop>, manager: Option<Rc<ServiceManager>>) {
+    async fn forward(mut self, stop: mpsc::Sender<Stop>, supervisor: Option<Rc<Supervisor>>) {
         loop {
             let how = self.next().await;
-            if let Some(manager) = &manager {
-                manager.stopping();
+            if let Some(supervisor) = &supervisor {
+                supervisor.stopping();
             }
             if stop.send(how).await.is_err() {
                 return;
@@ -130,25 +130,25 @@ pub async fn run_reloading(
 /// # Errors
 /// What made it end by itself.
 pub async fn run(running: Running, signals: StopSignals) -> Result<(), Failure> {
-    let manager = follow(&running);
-    until_ended(running, signals, manager).await
+    let supervisor = follow(&running);
+    until_ended(running, signals, supervisor).await
 }
 
 /// Has the service manager told of the process, if there is one.
-fn follow(running: &Running) -> Option<Rc<ServiceManager>> {
-    let manager = Rc::new(ServiceManager::named(std::env::var_os(SOCKET_VARIABLE))?);
-    let (told, progress) = (Rc::clone(&manager), running.progress.clone());
+fn follow(running: &Running) -> Option<Rc<Supervisor>> {
+    let supervisor = Rc::new(Supervisor::named(std::env::var_os(SOCKET_VARIABLE))?);
+    let (told, progress) = (Rc::clone(&supervisor), running.progress.clone());
     // Ends with the process's driver, which has the other end of `progress`.
     tokio::task::spawn_local(async move { told.follow(progress).await });
-    Some(manager)
+    Some(supervisor)
 }
 
 async fn until_ended(
     mut running: Running,
     signals: StopSignals,
-    manager: Option<Rc<ServiceManager>>,
+    supervisor: Option<Rc<Supervisor>>,
 ) -> Result<(), Failure> {
-    let forward = tokio::task::spawn_local(signals.forward(running.stopper(), manager));
+    let forward = tokio::task::spawn_local(signals.forward(running.stopper(), supervisor));
     let result = running.ended().await;
     forward.abort();
     result
@@ -165,7 +165,7 @@ pub async fn run_with_child(
     command: &[OsString],
 ) -> Result<u8, Failure> {
     let stop = running.stopper();
-    let manager = follow(&running);
+    let supervisor = follow(&running);
     let early = tokio::select! {
         ready = running.until(|progress| progress.ready) => {
             ready?;
@@ -175,7 +175,7 @@ pub async fn run_with_child(
     };
     if let Some(how) = early {
         let _ = stop.send(how).await;
-        until_ended(running, signals, manager).await?;
+        until_ended(running, signals, supervisor).await?;
         return Ok(0);
     }
     let started = spawn(command);
@@ -185,7 +185,7 @@ pub async fn run_with_child(
     };
     // What the command wrote last may still be on its way to the outlet.
     let _ = stop.send(Stop::Finish).await;
-    let ended = until_ended(running, signals, manager).await;
+    let ended = until_ended(running, signals, supervisor).await;
     let code = code?;
     ended.map(|()| code)
 }

@@ -21,16 +21,16 @@ use crate::protocol::core::{Level, LogRecord};
 pub const SOCKET_VARIABLE: &str = "NOTIFY_SOCKET";
 
 /// A service manager that wants to be told.
-pub struct ServiceManager {
+pub struct Supervisor {
     socket: UnixDatagram,
 }
 
-impl ServiceManager {
+impl Supervisor {
     /// The one whose socket the variable names. A socket that can't be reached is logged and then left alone.
-    pub fn named(socket: Option<OsString>) -> Option<ServiceManager> {
+    pub fn named(socket: Option<OsString>) -> Option<Supervisor> {
         let name = socket.filter(|name| !name.is_empty())?;
         match connect(&name) {
-            Ok(socket) => Some(ServiceManager { socket }),
+            Ok(socket) => Some(Supervisor { socket }),
             Err(error) => {
                 let what = "can't tell the service manager how far this process is";
                 let record = LogRecord::new(Level::Warn, what);
@@ -94,7 +94,7 @@ mod tests {
         let name = format!("adit-test-{}", std::process::id());
         let address = SocketAddr::from_abstract_name(&name).unwrap();
         let manager = UnixDatagram::bind_addr(&address).unwrap();
-        let told = ServiceManager::named(Some(format!("@{name}").into())).unwrap();
+        let told = Supervisor::named(Some(format!("@{name}").into())).unwrap();
         told.stopping();
         let mut buffer = [0; 64];
         let length = manager.recv(&mut buffer).unwrap();
@@ -103,8 +103,8 @@ mod tests {
 
     #[test]
     fn nobody_is_told_where_nobody_asks() {
-        assert!(ServiceManager::named(None).is_none());
-        assert!(ServiceManager::named(Some(OsString::new())).is_none());
-        assert!(ServiceManager::named(Some("/nowhere/socket".into())).is_none());
+        assert!(Supervisor::named(None).is_none());
+        assert!(Supervisor::named(Some(OsString::new())).is_none());
+        assert!(Supervisor::named(Some("/nowhere/socket".into())).is_none());
     }
 }
