@@ -159,9 +159,13 @@ fn a_port_that_cannot_be_had_changes_nothing(engine: Engine) {
             .unwrap();
     }
     // What takes a restart says so, and changes nothing.
-    let setting = format!("engine = \"auto\"\n{}", inlet(ADDRESS, world.entries[0]));
-    hang_up(&mut world.inlet, setting);
+    let setting = inlet(ADDRESS, world.entries[0]);
+    hang_up(&mut world.inlet, format!("engine = \"auto\"\n{setting}"));
     let restart = ["a setting of the whole process", "restart"];
+    let process = world.inlet.0.process();
+    process.wait_for_line(&restart, SHORTLY).unwrap();
+    hang_up(&mut world.inlet, format!("{setting}lanes = 2\n"));
+    let restart = ["the lanes of a running inlet", "restart"];
     let process = world.inlet.0.process();
     process.wait_for_line(&restart, SHORTLY).unwrap();
     tcp::ping(&app, b"undisturbed").unwrap();

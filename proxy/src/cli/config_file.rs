@@ -35,7 +35,7 @@ use super::settings::DEFAULT_LANES;
 use super::values::{Workers, near_match};
 use crate::control::failure::{Exit, Failure, codes};
 use crate::control::portals::{Inlet, Outlet, Portal};
-use crate::limits::{CONFIG_FILE_MAX, INLET_LANES_MAX, PORTALS_MAX, SPIN_MAX};
+use crate::limits::{CONFIG_FILE_MAX, INLET_LANES_MAX, PORTALS_MAX, SERVED_MAX, SPIN_MAX};
 
 /// Settings of the process, and what holds if nothing is said: the one list of them, for reading and
 /// for showing.
@@ -110,6 +110,16 @@ impl ConfigFile {
         if inlets.len() + outlets.len() > PORTALS_MAX {
             let why = format!("at most {PORTALS_MAX} inlets and outlets fit in one process");
             return Err(top.bad("inlet", &why));
+        }
+        let mut served: Vec<&str> = outlets
+            .iter()
+            .filter_map(|it| it.text("at").ok()?)
+            .collect();
+        served.sort_unstable();
+        served.dedup();
+        if served.len() > SERVED_MAX {
+            let why = format!("one process serves at most {SERVED_MAX} relay addresses");
+            return Err(top.bad("outlet", &why));
         }
         Ok(ConfigFile {
             global: GlobalArgs {
@@ -458,6 +468,19 @@ mod tests {
         assert_eq!(inlet.allow.rules().len(), 2);
         assert_eq!((outlet.to.len(), outlet.to[0].port()), (1, 80));
         assert!(!outlet.proxy_header);
+    }
+
+    #[test]
+    fn no_more_addresses_are_served_than_a_relay_lets_one_session_have() {
+        let outlets = |distinct: usize, all: usize| {
+            let outlet =
+                |n: usize| format!("[[outlet]]\nat = \"a{}\"\nto = \"b:1\"\n", n % distinct);
+            (0..all).map(outlet).collect::<String>()
+        };
+        let most = ConfigFile::parse(&outlets(SERVED_MAX, SERVED_MAX + 4), "adit.toml");
+        assert_eq!(most.unwrap().portals.len(), SERVED_MAX + 4);
+        let many = failure(&outlets(SERVED_MAX + 1, SERVED_MAX + 1));
+        assert!(many.why.contains("at most 16 relay addresses"), "{many}");
     }
 
     #[test]

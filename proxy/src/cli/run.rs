@@ -95,14 +95,14 @@ pub(super) fn lanes_fit(portals: &[Portal], workers: u8) -> Result<(), Failure> 
 /// A portal by what makes it another one if it changes.
 #[derive(Clone, PartialEq)]
 enum Which {
-    Inlet(RelayAddress, SocketAddr, u8, bool),
+    Inlet(RelayAddress, SocketAddr),
     Outlet(RelayAddress, Vec<HostPort>, bool),
 }
 
 impl Which {
     fn of(portal: &Portal) -> Which {
         match portal {
-            Portal::Inlet(it) => Which::Inlet(it.via.clone(), it.from, it.lanes, it.dedicated),
+            Portal::Inlet(it) => Which::Inlet(it.via.clone(), it.from),
             Portal::Outlet(it) => Which::Outlet(it.at.clone(), it.to.clone(), it.proxy_header),
         }
     }
@@ -114,6 +114,26 @@ struct RunningPortal {
     no: PortalNo,
     which: Which,
     limits: Arc<PortalLimits>,
+    /// An inlet's: they stay what they were when it began.
+    lanes: Option<(u8, bool)>,
+}
+
+impl RunningPortal {
+    fn new(no: PortalNo, portal: &Portal) -> RunningPortal {
+        RunningPortal {
+            no,
+            which: Which::of(portal),
+            limits: Arc::clone(portal.limits()),
+            lanes: lanes_of(portal),
+        }
+    }
+}
+
+fn lanes_of(portal: &Portal) -> Option<(u8, bool)> {
+    match portal {
+        Portal::Inlet(inlet) => Some((inlet.lanes, inlet.dedicated)),
+        Portal::Outlet(_) => None,
+    }
 }
 
 /// What the process was started with of its file, and the portals that it has now.
@@ -132,11 +152,7 @@ impl Started {
     fn of(file: &ConfigFile, workers: u8) -> Started {
         let numbered = (0..).map(PortalNo).zip(&file.portals);
         let portals: Vec<RunningPortal> = numbered
-            .map(|(no, portal)| RunningPortal {
-                no,
-                which: Which::of(portal),
-                limits: Arc::clone(portal.limits()),
-            })
+            .map(|(no, portal)| RunningPortal::new(no, portal))
             .collect();
         Started {
             global: file.global.clone(),
@@ -157,21 +173,22 @@ impl Started {
         let mut numbers = self.numbers;
         let mut gone = self.portals.clone();
         let (mut portals, mut new, mut limits) = (Vec::new(), Vec::new(), Vec::new());
+        let mut restarts = Vec::new();
         for portal in file.portals {
             let which = Which::of(&portal);
             if let Some(at) = gone.iter().position(|it| it.which == which) {
                 let same = gone.remove(at);
+                if lanes_of(&portal) != same.lanes {
+                    let what = "the lanes of a running inlet have changed in the file";
+                    restarts.push((what, portal.address().to_string()));
+                }
                 limits.push((Arc::clone(&same.limits), portal.limits().limits()));
                 changes.core.policies.push((same.no, portal.into_policy()));
                 portals.push(same);
             } else {
                 let no = PortalNo(numbers);
                 numbers = numbers.checked_add(1).ok_or_else(too_many_portals)?;
-                portals.push(RunningPortal {
-                    no,
-                    which,
-                    limits: Arc::clone(portal.limits()),
-                });
+                portals.push(RunningPortal::new(no, &portal));
                 new.push((no, portal));
             }
         }
@@ -188,7 +205,10 @@ impl Started {
         if file.global != self.global || file.node != self.node || file.metrics != self.metrics {
             let known: Vec<&str> = PROCESS.iter().map(|(key, _)| *key).collect();
             let what = "a setting of the whole process has changed in the file";
-            needs_restart(what, &format!("one of {}", known.join(", ")));
+            restarts.push((what, format!("one of {}", known.join(", "))));
+        }
+        for (what, which) in restarts {
+            needs_restart(what, &which);
         }
         Ok(changes)
     }
@@ -205,16 +225,17 @@ fn port_is_free(portal: &Portal, gone: &[RunningPortal]) -> Result<(), Failure> 
         return Ok(());
     };
     let has_it =
-        |it: &&RunningPortal| matches!(&it.which, Which::Inlet(_, at, ..) if *at == inlet.from);
+        |it: &&RunningPortal| matches!(&it.which, Which::Inlet(_, at) if *at == inlet.from);
     match gone.iter().find(has_it) {
-        None => Ok(()),
-        Some(_) => {
+        // Port 0 is another one each time.
+        Some(_) if inlet.from.port() != 0 => {
             let (via, from) = (&inlet.via, inlet.from);
             let what = format!("can't have {from} lead to {via} instead, while this process runs");
             let why = "the portal that listens there is taken away by the same change";
             Err(Failure::new(codes::CONFIG_VALUE, Exit::Usage, what, why)
                 .fix("take that one away, reload, add the new one, reload; or restart"))
         }
+        Some(_) | None => Ok(()),
     }
 }
 

@@ -138,6 +138,11 @@ impl Targets {
         names.collect()
     }
 
+    /// Nobody needs them any more.
+    pub fn forget(&mut self) {
+        self.targets.clear();
+    }
+
     fn places(&mut self) -> impl Iterator<Item = &mut Place> {
         self.targets
             .iter_mut()

@@ -133,7 +133,12 @@ impl World {
                 }
             }
             Command::Close { link, flush, .. } => {
-                if let Some((conn, end)) = self.find(host, link) {
+                // What was adopted is no link any more.
+                let adopted =
+                    |carrier: &Carrier| matches!(carrier, Carrier::Lane(..) | Carrier::Circuit(..));
+                if let Some((conn, end)) = self.find(host, link)
+                    && !adopted(&self.conns.get(&conn).unwrap().ends[end].carrier)
+                {
                     if flush {
                         self.deliver(conn);
                     }

@@ -320,8 +320,14 @@ impl Inlet {
     pub fn stop(&mut self, node: &mut Node) {
         let why = CloseReason::Stopping;
         for place in &mut self.places {
-            if let Some(building) = place.building.take() {
-                node.out.close(building.link(), false, why);
+            match place.building.take() {
+                Some(Building::Waiting(link, ..)) => {
+                    // The worker has it already, and may have given it apps.
+                    let what = LaneCommand::Cut(why);
+                    node.out.command(Command::Lane { link, what });
+                }
+                Some(building) => node.out.close(building.link(), false, why),
+                None => {}
             }
         }
         for (_, bundle) in self.bundles_mut() {

@@ -9,11 +9,12 @@ use crypto::names::RelayAddress;
 use super::{Inlet, MemberCore, Outlet};
 use crate::error::CloseReason;
 use crate::ids::PortalNo;
+use crate::limits::SERVED_MAX;
 use crate::protocol::command::{Command, Role};
 use crate::protocol::core::config::Reconfigured;
 use crate::protocol::core::io::{Level, LogRecord, Now};
 
-/// The relay addresses that these serve, each once.
+/// The relay addresses that these serve, each once, and no more than a relay lets a session have.
 pub(super) fn served_by(outlets: &[Outlet]) -> Vec<RelayAddress> {
     let mut addresses = Vec::new();
     for outlet in outlets.iter().filter(|outlet| outlet.is_wanted()) {
@@ -21,6 +22,7 @@ pub(super) fn served_by(outlets: &[Outlet]) -> Vec<RelayAddress> {
             addresses.push(outlet.address().clone());
         }
     }
+    addresses.truncate(SERVED_MAX);
     addresses
 }
 
@@ -50,7 +52,7 @@ impl MemberCore {
             self.outlets.push(outlet);
         }
         let addresses = served_by(&self.outlets);
-        self.relay.serve(&mut self.node, now, addresses);
+        self.relay.serve(addresses);
         self.plan_review(now);
         self.node.out.status_changed();
     }

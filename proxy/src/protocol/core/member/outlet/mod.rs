@@ -138,6 +138,7 @@ impl Outlet {
     /// Lets nobody in any more; streams go on.
     pub fn close(&mut self, node: &mut Node) {
         self.closed = true;
+        self.targets.forget();
         self.unpark(node, CloseReason::PortalClosed);
         self.retire(node);
     }

@@ -46,16 +46,18 @@ impl RelayLink {
                     next_counter: 0,
                 });
                 if no_outlets {
-                    session.served = Some(Vec::new());
+                    session.served = Some(super::session::Served::default());
                     return self.on_usable(node, now, coming);
                 }
-                let addresses = self.addresses.clone();
-                session.uplink.ask(node, now, Message::Serve { addresses });
+                session.serve(node, now, &self.addresses);
                 RelayNews::None
             }
             Message::Served { accepted, refused } if session.welcome.is_some() => {
                 let first = session.served.is_none();
-                session.served = Some(accepted);
+                let served = session
+                    .served
+                    .insert(super::session::Served { accepted, refused });
+                let refused = served.refused.clone();
                 self.log_refused(node, &refused);
                 if first {
                     self.on_usable(node, now, coming)

@@ -113,26 +113,18 @@ impl RelayLink {
         self.on_down(node, false)
     }
 
-    /// This node's outlets serve these addresses from now on.
-    pub fn serve(&mut self, node: &mut Node, now: Now, addresses: Vec<RelayAddress>) {
-        if addresses == self.addresses {
-            return;
-        }
+    /// This node's outlets serve these addresses from now on. The relay is told at the next
+    /// [`on_timer`](Self::on_timer).
+    pub fn serve(&mut self, addresses: Vec<RelayAddress>) {
         self.addresses = addresses;
-        for session in std::iter::once(&mut self.active).chain(self.coming.as_mut()) {
-            if session.welcome.is_some() {
-                let addresses = self.addresses.clone();
-                session.uplink.ask(node, now, Message::Serve { addresses });
-            }
-        }
     }
 
     /// Whether the relay lets this node serve an address; `None` while it has not said.
     pub fn may_serve(&self, address: &RelayAddress) -> Option<bool> {
-        self.active
-            .served
-            .as_ref()
-            .map(|served| served.contains(address))
+        let served = self.active.served.as_ref()?;
+        let refused = served.refused.contains(address).then_some(false);
+        let accepted = served.accepted.contains(address).then_some(true);
+        accepted.or(refused)
     }
 
     /// What the next leg needs; `None` without a usable session.
@@ -308,6 +300,11 @@ impl RelayLink {
                 self.remake = now.mono + jitter(RELAY_SESSION_LIFE / 30, node.out.random());
                 let coming = self.coming.insert(Session::replacement(now.mono));
                 coming.uplink.begin(node, now, &relays.addresses);
+            }
+        }
+        for session in std::iter::once(&mut self.active).chain(self.coming.as_mut()) {
+            if session.served.is_some() && session.asked != self.addresses {
+                session.serve(node, now, &self.addresses);
             }
         }
         if let Some(coming) = &mut self.coming

@@ -13,19 +13,22 @@ use crypto::names::{HostPort, RelayAddress};
 use crypto::statics::StaticPublic;
 
 use crate::ids::SessionId;
+use crate::protocol::core::io::Now;
 use crate::protocol::core::membership::Pinned;
 use crate::protocol::core::node::Node;
 use crate::protocol::core::revocations::RevokedMembers;
 use crate::protocol::core::uplink::{Target, Uplink};
-use crate::protocol::session::Kind;
+use crate::protocol::session::{Kind, Message};
 use crate::time::Instant;
 
 /// One session, being made or usable.
 pub(super) struct Session {
     pub uplink: Uplink,
     pub welcome: Option<Welcome>,
-    /// The relay's answer to `Serve`; a node without outlets needs none.
-    pub served: Option<Vec<RelayAddress>>,
+    /// The addresses that the relay was asked to let this node serve, last.
+    pub asked: Vec<RelayAddress>,
+    /// The relay's answer; a node without outlets needs none.
+    pub served: Option<Served>,
     /// Serial of the pass that the relay was shown in the handshake.
     pub shown: Option<u64>,
     /// How often this node's identity had changed its key then.
@@ -34,6 +37,13 @@ pub(super) struct Session {
     pub leaving: bool,
     /// The relay that passed the check, and the serial of its pass.
     pub with: Option<(crypto::Id, u64)>,
+}
+
+/// Which addresses a relay lets this node serve.
+#[derive(Default)]
+pub(super) struct Served {
+    pub accepted: Vec<RelayAddress>,
+    pub refused: Vec<RelayAddress>,
 }
 
 pub(super) struct Welcome {
@@ -49,6 +59,7 @@ impl Session {
         Session {
             uplink: Uplink::new(Kind::Relay, now),
             welcome: None,
+            asked: Vec::new(),
             served: None,
             shown: None,
             changes: None,
@@ -65,6 +76,17 @@ impl Session {
         }
     }
 
+    /// Asks the relay to let this node serve these. If too many answers are owed, it goes unasked: it is
+    /// asked when one has come.
+    pub fn serve(&mut self, node: &mut Node, now: Now, addresses: &[RelayAddress]) {
+        let message = Message::Serve {
+            addresses: addresses.to_vec(),
+        };
+        if self.uplink.ask(node, now, message).is_some() {
+            self.asked = addresses.to_vec();
+        }
+    }
+
     /// Whether legs can be made by it.
     pub fn usable(&self) -> bool {
         let welcome = self.welcome.is_some() && self.served.is_some() && !self.leaving;
@@ -74,6 +96,7 @@ impl Session {
     /// It is no more.
     pub fn forget(&mut self) {
         self.welcome = None;
+        self.asked = Vec::new();
         self.served = None;
         self.leaving = false;
     }
