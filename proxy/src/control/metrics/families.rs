@@ -128,7 +128,6 @@ of_worker! {
     circuits_total = counter("adit_circuits_total", "Circuits that were opened.");
     promotions = counter("adit_promotions_total", "Directions that moved from a lane to a circuit.");
     demotions = counter("adit_demotions_total", "Directions that came back to their lane.");
-    circuits_left = counter("adit_circuits_left_total", "Of these, those that had been on their circuit for long.");
     promotions_starved = counter("adit_promotions_starved_total", "Times a bulk direction found no idle circuit.");
     dedicated_late = counter("adit_dedicated_late_total", "Directions of dedicated streams that found no circuit in time.");
     circuit_bytes_sent = counter("adit_circuit_sent_bytes_total", "Of the bytes sealed, those on circuits.");
