@@ -45,8 +45,8 @@ pub struct Exchanges {
     known: bool,
     /// The one that is under way, or was last.
     number: u32,
-    /// The peer's history when it began, if it was the longest one held then.
-    began_with: Option<HistoryMark>,
+    /// No other history of the peer was held, when it began, than the one it had shown on this lane.
+    began_current: bool,
     stage: Stage,
 }
 
@@ -57,7 +57,7 @@ impl Exchanges {
             binding,
             known,
             number: 0,
-            began_with: None,
+            began_current: false,
             stage: Stage::Quiet(Instant::FAR_FUTURE),
         }
     }
@@ -71,10 +71,10 @@ impl Exchanges {
     }
 }
 
-/// The history that an exchange which begins now may still end with: the one that the peer has `shown` on
-/// this lane, unless another is `held` of it.
-fn known_at_beginning(shown: HistoryMark, held: Option<HistoryMark>) -> Option<HistoryMark> {
-    held.is_none_or(|held| held == shown).then_some(shown)
+/// Whether an exchange that begins now may still end with the history that the peer has `shown` on this
+/// lane: not if another is `held` of it.
+fn is_current(shown: HistoryMark, held: Option<HistoryMark>) -> bool {
+    held.is_none_or(|held| held == shown)
 }
 
 impl Lane {
@@ -111,7 +111,7 @@ impl Lane {
                 self.exchanges.number = number;
                 let pinned = node.membership.as_ref().map(|it| &it.pinned);
                 let held = pinned.and_then(|it| it.held(&self.peer));
-                self.exchanges.began_with = known_at_beginning(self.shown, held);
+                self.exchanges.began_current = is_current(self.shown, held);
                 let until = now.mono + KEY_EXCHANGE_TIMEOUT;
                 self.exchanges.stage = Stage::Asked(Box::new(exchange), until);
                 let what = LaneCommand::Exchange { number, message };
@@ -181,10 +181,10 @@ impl Lane {
         };
         let time = node.clock.now(now);
         let revocation = node.revocations.as_of(now.mono);
-        let began_with = self.exchanges.began_with;
+        let known = self.exchanges.began_current.then_some(self.shown);
         let check = |shown: &Evidence, key: &StaticPublic| {
             // A mark is that of one history only, and this one was verified before.
-            let histories: &dyn Histories = if began_with == Some(shown.identity.mark()) {
+            let histories: &dyn Histories = if known == Some(shown.identity.mark()) {
                 &NoHistories
             } else {
                 &membership.pinned
@@ -209,7 +209,7 @@ impl Lane {
                 )?;
                 self.exchanges.number = number;
                 let held = membership.pinned.held(&self.peer);
-                self.exchanges.began_with = known_at_beginning(self.shown, held);
+                self.exchanges.began_current = is_current(self.shown, held);
                 self.exchanges.stage = Stage::Answered(Box::new(exchange));
                 let what = LaneCommand::Exchange { number, message };
                 node.out.command(Command::Lane { link, what });
@@ -275,9 +275,9 @@ mod tests {
             len,
         };
         let (old, new) = (mark(1, 1), mark(2, 2));
-        assert_eq!(known_at_beginning(old, None), Some(old), "not pinned");
-        assert_eq!(known_at_beginning(old, Some(old)), Some(old));
-        assert_eq!(known_at_beginning(old, Some(new)), None);
-        assert_eq!(known_at_beginning(old, Some(mark(1, 9))), None, "a fork");
+        assert!(is_current(old, None), "not pinned");
+        assert!(is_current(old, Some(old)));
+        assert!(!is_current(old, Some(new)));
+        assert!(!is_current(old, Some(mark(1, 9))), "a fork");
     }
 }
