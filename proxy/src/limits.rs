@@ -172,7 +172,7 @@ pub const LANES_MAX: usize = OUTLET_LANES_MAX + SLOTS_RESERVED;
 pub const CONTROL_PAYLOAD_MAX: usize = FRAME_MAX;
 /// A sending key of a lane is used this long.
 pub const KEY_AGE_MAX: Duration = Duration::from_secs(600);
-/// No lane is used for longer without a fresh key exchange, unless told otherwise …
+/// No lane is used for longer without a fresh key exchange (circuits have none), unless told otherwise …
 pub const KEY_EXCHANGE_EVERY: Duration = Duration::from_secs(3600);
 /// … by a time of at least …
 pub const KEY_EXCHANGE_EVERY_MIN: Duration = Duration::from_secs(1);
@@ -347,7 +347,8 @@ pub const CIRCUITS_SAY_AGAIN: Duration = Duration::from_secs(10);
 const _: () = assert!(CIRCUITS_SAY_AGAIN.as_secs() * 2 <= CIRCUIT_PEAK_SPAN.as_secs());
 /// A pool that is too large loses one circuit this often.
 pub const CIRCUIT_SHRINK: Duration = Duration::from_secs(5);
-/// A circuit begins no new direction at this age, used or not: keys of an idle one are no older.
+/// A circuit begins no new direction at this age, used or not: keys of an idle one are no older. What
+/// is under way on it goes on for as long as it lasts.
 pub const CIRCUIT_LIFE: Duration = Duration::from_secs(600);
 /// Circuits of one bundle that only end what they carry. Past it they are retired later.
 pub const CIRCUITS_RETIRING_MAX: usize = 56;

@@ -15,6 +15,7 @@ tests::on_both_engines!(
 );
 
 const MIB: u64 = 1024 * 1024;
+const STREAMS: u64 = 8;
 
 fn portal(engine: Engine, service: &Service) -> Portal {
     let mut portal = Portal::start(engine, service.address()).unwrap();
@@ -36,17 +37,15 @@ fn no_byte_of_a_connection_takes_the_lane(engine: Engine) {
         let app = tcp::connect(entry)?;
         tcp::ping(&app, b"hello").map(|()| app)
     };
-    // More than are made beforehand.
-    let apps: Vec<TcpStream> = thread::scope(|scope| {
-        let opening: Vec<_> = (0..20).map(|_| scope.spawn(open)).collect();
-        let opened = opening.into_iter().map(|app| app.join().unwrap());
-        opened.map(|app| app.unwrap()).collect()
-    });
+    // More than are made beforehand; one after the other, for a machine that makes one circuit in time
+    // may not make twenty.
+    let apps: Vec<TcpStream> = (0..STREAMS).map(|_| open().unwrap()).collect();
     for app in &apps {
         tcp::ping(app, b"again").unwrap();
     }
     for part in [Part::Inlet, Part::Outlet] {
-        assert_eq!(counter(&mut portal, part, "promotions"), 20, "{part:?}");
+        let promotions = counter(&mut portal, part, "promotions");
+        assert_eq!(promotions, STREAMS, "{part:?}");
         assert_eq!(counter(&mut portal, part, "dedicated_late"), 0, "{part:?}");
         let all = counter(&mut portal, part, "bytes_sent");
         let on_circuits = counter(&mut portal, part, "circuit_bytes_sent");

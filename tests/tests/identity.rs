@@ -8,6 +8,7 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use crypto::identity::IdentitySecret;
 use tests::portal::{self, ADDRESS, Engine, Node, OUTLET_RULE, Part, Portal, START};
 use tests::process::{Failure, Process, eventually};
 use tests::tcp::{self, PATIENCE, Service};
@@ -24,12 +25,19 @@ fn serial(node: &Node) -> u64 {
     status["membership"]["serial"].as_u64().unwrap()
 }
 
+/// How often the identity on disk has changed its key.
+fn changes(node: &Node) -> u16 {
+    let key = fs::read(node.state_file("identity.key").unwrap()).unwrap();
+    IdentitySecret::from_bytes(&key).unwrap().identity().len()
+}
+
 /// Changes the key of a running node, and waits for the credential that names the new one.
 fn rotate(node: &Node) {
     let before = serial(node);
     let rotated = portal::run(node.home(), &["identity", "rotate"]).unwrap();
     let text = rotated.success().unwrap().text();
     assert!(text.contains("has another key"), "{text}");
+    assert!(text.contains("as soon as it is reached"), "{text}");
     eventually("a credential for the new key", PATIENCE, || {
         match serial(node) {
             serial if serial > before => Ok(()),
@@ -130,6 +138,8 @@ fn a_kill_at_any_moment_leaves_the_old_key_or_the_new_one() {
     let whole = portal::run(&home, &["identity", "rotate"]).unwrap();
     whole.success().unwrap();
     let took = began.elapsed();
+    let mut at = changes(&portal.inlet);
+    assert_eq!(at, 1);
     // From the very beginning to a little behind the end.
     let kills: u32 = 24;
     for n in 0..kills {
@@ -141,6 +151,9 @@ fn a_kill_at_any_moment_leaves_the_old_key_or_the_new_one() {
         }
         rotating.kill();
         assert_eq!(id(&home), before, "kill {n}");
+        let now = changes(&portal.inlet);
+        assert!(now == at || now == at + 1, "kill {n}: {at} to {now}");
+        at = now;
     }
     portal.inlet.forget_ticket();
     portal.inlet.restart().unwrap();

@@ -69,7 +69,7 @@ pub(super) fn rotate(settings: &Settings, args: &IdentityRotateArgs) -> Result<u
         let (id, changes) = (output::text(&changed, "id"), &changed["changes"]);
         output::line(&format!("rotated: {id} has another key (change {changes})"))?;
         let when = if is_running {
-            "now"
+            "as soon as it is reached; don't restart the node before, or no peer accepts it until then"
         } else {
             "when the node is started; until it has reached it, no peer accepts the node"
         };

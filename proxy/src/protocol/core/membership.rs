@@ -51,10 +51,12 @@ pub struct Membership {
 pub struct Pinned(BTreeMap<Id, HistoryMark>);
 
 impl Pinned {
-    /// Remembers what was just verified of a pinned peer. Returns whether it is news.
+    /// Remembers what was just verified of a pinned peer. Returns whether it is news: a history that is
+    /// shorter than the one held is none.
     pub fn remember(&mut self, id: Id, mark: HistoryMark) -> bool {
         let full = self.0.len() >= RULES_MAX * RULES_MAX && !self.0.contains_key(&id);
-        !full && self.0.insert(id, mark) != Some(mark)
+        let older = self.0.get(&id).is_some_and(|held| held.len > mark.len);
+        !full && !older && self.0.insert(id, mark) != Some(mark)
     }
 }
 
@@ -250,6 +252,18 @@ mod tests {
         assert_eq!(read.pinned, held.pinned);
         let other = Membership::decode(&bytes, &Id([9; 32]));
         assert_eq!(other.err(), Some(MembershipError::OtherIdentity));
+    }
+
+    #[test]
+    fn of_a_pinned_peer_the_longest_history_is_kept() {
+        let mut pinned = Pinned::default();
+        let (id, mark) = (Id([7; 32]), |len| HistoryMark {
+            head: [len as u8; 32],
+            len,
+        });
+        assert!(pinned.remember(id, mark(1)) && pinned.remember(id, mark(2)));
+        assert!(!pinned.remember(id, mark(1)), "no news");
+        assert_eq!(pinned.held(&id), Some(mark(2)));
     }
 
     #[test]

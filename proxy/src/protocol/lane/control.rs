@@ -1,7 +1,8 @@
 //! Control records that wait to be sent: one per kind and stream.
 //!
-//! They leave in this order: the lane's own first (READY before all others), then the streams' in
-//! the order in which they came to the queue, all records of a stream together. An outlet's RETIRE
+//! They leave in this order: the lane's own first (READY before all others, a message of a key
+//! exchange before CREDENTIAL: it may show the history that the new credential ends), then the
+//! streams' in the order in which they came to the queue, all records of a stream together. An outlet's RETIRE
 //! so precedes each REFUSED that follows from it; an inlet's waits until the queue is empty, for
 //! no OPEN may come behind it. What a record says is put in when it leaves: a CREDIT grants
 //! everything that was returned until then.
@@ -148,7 +149,11 @@ impl Lane {
         let control = self
             .control
             .first(self.role == Role::Outlet || self.queue.is_empty());
-        let control = control.or_else(|| self.exchange.first());
+        let control = match control {
+            // The message was made before the credential came, or shows it as well.
+            Some(Body::Credential(_)) => self.exchange.first().or(control),
+            control => control.or_else(|| self.exchange.first()),
+        };
         control.or_else(|| self.circuits.acks.front().map(|&no| Body::Ack(no)))
     }
 

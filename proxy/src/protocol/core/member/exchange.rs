@@ -4,12 +4,17 @@
 //! The inlet begins one before the lane was in use for `key_exchange_every` without. A peer that is
 //! not accepted, or another one, costs the lane; so does an exchange that does not end in time: a
 //! lane whose keys can't be made anew is not used on.
+//!
+//! A peer may change its key while its message of an exchange is under way, and this end hear of it
+//! first on another lane. So what counts for a pinned peer is what was held of it when the exchange
+//! began: an exchange that begins later has to show the new key.
 
 use crypto::attestation::Purpose;
-use crypto::check::{Direction, Evidence, VerifiedMember};
+use crypto::check::{Direction, Evidence, Histories, NoHistories, VerifiedMember};
+use crypto::identity::HistoryMark;
 use crypto::statics::StaticPublic;
 
-use super::peer::{Judge, Lane};
+use super::peer::{Judge, Lane, NotAccepted};
 use crate::error::CloseReason;
 use crate::ids::LinkId;
 use crate::limits::KEY_EXCHANGE_TIMEOUT;
@@ -40,6 +45,8 @@ pub struct Exchanges {
     known: bool,
     /// The one that is under way, or was last.
     number: u32,
+    /// No other history of the peer was held, when it began, than the one it had shown on this lane.
+    began_current: bool,
     stage: Stage,
 }
 
@@ -50,6 +57,7 @@ impl Exchanges {
             binding,
             known,
             number: 0,
+            began_current: false,
             stage: Stage::Quiet(Instant::FAR_FUTURE),
         }
     }
@@ -61,6 +69,12 @@ impl Exchanges {
             Stage::Answered(_) => Instant::FAR_FUTURE,
         }
     }
+}
+
+/// Whether an exchange that begins now may still end with the history that the peer has `shown` on this
+/// lane: not if another is `held` of it.
+fn is_current(shown: HistoryMark, held: Option<HistoryMark>) -> bool {
+    held.is_none_or(|held| held == shown)
 }
 
 impl Lane {
@@ -95,6 +109,9 @@ impl Lane {
         match (begun, self.exchanges.number.checked_add(1)) {
             (Ok((exchange, message)), Some(number)) => {
                 self.exchanges.number = number;
+                let pinned = node.membership.as_ref().map(|it| &it.pinned);
+                let held = pinned.and_then(|it| it.held(&self.peer));
+                self.exchanges.began_current = is_current(self.shown, held);
                 let until = now.mono + KEY_EXCHANGE_TIMEOUT;
                 self.exchanges.stage = Stage::Asked(Box::new(exchange), until);
                 let what = LaneCommand::Exchange { number, message };
@@ -104,7 +121,10 @@ impl Lane {
         }
     }
 
-    /// A message of an exchange came, in turn. False if the lane was cut by it.
+    /// A message of an exchange came, in turn.
+    ///
+    /// # Errors
+    /// [`NotAccepted`]: it has cut the lane.
     pub fn on_exchange(
         &mut self,
         node: &mut Node,
@@ -112,13 +132,13 @@ impl Lane {
         (link, number): (LinkId, u32),
         judge: &Judge<'_>,
         message: &[u8],
-    ) -> bool {
+    ) -> Result<(), NotAccepted> {
         let Some(evidence) = node.circuit_evidence(now) else {
-            return true;
+            return Ok(());
         };
         let Err(error) = self.exchange(node, now, (link, number), judge, (&evidence, message))
         else {
-            return true;
+            return Ok(());
         };
         let what = "a lane was cut: a fresh key exchange failed";
         let record = match &error {
@@ -140,9 +160,11 @@ impl Lane {
                 .with("peer", self.peer)
                 .with("peer_name", &self.name),
         );
-        let what = LaneCommand::Cut(error.close_reason());
+        let why = error.close_reason();
+        let what = LaneCommand::Cut(why);
         node.out.command(Command::Lane { link, what });
-        false
+        let (code, words) = (error.code(), error.to_string());
+        Err(NotAccepted { why, code, words })
     }
 
     fn exchange(
@@ -159,8 +181,15 @@ impl Lane {
         };
         let time = node.clock.now(now);
         let revocation = node.revocations.as_of(now.mono);
+        let known = self.exchanges.began_current.then_some(self.shown);
         let check = |shown: &Evidence, key: &StaticPublic| {
-            judge.check(membership, time, &revocation, shown, key)
+            // A mark is that of one history only, and this one was verified before.
+            let histories: &dyn Histories = if known == Some(shown.identity.mark()) {
+                &NoHistories
+            } else {
+                &membership.pinned
+            };
+            judge.check_against(histories, membership, time, &revocation, shown, key)
         };
         let peer = self.peer;
         let (exchanged, message_3) = match stage {
@@ -179,6 +208,8 @@ impl Lane {
                     node.out.random(),
                 )?;
                 self.exchanges.number = number;
+                let held = membership.pinned.held(&self.peer);
+                self.exchanges.began_current = is_current(self.shown, held);
                 self.exchanges.stage = Stage::Answered(Box::new(exchange));
                 let what = LaneCommand::Exchange { number, message };
                 node.out.command(Command::Lane { link, what });
@@ -230,5 +261,23 @@ impl Lane {
             .with("bundle", format_args!("{:?}", self.bundle))
             .with("exchange", self.exchanges.number);
         node.out.log(record);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_exchange_that_begins_after_the_peer_changed_its_key_has_to_show_the_new_one() {
+        let mark = |len: u16, head| HistoryMark {
+            head: [head; 32],
+            len,
+        };
+        let (old, new) = (mark(1, 1), mark(2, 2));
+        assert!(is_current(old, None), "not pinned");
+        assert!(is_current(old, Some(old)));
+        assert!(!is_current(old, Some(new)));
+        assert!(!is_current(old, Some(mark(1, 9))), "a fork");
     }
 }

@@ -3,10 +3,11 @@
 
 use crypto::Id;
 use crypto::check::{
-    Denial, Direction, Evidence, EvidenceError, MemberQuestion, MemberView, PolicyDenial, Reason,
-    VerifiedMember, verify_member,
+    Denial, Direction, Evidence, EvidenceError, Histories, MemberQuestion, MemberView,
+    PolicyDenial, Reason, VerifiedMember, verify_member,
 };
 use crypto::credential::Roles;
+use crypto::identity::HistoryMark;
 use crypto::names::{Attributes, Name, RelayAddress};
 use crypto::statics::StaticPublic;
 
@@ -42,9 +43,23 @@ impl Judge<'_> {
         shown: &Evidence,
         key: &StaticPublic,
     ) -> Result<VerifiedMember, Denial> {
+        let pinned = &membership.pinned;
+        self.check_against(pinned, membership, now, revocation, shown, key)
+    }
+
+    /// The same, with other histories than those held of pinned peers.
+    pub fn check_against(
+        &self,
+        histories: &dyn Histories,
+        membership: &Membership,
+        now: crypto::UnixTime,
+        revocation: &AsOf<'_>,
+        shown: &Evidence,
+        key: &StaticPublic,
+    ) -> Result<VerifiedMember, Denial> {
         let question = MemberQuestion {
             authority: &membership.authority,
-            histories: &membership.pinned,
+            histories,
             remote_static: key,
             now,
             address: self.address,
@@ -90,6 +105,8 @@ pub struct Lane {
     pub unheard: Unheard,
     /// Its fresh key exchanges.
     pub exchanges: Exchanges,
+    /// The history that the peer showed last on this lane.
+    pub(super) shown: HistoryMark,
     serial: u64,
     static_key: StaticPublic,
     facts: Option<Facts>,
@@ -112,6 +129,16 @@ enum RenewalError {
     OtherMember,
 }
 
+/// A lane was cut, for the peer was not accepted again.
+pub struct NotAccepted {
+    /// What apps and the other end are told.
+    pub why: CloseReason,
+    /// The code of the error …
+    pub code: Code,
+    /// … and its text.
+    pub words: String,
+}
+
 impl Lane {
     /// A lane with a peer that has just passed the check.
     pub fn new(peer: &VerifiedMember, bundle: BundleId, exchanges: Exchanges) -> Lane {
@@ -123,6 +150,7 @@ impl Lane {
             retiring: false,
             unheard: Unheard::default(),
             exchanges,
+            shown: peer.identity().mark(),
             serial: peer.serial(),
             static_key: peer.static_key(),
             facts: Facts::of(peer),
@@ -229,8 +257,10 @@ impl Lane {
         node.out.command(Command::Lane { link, what });
     }
 
-    /// The peer's CREDENTIAL arrived: the whole check again. Extends the permit, or cuts the lane
-    /// and returns false.
+    /// The peer's CREDENTIAL arrived: the whole check again. Extends the permit.
+    ///
+    /// # Errors
+    /// [`NotAccepted`]: it has cut the lane.
     pub fn on_credential(
         &mut self,
         node: &mut Node,
@@ -238,34 +268,35 @@ impl Lane {
         link: LinkId,
         judge: &Judge<'_>,
         bytes: &[u8],
-    ) -> bool {
+    ) -> Result<(), NotAccepted> {
         let error = match self.recheck(node, now, judge, bytes) {
             Ok(Some((serial, not_after))) => {
                 let what = LaneCommand::Extend { serial, not_after };
                 node.out.command(Command::Lane { link, what });
-                return true;
+                return Ok(());
             }
             // Not newer than the one that was checked: nothing to extend, nothing wrong.
-            Ok(None) => return true,
+            Ok(None) => return Ok(()),
             Err(error) => error,
         };
         let what = "a lane was cut: the peer's renewed credential is not accepted";
-        let record = match error {
-            RenewalError::Denied(denial) => denial_record(what, &denial),
-            RenewalError::Malformed(error) => LogRecord::new(Level::Warn, what)
-                .code(Code(error.code()))
-                .with("why", error),
-            RenewalError::OtherMember => {
-                let code = CloseReason::NotAuthorized.code();
-                LogRecord::new(Level::Warn, what)
-                    .code(code)
-                    .with("why", "it is another member's")
+        let why = CloseReason::NotAuthorized;
+        let (code, words) = match &error {
+            RenewalError::Denied(denial) => (Code(denial.code()), denial.to_string()),
+            RenewalError::Malformed(error) => (Code(error.code()), error.to_string()),
+            RenewalError::OtherMember => (why.code(), "it is another member's".into()),
+        };
+        let record = match &error {
+            RenewalError::Denied(denial) => denial_record(what, denial),
+            RenewalError::Malformed(_) | RenewalError::OtherMember => {
+                let record = LogRecord::new(Level::Warn, what);
+                record.code(code).with("why", &words)
             }
         };
         node.deny(record.with("peer", self.peer).with("peer_name", &self.name));
-        let what = LaneCommand::Cut(CloseReason::NotAuthorized);
+        let what = LaneCommand::Cut(why);
         node.out.command(Command::Lane { link, what });
-        false
+        Err(NotAccepted { why, code, words })
     }
 
     fn recheck(
@@ -305,6 +336,7 @@ impl Lane {
         peer: &VerifiedMember,
     ) -> Option<(u64, Instant)> {
         self.static_key = peer.static_key();
+        self.shown = peer.identity().mark();
         if peer.serial() <= self.serial {
             return None;
         }

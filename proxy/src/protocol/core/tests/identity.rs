@@ -11,7 +11,7 @@ use crate::time::Duration;
 use zeroize::Zeroizing;
 
 /// Changes the key as a driver does: durably, then in the running core.
-fn rotate(world: &mut World, host: HostNo, seed: u64) {
+pub(super) fn rotate(world: &mut World, host: HostNo, seed: u64) {
     let Seat::Node { identity, .. } = &mut world.host_mut(host).seat else {
         panic!("not a node");
     };
@@ -29,7 +29,7 @@ fn key_on_disk(world: &World, host: HostNo) -> Zeroizing<Vec<u8>> {
     }
 }
 
-fn serial(world: &World, host: HostNo) -> u64 {
+pub(super) fn serial(world: &World, host: HostNo) -> u64 {
     match world.status(host).membership {
         MembershipStatus::Enrolled { serial, .. } => serial,
         other => panic!("{other:?}"),

@@ -19,6 +19,10 @@ pub enum ExchangeFault {
     Lost,
     /// That one of the three is altered by who sends it.
     Garbled(u8),
+    /// Message 2 of that lane is altered.
+    GarbledOn(BundleId),
+    /// That end of that lane reads nothing more once it has read so many of an exchange.
+    Held(BundleId, Role, u8),
 }
 
 /// One end of a lane.
@@ -123,6 +127,9 @@ impl World {
         let Some(header) = end.inbox.first_chunk::<RECORD_HEADER>() else {
             return false;
         };
+        if self.exchange_fault == Some(ExchangeFault::Held(lane.bundle, lane.role, lane.messages)) {
+            return false;
+        }
         let len = crypto::record::record_len(*header, LANE_RECORD_MAX).unwrap();
         if end.inbox.len() < len {
             return false;
@@ -145,7 +152,10 @@ impl World {
                     Role::Inlet => 2,
                     Role::Outlet => 1 + 2 * (1 - lane.messages % 2),
                 };
-                if self.exchange_fault == Some(ExchangeFault::Garbled(garbled)) {
+                let on_this = ExchangeFault::GarbledOn(lane.bundle);
+                if self.exchange_fault == Some(ExchangeFault::Garbled(garbled))
+                    || garbled == 2 && self.exchange_fault == Some(on_this)
+                {
                     message[7] ^= 1;
                 }
                 LaneEvent::Exchange {
@@ -282,6 +292,17 @@ impl World {
             });
             let lane = lanes.find(|lane| (lane.bundle, lane.role) == (bundle, role));
             lane.map_or(0, |lane| lane.exchanges)
+        })
+    }
+
+    /// Whether something has come to an end of a lane that it has not read.
+    pub fn is_unread(&self, bundle: BundleId, role: Role) -> bool {
+        let mut ends = self.conns.values().flat_map(|conn| &conn.ends);
+        ends.any(|end| match &end.carrier {
+            Carrier::Lane(_, lane) => {
+                (lane.bundle, lane.role) == (bundle, role) && !end.inbox.is_empty()
+            }
+            _ => false,
         })
     }
 

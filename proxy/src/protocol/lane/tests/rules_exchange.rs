@@ -56,6 +56,19 @@ fn the_inlet_goes_over_only_behind_key_ready_and_the_outlet_behind_having_said_i
 }
 
 #[test]
+fn a_message_of_an_exchange_leaves_before_a_credential_that_came_meanwhile() {
+    let mut world = begun();
+    world.inlet.lane.credential(b"newer".to_vec());
+    let mut buf = [0; 256];
+    let lane = &mut world.inlet.lane;
+    let kinds = std::iter::from_fn(|| lane.next_control(&mut buf).map(|(header, _)| header.kind));
+    assert_eq!(
+        kinds.collect::<Vec<_>>(),
+        [Kind::KeyExchange, Kind::Credential]
+    );
+}
+
+#[test]
 fn an_exchange_that_the_outlet_begins_is_a_violation() {
     let mut world = World::ready();
     let begins = give(&mut world, Inlet, &Body::KeyExchange(1, &[1]), 0);

@@ -13,7 +13,7 @@ use crate::limits::{NO_OUTLET_PATIENCE, SHAKE_TIMEOUT};
 use crate::protocol::command::{Command, Gate, LaneCommand, LaneEvent};
 use crate::protocol::core::io::{Level, LogRecord, Now};
 use crate::protocol::core::member::exchange::Exchanges;
-use crate::protocol::core::member::peer::{Judge, Lane};
+use crate::protocol::core::member::peer::{Judge, Lane, NotAccepted};
 use crate::protocol::core::node::Node;
 use crate::protocol::pool::Failure;
 use crate::protocol::session::SessionError;
@@ -260,31 +260,35 @@ impl Inlet {
         self.gave_up(node, now, at, Failure::Refused);
     }
 
-    /// The outlet shows itself anew; `accepts` judges it, and has cut the lane if it returns false.
+    /// The outlet shows itself anew; `accepts` judges it, and has cut the lane if it is an error. If no
+    /// lane is left that takes streams, apps are reset for that reason.
     fn on_shown(
         &mut self,
         node: &mut Node,
         now: Now,
         (at, link): (usize, LinkId),
-        accepts: impl FnOnce(&mut Lane, &mut Node, &Judge<'_>) -> bool,
+        accepts: impl FnOnce(&mut Lane, &mut Node, &Judge<'_>) -> Result<(), NotAccepted>,
     ) {
         let Some(mut bundle) = self.places[at].bundles.remove(&link) else {
             return;
         };
-        if accepts(&mut bundle.lane, node, &self.terms.judge()) {
-            let place = &mut self.places[at];
+        let place = &mut self.places[at];
+        let Err(cut) = accepts(&mut bundle.lane, node, &self.terms.judge()) else {
             place.bundles.insert(link, bundle);
-        } else {
-            let why = CloseReason::NotAuthorized;
-            bundle.circuits.end(node, why);
-            self.trouble = Some((why.code(), "the outlet is no longer allowed".into()));
-            self.set_gate_at(node, at, Gate::Reset(why));
-            let place = &mut self.places[at];
+            return;
+        };
+        if !bundle.lane.retiring {
             place
                 .pool
                 .on_lost(now.mono, Failure::Refused, node.out.random());
-            node.out.status_changed();
         }
+        bundle.circuits.end(node, cut.why);
+        if !self.places.iter().any(Place::is_ready) {
+            self.trouble = Some((cut.code, cut.words));
+            self.set_gate(node, Gate::Reset(cut.why));
+        }
+        self.tell_hosts(node);
+        node.out.status_changed();
     }
 
     /// Cuts the lanes that `is_out` names, one that is being built among them. Returns how many. What

@@ -161,19 +161,19 @@ impl Outlet {
                 true
             }
             LaneEvent::Credential(bytes) => {
-                let keep = lane.on_credential(node, now, link, &self.judge(), &bytes);
-                if !keep {
-                    self.end_circuits(node, link, CloseReason::NotAuthorized);
+                let shown = lane.on_credential(node, now, link, &self.judge(), &bytes);
+                if let Err(cut) = &shown {
+                    self.end_circuits(node, link, cut.why);
                 }
-                keep
+                shown.is_ok()
             }
             LaneEvent::Exchange { number, message } => {
                 let of = (link, number);
-                let keep = lane.on_exchange(node, now, of, &self.judge(), &message);
-                if !keep {
-                    self.end_circuits(node, link, CloseReason::NotAuthorized);
+                let shown = lane.on_exchange(node, now, of, &self.judge(), &message);
+                if let Err(cut) = &shown {
+                    self.end_circuits(node, link, cut.why);
                 }
-                keep
+                shown.is_ok()
             }
             LaneEvent::Mixed { .. } => {
                 lane.on_mixed(node, now, Direction::Connect);
