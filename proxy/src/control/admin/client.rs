@@ -105,14 +105,15 @@ fn spoiled(error: &dyn std::fmt::Display) -> Failure {
 
 /// Reading failed after the call was made.
 fn unanswered(error: &io::Error) -> Failure {
-    match error.kind() {
-        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => spoiled(&format_args!(
-            "it has said nothing for {} s; what it was asked may still be carried out",
-            ADMIN_CALL_TIMEOUT.as_secs()
-        ))
-        .fix("see whether it was carried out (adit audit tail), and why that takes so long (adit status)"),
-        _ => spoiled(error),
+    let is_late = [io::ErrorKind::WouldBlock, io::ErrorKind::TimedOut].contains(&error.kind());
+    if !is_late {
+        return spoiled(error);
     }
+    let why = format!(
+        "it has said nothing for {} s; what it was asked may still be carried out",
+        ADMIN_CALL_TIMEOUT.as_secs()
+    );
+    spoiled(&why).fix("adit audit tail")
 }
 
 fn failure_from_json(error: &Value) -> Failure {
