@@ -189,7 +189,7 @@ fn a_failure_to_connect_says_why() {
 
 #[test]
 fn no_piece_of_a_password_with_an_at_sign_is_shown() {
-    let url = "postgres://adit:zebra@crossing@127.0.0.1:1/adit".to_owned();
+    let url = "postgres://adit:zebra@crossing@localhost/adit".to_owned();
     let failure = PostgresStore::open(&Place::Postgres(url).url()).unwrap_err();
     assert_eq!(failure.code, codes::USAGE);
     let shown = failure.to_string();
