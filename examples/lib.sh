@@ -37,6 +37,7 @@ missing_packages() {
             postgres) postgres_programs >/dev/null || printf 'postgresql\n' ;;
             node) have node || printf 'nodejs\n' ;;
             npm) have npm || printf 'npm\n' ;;
+            readelf) have readelf || printf 'binutils\n' ;;
             ip | ss) have "$program" || printf 'iproute2\n' ;;
             setpriv | unshare | nsenter) have "$program" || printf 'util-linux\n' ;;
             *) have "$program" || printf '%s\n' "$program" ;;
@@ -102,8 +103,8 @@ started_at() {
 # Is this very process still there?
 lives() { [[ $2 && $(started_at "$1") == "$2" ]]; }
 
-# Builds adit in the profile that the tests use and prints the path of the program. The workspace is
-# the first argument. ADIT_BIN names a program that is there already.
+# Builds adit in the profile and with the features that the tests use, so that both are compiled once, and
+# prints the path of the program. The workspace is the first argument. ADIT_BIN names a program that is there already.
 build_adit() {
     if [[ ${ADIT_BIN:-} ]]; then
         [[ -x $ADIT_BIN ]] || { say "ADIT_BIN=$ADIT_BIN is not a program" >&2; return 1; }
@@ -113,6 +114,6 @@ build_adit() {
     have cargo || { say 'cargo is not installed: adit is built with Rust 1.95 or newer' >&2; return 1; }
     local messages
     messages=$(cargo build --quiet --locked --manifest-path "$1/Cargo.toml" --package proxy --bin adit \
-        --message-format json-render-diagnostics) || return 1
+        --features store-postgres --message-format json-render-diagnostics) || return 1
     sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' <<<"$messages" | tail -n 1
 }

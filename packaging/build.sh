@@ -29,6 +29,7 @@ case ${1:-} in
 esac
 
 have cargo || die 'cargo is not installed: adit is built with Rust 1.95 or newer'
+install_missing readelf >&2 || die 'the check that the program is static needs readelf'
 processor=$(uname -m)
 # The C library of GNU: musl's allocator and memory functions are slower, and mimalloc covers the first only.
 target=$processor-unknown-linux-gnu
@@ -62,9 +63,8 @@ target_dir=$(realpath "$target_dir")
 program=$(static "$workspace" "$target_dir") || die 'adit could not be built'
 
 # A program that asks for an interpreter is not static, whatever the flags said.
-if readelf --program-headers --wide "$program" | grep -q INTERP; then
-    die "$program is not static"
-fi
+headers=$(readelf --program-headers --wide "$program") || die "$program can't be read"
+[[ $headers != *INTERP* ]] || die "$program is not static"
 size=$(stat -c %s "$program")
 ((size <= size_max)) || die "$program has $size bytes, more than $size_max"
 

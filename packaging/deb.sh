@@ -8,6 +8,7 @@
 # The same program gives the same bytes: files are dated SOURCE_DATE_EPOCH, by default the time of the last commit.
 
 set -euo pipefail
+umask 022
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 workspace=$(cd "$here/.." && pwd)
@@ -55,7 +56,7 @@ Maintainer: the adit project <adit@localhost>
 Section: net
 Priority: optional
 Recommends: systemd
-Installed-Size: $(du --summarize --block-size=1024 "$root" | cut -f 1)
+Installed-Size: $(du --apparent-size --summarize --block-size=1024 "$root" | cut -f 1)
 Description: end-to-end encrypted, mutually authorized portal for TCP
  adit carries one TCP service from one private network into another, by
  outgoing connections only, encrypted from end to end, with both ends
@@ -72,13 +73,21 @@ if [ "$1" = configure ]; then
     if [ -d /run/systemd/system ]; then systemctl daemon-reload; fi
 fi
 POSTINST
+cat >"$root/DEBIAN/prerm" <<'PRERM'
+#!/bin/sh
+set -e
+# What runs without its program could not be started again.
+if [ "$1" = remove ] && [ -d /run/systemd/system ]; then
+    systemctl stop adit-serve.service 'adit@*.service'
+fi
+PRERM
 cat >"$root/DEBIAN/postrm" <<'POSTRM'
 #!/bin/sh
 set -e
 # State and user stay: whoever removes a package has not left the project.
 if [ -d /run/systemd/system ]; then systemctl daemon-reload; fi
 POSTRM
-chmod 0755 "$root/DEBIAN/postinst" "$root/DEBIAN/postrm"
+chmod 0755 "$root"/DEBIAN/{postinst,prerm,postrm}
 
 into=${CARGO_TARGET_DIR:-$workspace/target}
 package=$into/adit_${version}_$processor.deb

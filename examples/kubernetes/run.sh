@@ -96,7 +96,9 @@ if [[ ! $ADIT ]]; then
 fi
 ADIT=$(realpath "$ADIT")
 # Nothing that it is linked to would be in the image.
-! readelf --program-headers --wide "$ADIT" | grep -q INTERP || die "$ADIT is not static (see packaging/build.sh)"
+install_missing readelf >&2 || die "can't tell whether $ADIT is static"
+headers=$(readelf --program-headers --wide "$ADIT") || die "$ADIT is not a program"
+[[ $headers != *INTERP* ]] || die "$ADIT is not static (see packaging/build.sh)"
 relay=${RELAY_HOST:-} relay_port=${RELAY_PORT:-7348} cluster_command=${CLUSTER_COMMAND:-} form=${SIDECAR:-}
 say "$("$ADIT" --version), $tool, $(kubectl version --client 2>/dev/null | head -n 1), clusters: $clusters"
 
@@ -116,8 +118,9 @@ for company in "${companies[@]}"; do
         variable=KUBECONFIG_${company^^}
         (umask 077; cp -- "${!variable}" "$world/$company.kubeconfig")
         # A namespace of that name that is somebody else's would be deleted by cleanup.
-        ! kube "$company" get namespace "$namespace" >/dev/null 2>&1 ||
-            die "$company's cluster has a namespace $namespace already"
+        found=$(kube "$company" get namespace "$namespace" --ignore-not-found --output name) ||
+            die "can't tell whether $company's cluster has a namespace $namespace"
+        [[ ! $found ]] || die "$company's cluster has a namespace $namespace already"
         say "given $company" >>"$world/clusters"
     fi
 done

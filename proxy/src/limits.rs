@@ -413,10 +413,12 @@ pub const BEACON_INTERVAL: Duration = Duration::from_secs(1);
 /// every 18 hours.
 pub const BEACONS_RESERVED: u64 = 64 * 1024;
 /// How long before its end a credential may have been issued, with the tolerance that the check
-/// grants, and what the clocks of several authority processes may differ: a revoked member's entry
-/// stays so long after its newest credential was issued.
-pub const REVOCATION_KEPT: Duration =
-    Duration::from_secs(crypto::limits::CREDENTIAL_LIFE_MAX + crypto::limits::CLOCK_TOLERANCE + 60);
+/// grants, and what the clocks of two authority processes may be apart when each is a minute off: the one
+/// that is behind issues, and nodes check by its time; the one that is ahead forgets. A revoked member's
+/// entry stays so long after its newest credential was issued.
+pub const REVOCATION_KEPT: Duration = Duration::from_secs(
+    crypto::limits::CREDENTIAL_LIFE_MAX + crypto::limits::CLOCK_TOLERANCE + 120,
+);
 /// Bytes of the revocation list in one message.
 pub const REVOCATIONS_PART: usize = 12 * 1024;
 /// A node whose newest beacon is older than this warns …
@@ -428,7 +430,7 @@ pub const REVOCATION_MAX_AGE_MIN: Duration = Duration::from_secs(5);
 /// … and at most.
 pub const REVOCATION_MAX_AGE_MAX: Duration = Duration::from_secs(3600);
 /// By how much a beacon's time may be behind this node's without making it older: clocks of several
-/// authority processes differ.
+/// authority processes differ. docs/store.md asks for no more.
 pub const BEACON_SKEW: Duration = Duration::from_secs(10);
 /// How often the newest beacon is written to disk, so that a restart does not have to wait for one.
 pub const BEACON_PERSIST: Duration = Duration::from_secs(60);
@@ -487,6 +489,10 @@ pub const STORE_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 pub const STORE_STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
 /// … and takes a change back when its process has said nothing for so long in the middle of it.
 pub const STORE_IDLE_MAX: Duration = Duration::from_secs(10);
+/// A database that has not answered for so long is asked nothing more on that connection: longer than it
+/// may take by what stands above.
+pub const STORE_ANSWER_WAIT: Duration = Duration::from_secs(15);
+const _: () = assert!(STORE_ANSWER_WAIT.as_secs() > STORE_STATEMENT_TIMEOUT.as_secs());
 /// A database that has said nothing for so long is asked whether it is there …
 pub const STORE_KEEPALIVE: Duration = Duration::from_secs(5);
 /// … and given up after so many questions.

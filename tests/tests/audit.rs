@@ -86,7 +86,20 @@ fn an_export_with_a_row_that_was_changed_taken_out_or_moved_is_refused_and_names
         let args = ["audit", "verify", file.to_str().unwrap()];
         project.admin(&args).unwrap()
     };
-    verify(&lines).success().unwrap();
+    let fits = verify(&lines).success().unwrap().text();
+    let noted = fits.lines().find_map(|line| line.strip_prefix("head: "));
+    let noted = noted.unwrap().to_owned();
+    // One that was cut off fits as well: nothing in it tells where the trail ended.
+    let cut = &lines[..lines.len() - 1];
+    let fits = verify(cut).success().unwrap().text();
+    let said = format!(
+        "fits: rows 1 to {}; what may be missing behind them",
+        cut.len()
+    );
+    assert!(fits.starts_with(&said), "{fits}");
+    let args = ["audit", "verify", file.to_str().unwrap(), "--head", &noted];
+    let missed = project.admin(&args).unwrap();
+    missed.failure(1, "which was noted, is missing").unwrap();
     let mut changed = lines.clone();
     let forged = changed[2].replacen("\"at\":\"2", "\"at\":\"3", 1);
     assert_ne!(forged, changed[2]);

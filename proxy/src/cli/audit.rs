@@ -26,17 +26,19 @@ pub(super) fn tail(settings: &Settings, args: &AuditTailArgs) -> Result<u8, Fail
     if !args.follow {
         let page = reach::authority_call(settings, &last)?;
         show_rows(settings, &page)?;
-        return Ok(0);
+        return readable(&page).map(|()| 0);
     }
     let mut authority = reach::running_authority(settings)?;
     let page = authority.call(&last)?;
     let mut seen = page["head"]["number"].as_u64().unwrap_or(0);
     show_rows(settings, &page)?;
+    readable(&page)?;
     loop {
         std::thread::sleep(AUDIT_FOLLOW_INTERVAL);
         let page = authority.call(&behind(seen))?;
         seen = last_number(&page).unwrap_or(seen);
         show_rows(settings, &page)?;
+        readable(&page)?;
     }
 }
 
@@ -44,12 +46,13 @@ pub(super) fn export(settings: &Settings, args: &AuditExportArgs) -> Result<u8, 
     let mut seen = args.behind;
     loop {
         let page = reach::authority_call(settings, &behind(seen))?;
-        let Some(last) = last_number(&page) else {
-            return Ok(0);
-        };
         for row in rows(&page) {
             output::json(row)?;
         }
+        readable(&page)?;
+        let Some(last) = last_number(&page) else {
+            return Ok(0);
+        };
         seen = last;
     }
 }
@@ -66,7 +69,15 @@ pub(super) fn verify(settings: &Settings, args: &AuditVerifyArgs) -> Result<u8, 
         output::json(&whole)?;
         return Ok(0);
     }
-    output::line(&format!("whole: {} rows", head.number))?;
+    let found = match args.file {
+        None => format!("whole: {} rows", head.number),
+        // Where it ends is not stored apart from it.
+        Some(_) => format!(
+            "fits: rows 1 to {}; what may be missing behind them only --head tells",
+            head.number
+        ),
+    };
+    output::line(&found)?;
     output::line(&format!("head: {}:{}", head.number, head.hash))?;
     output::say(
         "note it elsewhere: adit audit verify --head … then tells this trail from a rewritten one",
@@ -78,13 +89,10 @@ pub(super) fn verify(settings: &Settings, args: &AuditVerifyArgs) -> Result<u8, 
 fn verify_store(settings: &Settings, trail: &mut Trail) -> Result<(), Failure> {
     loop {
         let page = reach::authority_call(settings, &behind(trail.head.number))?;
+        trail.accept_page(&page)?;
         if rows(&page).is_empty() {
             let stored = show::audit_head(&page["head"]).ok_or_else(|| malformed("its head"))?;
             return trail.head.ends_at(&stored).map_err(broken);
-        }
-        for value in rows(&page) {
-            let row = show::audit_row(value).ok_or_else(|| malformed(value))?;
-            trail.accept(&row)?;
         }
     }
 }
@@ -146,6 +154,14 @@ impl Trail {
         Ok(())
     }
 
+    fn accept_page(&mut self, page: &Value) -> Result<(), Failure> {
+        for value in rows(page) {
+            let row = show::audit_row(value).ok_or_else(|| malformed(value))?;
+            self.accept(&row)?;
+        }
+        readable(page)
+    }
+
     fn end(self) -> Result<AuditHead, Failure> {
         match self.noted {
             Some(noted) => {
@@ -173,6 +189,13 @@ fn rows(page: &Value) -> &[Value] {
 
 fn last_number(page: &Value) -> Option<u64> {
     rows(page).last().and_then(|row| row["number"].as_u64())
+}
+
+/// A page may end before a row that can't be read.
+fn readable(page: &Value) -> Result<(), Failure> {
+    page["unreadable"]
+        .as_str()
+        .map_or(Ok(()), |why| Err(broken(why)))
 }
 
 fn show_rows(settings: &Settings, page: &Value) -> Result<(), Failure> {
@@ -218,7 +241,7 @@ fn malformed(what: impl std::fmt::Display) -> Failure {
 #[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
-    use crate::protocol::audit::{AuditAction, AuditEvent, Details};
+    use crate::protocol::audit::{AuditAction, AuditEvent, AuditPage, Details};
     use crypto::{Id, UnixTime};
 
     fn trail(length: u64) -> Vec<AuditRow> {
@@ -264,6 +287,20 @@ mod tests {
         );
         let failure = follow(&other, Some(noted(&rows[4]))).unwrap_err();
         assert!(failure.why.contains("row 5, which was noted"), "{failure}");
+    }
+
+    #[test]
+    fn a_row_before_one_that_cannot_be_read_is_named_first() {
+        let mut page = AuditPage {
+            head: follow(&trail(3), None).unwrap(),
+            rows: trail(2),
+            unreadable: Some("row 3 can't be read: no".into()),
+        };
+        let check = |page: &AuditPage| Trail::new(None).accept_page(&show::audit_page(page));
+        assert_eq!(check(&page).unwrap_err().why, "row 3 can't be read: no");
+        page.rows[1].event.subject = "other".into();
+        let failure = check(&page).unwrap_err();
+        assert!(failure.why.starts_with("row 2 does not fit"), "{failure}");
     }
 
     #[test]

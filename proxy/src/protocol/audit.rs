@@ -241,6 +241,8 @@ pub struct AuditPage {
     pub rows: Vec<AuditRow>,
     /// As it is stored apart from the rows.
     pub head: AuditHead,
+    /// What is wrong with the row behind them, where that can't be read: the page ends before it.
+    pub unreadable: Option<String>,
 }
 
 /// Which rows; never more than `limits::STORE_PAGE_MAX`.

@@ -50,7 +50,7 @@ impl AdminClient {
     /// Makes a call and waits for its answer, at most [`ADMIN_CALL_TIMEOUT`].
     ///
     /// # Errors
-    /// The process's own failure, or that it did not answer.
+    /// The process's own failure, or that it did not answer; what was asked may still be carried out then.
     pub fn call(&mut self, call: &Call) -> Result<Value, Failure> {
         let line = format!(
             "{}\n",
@@ -64,7 +64,7 @@ impl AdminClient {
         (&mut self.stream)
             .take(ADMIN_ANSWER_MAX as u64)
             .read_line(&mut answer)
-            .map_err(|e| spoiled(&e))?;
+            .map_err(|e| unanswered(&e))?;
         let mut answer: Value = serde_json::from_str(&answer).map_err(|e| spoiled(&e))?;
         if let Some(error) = answer.get("error") {
             return Err(failure_from_json(error));
@@ -103,6 +103,19 @@ fn spoiled(error: &dyn std::fmt::Display) -> Failure {
     )
 }
 
+/// Reading failed after the call was made.
+fn unanswered(error: &io::Error) -> Failure {
+    let is_late = [io::ErrorKind::WouldBlock, io::ErrorKind::TimedOut].contains(&error.kind());
+    if !is_late {
+        return spoiled(error);
+    }
+    let why = format!(
+        "it has said nothing for {} s; what it was asked may still be carried out",
+        ADMIN_CALL_TIMEOUT.as_secs()
+    );
+    spoiled(&why).fix("adit audit tail")
+}
+
 fn failure_from_json(error: &Value) -> Failure {
     let text = |key: &str| error[key].as_str().unwrap_or_default().to_string();
     let code = text("code")
@@ -114,5 +127,30 @@ fn failure_from_json(error: &Value) -> Failure {
         what: text("what"),
         why: text("why"),
         fix: error["fix"].as_str().map(str::to_string),
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn a_call_whose_time_is_over_may_still_be_carried_out() {
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        ours.set_read_timeout(Some(Duration::from_millis(1)))
+            .unwrap();
+        let mut client = AdminClient {
+            stream: BufReader::new(ours),
+        };
+        let failure = client.call(&Call::Status).unwrap_err();
+        assert_eq!(failure.code, codes::ADMIN);
+        assert!(
+            failure
+                .why
+                .ends_with("it was asked may still be carried out"),
+            "{failure}"
+        );
     }
 }

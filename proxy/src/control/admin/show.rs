@@ -156,6 +156,7 @@ pub fn audit_page(page: &AuditPage) -> Value {
     json!({
         "rows": page.rows.iter().map(audit).collect::<Value>(),
         "head": { "number": head.number, "hash": head.hash.to_string() },
+        "unreadable": page.unreadable,
     })
 }
 
@@ -369,7 +370,11 @@ mod tests {
             details: Details::default().with("uses", 3),
         });
         let rows = vec![row.clone()];
-        let page = audit_page(&AuditPage { rows, head });
+        let page = audit_page(&AuditPage {
+            rows,
+            head,
+            unreadable: None,
+        });
         assert_eq!(audit_row(&page["rows"][0]), Some(row));
         assert_eq!(audit_head(&page["head"]), Some(head));
         for key in [

@@ -10,30 +10,31 @@
 //!   `limits::STORE_IDLE_MAX`.
 //! - A connection that was lost is made again by the next transaction. A change whose commit was lost on
 //!   the way may have been carried out: nodes ask again, and are answered from what is stored.
+//! - Nothing is waited for longer than `limits::STORE_ANSWER_WAIT`. A server that has not answered by then
+//!   (its machine is frozen, the way to it is gone) is asked nothing more on that connection.
 //! - The connection is not encrypted; SECURITY.md says where it may lead.
 //!
-//! The client drives its connection on a runtime of its own and may not be used or dropped on a thread
-//! that runs another: a store lives on its own thread, and [`PostgresDatabase`] sees to its end.
+//! A connection is driven by a runtime of its own, while an answer is waited for, and may not be used on a
+//! thread that runs another: a store lives on its own thread.
 
+mod connection;
 mod schema;
 
-use std::collections::HashMap;
+use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use postgres::config::Host;
-use postgres::error::SqlState;
-use postgres::types::{IsNull, ToSql, Type, to_sql_checked};
-use postgres::{Client, Config, NoTls, Statement};
+use tokio_postgres::Config;
+use tokio_postgres::config::Host;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 
+use self::connection::Connection;
 use super::failure::{Exit, Failure, codes};
 use super::sql::{Database, Purpose, Row, SqlStore, VERSION, Value};
 use super::store_place::PostgresUrl;
-use crate::limits::{
-    STORE_BUSY_WAIT, STORE_CONNECT_TIMEOUT, STORE_IDLE_MAX, STORE_KEEPALIVE, STORE_KEEPALIVES_MAX,
-    STORE_STATEMENT_TIMEOUT,
-};
+use crate::limits::{STORE_CONNECT_TIMEOUT, STORE_KEEPALIVE, STORE_KEEPALIVES_MAX};
 use crate::protocol::store::StoreError;
 
 /// A store in a PostgreSQL database.
@@ -42,13 +43,7 @@ pub type PostgresStore = SqlStore<PostgresDatabase>;
 /// A connection to it.
 pub struct PostgresDatabase {
     config: Config,
-    connected: Option<Connected>,
-}
-
-/// A connection with what was prepared on it. The texts of statements are this program's own, a few dozen.
-struct Connected {
-    client: Client,
-    statements: HashMap<String, Statement>,
+    connection: Option<Connection>,
 }
 
 impl PostgresStore {
@@ -85,10 +80,10 @@ impl PostgresDatabase {
             .keepalives_retries(STORE_KEEPALIVES_MAX);
         let mut database = PostgresDatabase {
             config,
-            connected: None,
+            connection: None,
         };
-        let client = &mut database.connected().map_err(failed)?.client;
-        match schema::prepare(client).map_err(|error| failed(error.into()))? {
+        let connection = database.connected().map_err(failed)?;
+        match connection.ask(schema::prepare).map_err(failed)? {
             schema::Found::Ours => Ok(database),
             schema::Found::Other(version) => {
                 let why = format!("its schema is version {version}, and this adit knows {VERSION}");
@@ -99,23 +94,12 @@ impl PostgresDatabase {
     }
 
     /// The connection, made again where it was lost.
-    fn connected(&mut self) -> Result<&mut Connected, StoreError> {
-        let kept = self
-            .connected
-            .take()
-            .filter(|connected| !connected.client.is_closed());
-        let connected = match kept {
-            Some(connected) => connected,
-            None => {
-                let mut client = self.config.connect(NoTls)?;
-                client.batch_execute(&session())?;
-                Connected {
-                    client,
-                    statements: HashMap::new(),
-                }
-            }
+    fn connected(&mut self) -> Result<&mut Connection, StoreError> {
+        let connection = match self.connection.take().filter(|kept| !kept.is_lost()) {
+            Some(kept) => kept,
+            None => Connection::open(&self.config)?,
         };
-        Ok(self.connected.insert(connected))
+        Ok(self.connection.insert(connection))
     }
 
     fn try_begin(&mut self, purpose: Purpose) -> Result<(), StoreError> {
@@ -127,24 +111,14 @@ impl PostgresDatabase {
                  SELECT 1 FROM numbers FOR UPDATE"
             }
         };
-        Ok(self.connected()?.client.batch_execute(begin)?)
+        self.connected()?.run(begin)
     }
-}
 
-/// What holds for every connection.
-fn session() -> String {
-    format!(
-        "SET search_path = adit;
-         SET client_min_messages = warning;
-         SET lock_timeout = {};
-         SET statement_timeout = {};
-         SET idle_in_transaction_session_timeout = {};
-         SELECT set_config('synchronous_commit', 'on', false)
-             WHERE current_setting('synchronous_commit') = 'off'",
-        STORE_BUSY_WAIT.as_millis(),
-        STORE_STATEMENT_TIMEOUT.as_millis(),
-        STORE_IDLE_MAX.as_millis(),
-    )
+    /// The connection of the transaction that has begun.
+    fn begun(&mut self) -> Result<&mut Connection, StoreError> {
+        let lost = || StoreError::Unavailable("the connection was lost".into());
+        self.connection.as_mut().ok_or_else(lost)
+    }
 }
 
 fn config(url: &PostgresUrl) -> Result<Config, Failure> {
@@ -153,6 +127,18 @@ fn config(url: &PostgresUrl) -> Result<Config, Failure> {
         Failure::new(codes::USAGE, Exit::Usage, what, error)
             .fix("say postgres://USER@HOST:PORT/DATABASE")
     })?;
+    // What is behind the first @ is read as the host, and hosts are printed.
+    let is_torn = |host: &Host| match host {
+        Host::Tcp(name) => name.contains('@'),
+        Host::Unix(_) => false,
+    };
+    if config.get_hosts().iter().any(is_torn) {
+        let what = "can't read where the store is";
+        let why = "there is an @ in the host's name: the user's name or the password holds one";
+        return Err(
+            Failure::new(codes::USAGE, Exit::Usage, what, why).fix("write @ in a password as %40")
+        );
+    }
     if let Some(password) = url.password() {
         config.password(password.as_bytes());
     }
@@ -176,51 +162,42 @@ fn place(config: &Config) -> String {
 
 impl Database for PostgresDatabase {
     fn begin(&mut self, purpose: Purpose) -> Result<(), StoreError> {
-        let Err(error) = self.try_begin(purpose) else {
-            return Ok(());
-        };
-        let lost = self
-            .connected
-            .as_ref()
-            .is_none_or(|connected| connected.client.is_closed());
-        if lost {
+        let is_kept = self.connection.is_some();
+        let mut begun = self.try_begin(purpose);
+        if begun.is_err() && is_kept && self.connection.as_ref().is_some_and(Connection::is_over) {
             // It was lost while nobody used it: nothing was begun.
-            return self.try_begin(purpose);
+            begun = self.try_begin(purpose);
         }
-        self.rollback();
-        Err(error)
+        if begun.is_err() {
+            self.rollback();
+        }
+        begun
     }
 
     fn commit(&mut self) -> Result<(), StoreError> {
-        match &mut self.connected {
-            Some(connected) => Ok(connected.client.batch_execute("COMMIT")?),
-            None => Err(lost()),
-        }
+        self.begun()?.run("COMMIT")
     }
 
     fn rollback(&mut self) {
-        let connected = self.connected.take();
-        self.connected = connected.and_then(|mut kept| {
-            kept.client
-                .batch_execute("ROLLBACK")
-                .is_ok()
-                .then_some(kept)
-        });
+        let kept = self.connection.take().filter(|kept| !kept.is_lost());
+        self.connection = kept.and_then(|mut kept| kept.run("ROLLBACK").is_ok().then_some(kept));
     }
 
     fn execute(&mut self, query: &str, values: &[Value]) -> Result<u64, StoreError> {
-        let connected = self.connected.as_mut().ok_or_else(lost)?;
-        let statement = connected.prepared(query)?;
-        Ok(connected.client.execute(&statement, &parameters(values))?)
+        let connection = self.begun()?;
+        let statement = connection.prepared(query)?;
+        let parameters = parameters(values);
+        connection.ask(async |client| client.execute(&statement, &parameters).await)
     }
 
     fn query(&mut self, query: &str, values: &[Value]) -> Result<Vec<Row>, StoreError> {
-        let connected = self.connected.as_mut().ok_or_else(lost)?;
-        let statement = connected.prepared(query)?;
-        let found = connected.client.query(&statement, &parameters(values))?;
+        let connection = self.begun()?;
+        let statement = connection.prepared(query)?;
+        let parameters = parameters(values);
+        let found = connection.ask(async |client| client.query(&statement, &parameters).await)?;
         let names = statement.columns().iter().map(|it| it.name().to_owned());
         let columns: Arc<[String]> = names.collect();
-        let row = |row: &postgres::Row| {
+        let row = |row: &tokio_postgres::Row| {
             let values = (0..columns.len()).map(|at| value(row, at));
             Ok(Row::new(
                 Arc::clone(&columns),
@@ -235,22 +212,6 @@ impl Database for PostgresDatabase {
     }
 }
 
-impl Connected {
-    fn prepared(&mut self, query: &str) -> Result<Statement, StoreError> {
-        if let Some(statement) = self.statements.get(query) {
-            return Ok(statement.clone());
-        }
-        // `?1` is SQLite's word for `$1`; no text of a statement has a question mark in it.
-        let statement = self.client.prepare(&query.replace('?', "$"))?;
-        self.statements.insert(query.to_owned(), statement.clone());
-        Ok(statement)
-    }
-}
-
-fn lost() -> StoreError {
-    StoreError::Unavailable("the connection was lost".into())
-}
-
 fn parameters(values: &[Value]) -> Vec<&(dyn ToSql + Sync)> {
     values
         .iter()
@@ -263,7 +224,7 @@ impl ToSql for Value {
         &self,
         ty: &Type,
         out: &mut BytesMut,
-    ) -> Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
+    ) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
         match (self, ty) {
             (Value::Null, _) => Ok(IsNull::Yes),
             (Value::Integer(value), &Type::INT8) => value.to_sql(ty, out),
@@ -282,8 +243,8 @@ impl ToSql for Value {
     to_sql_checked!();
 }
 
-fn value(row: &postgres::Row, at: usize) -> Result<Value, StoreError> {
-    let column = row.columns().get(at).map(postgres::Column::type_);
+fn value(row: &tokio_postgres::Row, at: usize) -> Result<Value, StoreError> {
+    let column = row.columns().get(at).map(tokio_postgres::Column::type_);
     Ok(match column {
         Some(&Type::INT8) => row.try_get::<_, Option<i64>>(at)?.into(),
         Some(&Type::TEXT) => row.try_get::<_, Option<String>>(at)?.into(),
@@ -295,33 +256,24 @@ fn value(row: &postgres::Row, at: usize) -> Result<Value, StoreError> {
     })
 }
 
-impl From<postgres::Error> for StoreError {
-    fn from(error: postgres::Error) -> StoreError {
+impl From<tokio_postgres::Error> for StoreError {
+    fn from(error: tokio_postgres::Error) -> StoreError {
         let tables_differ = error.code().is_some_and(|code| {
             let missing = [SqlState::UNDEFINED_TABLE, SqlState::UNDEFINED_COLUMN];
             missing.contains(code) || code.code().starts_with("XX")
         });
         let text = match error.as_db_error() {
             Some(said) => said.message().to_owned(),
-            None => error.to_string(),
+            // Its own text names only what was done; why it failed is behind it.
+            None => match error.source() {
+                Some(source) => format!("{error}: {source}"),
+                None => error.to_string(),
+            },
         };
         if tables_differ {
             StoreError::Damaged(text)
         } else {
             StoreError::Unavailable(text)
-        }
-    }
-}
-
-impl Drop for PostgresDatabase {
-    fn drop(&mut self) {
-        // Saying good-bye takes the client's own runtime, which can't run inside of another: where a
-        // start failed, the store is dropped on the thread that was about to serve.
-        let Some(connected) = self.connected.take() else {
-            return;
-        };
-        if tokio::runtime::Handle::try_current().is_ok() {
-            std::thread::spawn(move || drop(connected));
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The tables, in the schema `adit`, and their version. They are those of SQLite's version 3, with which
 //! this database begins.
 
-use postgres::{Client, Error};
+use tokio_postgres::{Client, Error, GenericClient};
 
 use crate::control::sql::VERSION;
 
@@ -10,8 +10,6 @@ const MAKING: i64 = 0x4144_4954;
 
 /// The tables of version 3.
 const TABLES_3: &str = "
-CREATE SCHEMA IF NOT EXISTS adit;
-
 CREATE TABLE adit.version (number BIGINT NOT NULL);
 INSERT INTO adit.version VALUES (3);
 
@@ -124,18 +122,26 @@ pub(super) enum Found {
 }
 
 /// Looks at the database without writing to it, and makes the tables where there are none.
-pub(super) fn prepare(client: &mut Client) -> Result<Found, Error> {
-    if let Some(version) = version(client)? {
+pub(super) async fn prepare(client: &mut Client) -> Result<Found, Error> {
+    if let Some(version) = version(client).await? {
         return Ok(found(version));
     }
-    let mut making = client.transaction()?;
-    making.execute("SELECT pg_advisory_xact_lock($1)", &[&MAKING])?;
+    let making = client.transaction().await?;
+    making
+        .execute("SELECT pg_advisory_xact_lock($1)", &[&MAKING])
+        .await?;
     // Somebody else may have made them meanwhile.
-    if let Some(version) = version(&mut making)? {
+    if let Some(version) = version(&making).await? {
         return Ok(found(version));
     }
-    making.batch_execute(TABLES_3)?;
-    making.commit()?;
+    // Asked for first: IF NOT EXISTS wants the right to make a schema even where there is one.
+    let schemas = "SELECT count(*) FROM pg_catalog.pg_namespace WHERE nspname = 'adit'";
+    let schemas = making.query_one(schemas, &[]).await?;
+    if schemas.try_get::<_, i64>(0)? == 0 {
+        making.batch_execute("CREATE SCHEMA adit").await?;
+    }
+    making.batch_execute(TABLES_3).await?;
+    making.commit().await?;
     Ok(Found::Ours)
 }
 
@@ -147,15 +153,17 @@ fn found(version: i64) -> Found {
 }
 
 /// The version of the tables, if there are any.
-fn version(client: &mut impl postgres::GenericClient) -> Result<Option<i64>, Error> {
+async fn version(client: &impl GenericClient) -> Result<Option<i64>, Error> {
     // Not to_regclass: it may remember from before the lock that there is no such table.
     let query = "SELECT count(*) FROM pg_catalog.pg_class AS c
          JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
          WHERE n.nspname = 'adit' AND c.relname = 'version'";
-    let there = client.query_one(query, &[])?;
+    let there = client.query_one(query, &[]).await?;
     if there.try_get::<_, i64>(0)? == 0 {
         return Ok(None);
     }
-    let row = client.query_one("SELECT max(number) FROM adit.version", &[])?;
+    let row = client
+        .query_one("SELECT max(number) FROM adit.version", &[])
+        .await?;
     row.try_get::<_, Option<i64>>(0)
 }

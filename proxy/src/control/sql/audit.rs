@@ -87,7 +87,7 @@ pub(in crate::control) fn put_head(
     }
 }
 
-/// Some rows and the head.
+/// Some rows and the head. A row that can't be read hides none before it.
 pub(super) fn page(db: &mut dyn Database, query: AuditQuery) -> Result<AuditPage, StoreError> {
     let head = head(db)?;
     let (order, behind, count) = match query {
@@ -96,33 +96,43 @@ pub(super) fn page(db: &mut dyn Database, query: AuditQuery) -> Result<AuditPage
     };
     let query = format!("SELECT * FROM audit WHERE number > ?1 ORDER BY number {order} LIMIT ?2");
     let found = db.query(&query, values![integer(behind)?, integer(count as u64)?])?;
-    let mut rows: Vec<AuditRow> = found.iter().map(row).collect::<Result<_, _>>()?;
+    let mut page = AuditPage {
+        rows: Vec::with_capacity(found.len()),
+        head,
+        unreadable: None,
+    };
+    let mut ascending: Vec<&Row> = found.iter().collect();
     if order == "DESC" {
-        rows.reverse();
+        ascending.reverse();
     }
-    Ok(AuditPage { rows, head })
+    for stored in ascending {
+        match row(stored) {
+            Ok(row) => page.rows.push(row),
+            Err(error) => {
+                let number = stored.unsigned("number");
+                let which =
+                    number.map_or_else(|_| "a row".into(), |number| format!("row {number}"));
+                page.unreadable = Some(format!("{which} can't be read: {error}"));
+                break;
+            }
+        }
+    }
+    Ok(page)
 }
 
-/// A row of `audit`; one that makes no sense is named.
+/// A row of `audit`.
 fn row(row: &Row) -> Result<AuditRow, StoreError> {
-    let number = row.unsigned("number")?;
-    let read = || -> Result<AuditRow, StoreError> {
-        let action = AuditAction::from_name(row.text("action")?);
-        Ok(AuditRow {
-            number,
-            event: AuditEvent {
-                at: row.time("at")?,
-                actor: Id(row.array("actor")?),
-                action: action.ok_or_else(|| damaged("action"))?,
-                subject: row.text("subject")?.to_owned(),
-                details: details(row.text("details")?)?,
-            },
-            hash: ChainHash(row.array("hash")?),
-        })
-    };
-    read().map_err(|error| match error {
-        StoreError::Damaged(why) => StoreError::Damaged(format!("audit row {number}: {why}")),
-        error @ (StoreError::Unavailable(_) | StoreError::Refused(_)) => error,
+    let action = AuditAction::from_name(row.text("action")?);
+    Ok(AuditRow {
+        number: row.unsigned("number")?,
+        event: AuditEvent {
+            at: row.time("at")?,
+            actor: Id(row.array("actor")?),
+            action: action.ok_or_else(|| damaged("action"))?,
+            subject: row.text("subject")?.to_owned(),
+            details: details(row.text("details")?)?,
+        },
+        hash: ChainHash(row.array("hash")?),
     })
 }
 

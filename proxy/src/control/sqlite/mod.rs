@@ -128,7 +128,8 @@ fn value(value: ValueRef<'_>) -> Result<Value, StoreError> {
         ValueRef::Integer(value) => Value::Integer(value),
         ValueRef::Text(text) => match std::str::from_utf8(text) {
             Ok(text) => Value::Text(text.to_owned()),
-            Err(_) => return Err(StoreError::Damaged("a text is not UTF-8".into())),
+            // No text: who reads it as one names the column.
+            Err(_) => Value::Bytes(text.to_vec()),
         },
         ValueRef::Blob(bytes) => Value::Bytes(bytes.to_vec()),
         ValueRef::Real(_) => return Err(StoreError::Damaged("a number is not whole".into())),
@@ -401,6 +402,34 @@ mod tests {
                 .unwrap();
             let found = verified(&mut store).unwrap_err();
             assert!(found.contains(named), "{forgery}: {found}");
+        }
+    }
+
+    #[test]
+    fn a_row_of_the_audit_that_cannot_be_read_hides_none_before_it() {
+        let unlock = "DROP TRIGGER audit_rows_stay; DROP TRIGGER audit_rows_are_as_written;";
+        for damage in [
+            "action = 'x'",
+            "details = 'x'",
+            "subject = CAST(x'ff' AS TEXT)",
+        ] {
+            let scratch = Scratch::new("unreadable");
+            let mut store = with_four_rows(&scratch.file("authority.db"));
+            let forge = format!("{unlock} UPDATE audit SET {damage} WHERE number = 3");
+            store.database().connection.execute_batch(&forge).unwrap();
+            for (query, readable) in [
+                (AuditQuery::Behind(0), &[1, 2][..]),
+                (AuditQuery::Last(3), &[2]),
+                (AuditQuery::Behind(2), &[]),
+                (AuditQuery::Behind(3), &[4]),
+            ] {
+                let page = store.audit(query).unwrap();
+                let numbers: Vec<u64> = page.rows.iter().map(|row| row.number).collect();
+                assert_eq!(numbers, readable, "{damage} {query:?}");
+                let said = page.unreadable.unwrap_or_default();
+                let is_named = said.starts_with("row 3 can't be read");
+                assert_eq!(is_named, readable != [4], "{damage} {query:?}: {said}");
+            }
         }
     }
 

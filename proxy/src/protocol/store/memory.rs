@@ -427,6 +427,7 @@ impl Store for MemoryStore {
         Ok(AuditPage {
             rows: rows.cloned().collect(),
             head: self.audit_head,
+            unreadable: None,
         })
     }
 }

@@ -3,7 +3,9 @@
 //!
 //! Contract: every method is one transaction, and a change and its audit row are the same one.
 //! A method that returned `Ok` has made its change durable; one that returned `Err` has changed
-//! nothing. Methods are synchronous; a driver runs them on a thread of its own and carries
+//! nothing, with one exception: where the store is reached over a network,
+//! [`StoreError::Unavailable`] also tells of a change whose outcome is unknown, because the way to it was
+//! lost while it was committed. Who asks again is answered from what is stored. Methods are synchronous; a driver runs them on a thread of its own and carries
 //! [`StoreRequest`]s and [`StoreReply`]s to and fro. The store decides whether a ticket may be
 //! redeemed and a credential renewed, because only there do reading and writing happen at once;
 //! the rules are the pure functions in [`rules`], so that every implementation shares them.
@@ -37,10 +39,11 @@ use crypto::ticket::TicketId;
 
 use super::audit::{AuditPage, AuditQuery};
 
-/// Why a store could not do what it was asked. Nothing was changed.
+/// Why a store could not do what it was asked. Nothing was changed, unless the module says otherwise.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
-    /// It can't be reached or written now (disk full, read-only, locked): worth trying again.
+    /// It can't be reached or written now (disk full, read-only, locked): worth trying again. Of a store
+    /// that is reached over a network, the change may have been carried out.
     #[error("the store is not available: {0}")]
     Unavailable(String),
     /// What it holds makes no sense; a person has to look.
@@ -91,7 +94,8 @@ pub trait Store: Send {
     fn revoke_ticket(&mut self, revoke: &RevokeTicket) -> Result<RevokeTicketAnswer, StoreError>;
 
     /// The next beacon's number, and the present revocation list. Entries whose credentials have all
-    /// expired leave it here. Called every second: it writes only when something changed.
+    /// expired leave it here. Called every second: a store of one process writes only when something
+    /// changed, or when the numbers that it took are used up; one that several share writes each number.
     fn stamp(&mut self, stamp: &Stamp) -> Result<Stamped, StoreError>;
 
     /// At most `limits::STORE_PAGE_MAX` members with an id above `after`, in the order of ids.

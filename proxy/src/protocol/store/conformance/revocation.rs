@@ -1,6 +1,7 @@
 //! What every store must do about revocations.
 
 use crypto::credential::Roles;
+use crypto::limits::{CLOCK_TOLERANCE, CREDENTIAL_LIFE_MAX};
 use crypto::revocation::RevocationEntry;
 use crypto::ticket::TicketId;
 use crypto::{Id, UnixTime};
@@ -10,9 +11,10 @@ use super::{Check, LIFE, T0, create, enrolled, grants, id, name, redeem, renew, 
 use crate::limits::REVOCATION_KEPT;
 use crate::protocol::audit::AuditAction;
 use crate::protocol::store::{
-    Admit, Grants, MemberKey, NewTicket, RedeemAnswer, RenewAnswer, Revoke, RevokeAnswer,
+    Admit, Grants, MemberKey, NewTicket, Redeem, RedeemAnswer, RenewAnswer, Revoke, RevokeAnswer,
     RevokeTicket, RevokeTicketAnswer, Stamp, Stamped, Store,
 };
+use crate::time::Duration;
 
 pub(super) const CHECKS: &[Check] = &[
     (
@@ -26,6 +28,10 @@ pub(super) const CHECKS: &[Check] = &[
     (
         "an entry leaves when its credentials have expired",
         an_entry_leaves_when_its_credentials_have_expired,
+    ),
+    (
+        "an entry outlives its credentials by clocks a minute off",
+        an_entry_outlives_its_credentials_by_clocks_a_minute_off,
     ),
     (
         "who is replaced is in the list",
@@ -148,6 +154,21 @@ fn an_entry_leaves_when_its_credentials_have_expired(store: &mut dyn Store) {
         after.list_number > entry.number,
         "another list, another number"
     );
+}
+
+fn an_entry_outlives_its_credentials_by_clocks_a_minute_off(store: &mut dyn Store) {
+    const OFF: u64 = 60;
+    create(store, &ticket(1, None));
+    // By a clock that is behind, as are the nodes' that check it.
+    let longest = Redeem {
+        life: Duration::from_secs(CREDENTIAL_LIFE_MAX),
+        ..redeem(1, 7, T0)
+    };
+    enrolled(store, &longest);
+    let (entry, _) = revoked(store, &revoke(MemberKey::Id(id(7)), T0.plus(1)));
+    let last_valid = T0.plus(CREDENTIAL_LIFE_MAX + CLOCK_TOLERANCE);
+    // A process whose clock is ahead is asked at that moment.
+    assert_eq!(list(store, last_valid.plus(2 * OFF)), [entry]);
 }
 
 fn who_is_replaced_is_in_the_list(store: &mut dyn Store) {
