@@ -272,9 +272,12 @@ impl<E: Engine> Worker<E> {
             (code::CONNECT, Outcome::Connected) => self.target_connected(key),
             (code::CONNECT, Outcome::Failed { errno, .. }) => self.target_failed(key, errno),
             (code, what) => {
-                let unsent = match what {
-                    Outcome::Failed { errno, .. } if code == code::SEND => Some(errno),
-                    _ => None,
+                let unsent = if let Outcome::Failed { errno, .. } = &what
+                    && code == code::SEND
+                {
+                    Some(*errno)
+                } else {
+                    None
                 };
                 self.net.reclaim(what);
                 let phase = self.stream(key).map(|stream| &stream.phase);

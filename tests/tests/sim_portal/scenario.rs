@@ -446,7 +446,7 @@ impl Scenario {
         let mut recovery = Duration::from_secs(2);
         if portal.see(Who::Inlet).dedicated {
             // The lane is back by then, and its circuits need not be.
-            recovery = recovery + DEDICATED_WAIT;
+            recovery += DEDICATED_WAIT;
         }
         let patience = match self.damage {
             Damage::None | Damage::Resets => recovery,
