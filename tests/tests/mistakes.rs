@@ -322,7 +322,9 @@ fn a_port_that_is_taken() {
     let ticket = project.inlet_ticket("inlet").unwrap();
     let mut inlet = project.inlet("inlet", &ticket, entry, OUTLET_RULE).unwrap();
     assert_eq!(inlet.process().wait(SHORTLY).unwrap().code(), Some(1));
-    let log = inlet.process().log();
+    let process = inlet.process();
+    process.wait_for_line(&["fix: "], SHORTLY).unwrap();
+    let log = process.log();
     let errors = log.lines().skip_while(|line| !line.starts_with("error["));
     let text = errors.collect::<Vec<_>>().join("\n");
     let (address, port) = (entry.to_string(), format!(":{}", entry.port()));

@@ -407,7 +407,8 @@ pub struct InletArgs {
     /// loses packets [default: 1]
     #[arg(long, env = "ADIT_LANES", value_name = "N", value_parser = value_parser!(u8).range(1..=i64::from(INLET_LANES_MAX)))]
     pub lanes: Option<u8>,
-    /// Give each connection a tunnel of its own instead of a share of one: for networks that lose packets
+    /// Give each connection a tunnel of its own instead of a share of one: for networks that lose packets.
+    /// Experimental: a stream was seen to hang
     #[arg(long, env = "ADIT_DEDICATED")]
     pub dedicated: bool,
     /// A command to start when the portal is ready, and to end with

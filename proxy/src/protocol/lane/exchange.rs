@@ -22,7 +22,7 @@
 //! The outlet goes over behind KEY_READY, the inlet behind having read it. So a receiver always has
 //! the secret that a KEY_UPDATE names; one that names another is a violation.
 
-use super::{Lane, Reaction, Violation};
+use super::{Lane, Phase, Reaction, Violation};
 use crate::limits::{KEY_EXCHANGE_BURST, KEY_EXCHANGE_REST};
 use crate::protocol::command::Role;
 use crate::protocol::record::{Body, Kind};
@@ -147,6 +147,9 @@ impl Lane {
     /// A message that control has made: message 1 at an inlet, message 2 at an outlet. Queued, unless
     /// the lane is past it.
     pub fn exchange(&mut self, number: u32, message: Vec<u8>) {
+        if self.phase == Phase::Gone {
+            return;
+        }
         let exchange = &mut self.exchange;
         let next = match (self.role, exchange.step) {
             (Role::Inlet, Step::Quiet) if exchange.number.checked_add(1) == Some(number) => {
@@ -166,6 +169,9 @@ impl Lane {
     /// The owner holds the secret of that exchange: message 3 is queued at an inlet, KEY_READY at an
     /// outlet. Whether the secret is wanted.
     pub fn mix(&mut self, number: u32, message: Option<Vec<u8>>) -> bool {
+        if self.phase == Phase::Gone {
+            return false;
+        }
         let exchange = &mut self.exchange;
         let in_turn = (exchange.step, exchange.number) == (Step::Checking, number);
         debug_assert!(in_turn, "control mixes out of turn: {exchange:?}");

@@ -141,6 +141,41 @@ fn a_quiet_direction_goes_back_and_leaves_again() {
     });
 }
 
+/// A reader that rests leaves bytes on the lane and on circuits that the direction has left again.
+#[test]
+fn a_direction_that_goes_back_and_leaves_while_nobody_reads_keeps_its_order() {
+    everywhere(3, |mut rig| {
+        let seed = rig.world.seed();
+        rig.serve = App::new;
+        let mut said = noise(400 * 1024, seed);
+        let app = rig.app(&said);
+        assert!(rig.until(|rig| !rig.served.is_empty()), "seed {seed}");
+        rig.served[0].reads = 0;
+        for burst in 1..6 {
+            rig.pass(CIRCUIT_QUIET * 2);
+            let more = noise(usize::try_from(burst).unwrap() * 60 * 1024, seed + burst);
+            rig.apps[app].say(&more);
+            said.extend_from_slice(&more);
+            if burst == 3 {
+                // A little is read, and then nothing again.
+                let got = rig.served[0].got.len();
+                rig.served[0].reads = 100 * 1024;
+                rig.within(CIRCUIT_QUIET, |rig| rig.served[0].got.len() > got);
+                rig.served[0].reads = 0;
+            }
+        }
+        rig.apps[app].fin = true;
+        rig.pass(CIRCUIT_QUIET * 2);
+        rig.served[0].reads = usize::MAX;
+        assert!(rig.until(|rig| rig.served[0].eof), "seed {seed}");
+        assert!(rig.served[0].got == said, "seed {seed}: other bytes came");
+        rig.served[0].fin = true;
+        let over = rig.until(|rig| rig.is_idle() && rig.apps[app].is_over());
+        assert!(over && rig.apps[app].is_finished(), "seed {seed}");
+        rig.close();
+    });
+}
+
 #[test]
 fn many_bulk_streams_share_few_circuits() {
     everywhere(2, |mut rig| {
