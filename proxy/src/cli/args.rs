@@ -791,7 +791,7 @@ pub struct CompletionsArgs {
 pub enum ShellArg {
     /// adit completions bash > /etc/bash_completion.d/adit
     Bash,
-    /// adit completions zsh > "${fpath[1]}/_adit"
+    /// adit completions zsh > _adit, in a directory of fpath
     Zsh,
     /// adit completions fish > ~/.config/fish/completions/adit.fish
     Fish,

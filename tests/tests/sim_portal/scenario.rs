@@ -255,9 +255,7 @@ pub fn run(seed: u64) -> Ran {
     if ways.chance(250) {
         shape.lanes = 2 + ways.below(2) as u8;
     }
-    // Dedicated streams are experimental: of 600 such portals two have a stream that hangs (seeds 1490 and
-    // 2459), which ADIT_SIM_DEDICATED=1 shows. The draw stays, so that seeds mean the same with and without.
-    shape.dedicated = ways.chance(200) && std::env::var_os("ADIT_SIM_DEDICATED").is_some();
+    shape.dedicated = ways.chance(200);
     if !welcome {
         return unwelcome(seed, &shape);
     }
