@@ -77,24 +77,45 @@ pub struct Portal {
 impl Portal {
     /// Starts everything and waits until the inlet says that it can carry a connection.
     pub fn start(engine: Engine, target: SocketAddr) -> Outcome<Portal> {
-        Portal::of(Project::start(engine)?, target)
+        Portal::with_flags(engine, target, &[], &[])
+    }
+
+    /// The same with more flags for the outlet and for the inlet.
+    pub fn with_flags(
+        engine: Engine,
+        target: SocketAddr,
+        outlet: &[&str],
+        inlet: &[&str],
+    ) -> Outcome<Portal> {
+        Portal::of(Project::start(engine)?, target, outlet, inlet)
     }
 
     /// The same with so many workers in each process.
     pub fn with_workers(engine: Engine, workers: u8, target: SocketAddr) -> Outcome<Portal> {
         let (workers, public) = (Some(workers.to_string()), tcp::own_address()?);
-        Portal::of(Project::start_with(engine, workers, public)?, target)
+        let project = Project::start_with(engine, workers, public)?;
+        Portal::of(project, target, &[], &[])
     }
 
-    fn of(project: Project, target: SocketAddr) -> Outcome<Portal> {
+    fn of(
+        project: Project,
+        target: SocketAddr,
+        outlet_flags: &[&str],
+        inlet_flags: &[&str],
+    ) -> Outcome<Portal> {
         let entry = tcp::own_address()?;
         let (serving, using) = (
             project.outlet_ticket("outlet")?,
             project.inlet_ticket("inlet")?,
         );
-        let mut outlet = project.outlet("outlet", &serving, target, INLET_RULE)?;
+        let (to, from) = (target.to_string(), entry.to_string());
+        let serve = ["--at", ADDRESS, "--to", &to, "--allow", INLET_RULE];
+        let serve = [&serve[..], outlet_flags].concat();
+        let mut outlet = project.node("outlet", "outlet", &serving, &serve)?;
         outlet.wait_ready(START)?;
-        let mut inlet = project.inlet("inlet", &using, entry, OUTLET_RULE)?;
+        let connect = ["--via", ADDRESS, "--from", &from, "--allow", OUTLET_RULE];
+        let connect = [&connect[..], inlet_flags].concat();
+        let mut inlet = project.node("inlet", "inlet", &using, &connect)?;
         inlet.wait_ready(START)?;
         Ok(Portal {
             inlet,

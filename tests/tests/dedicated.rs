@@ -3,11 +3,10 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::net::TcpStream;
-use std::thread;
 
 use tests::portal::{Engine, Part, Portal, START};
 use tests::process::eventually;
-use tests::tcp::{self, Exchange, Order, Service};
+use tests::tcp::{self, Exchange, Service};
 
 tests::on_both_engines!(
     no_byte_of_a_connection_takes_the_lane,
@@ -62,16 +61,5 @@ fn what_connections_send_arrives_whole(engine: Engine) {
     let sizes = [0, 1, 100, 16_364, 70_000, 300_000];
     let small = (0..36_usize).map(|number| (sizes[number % 6], sizes[number / 6]));
     let exchanges = small.chain([(16 * MIB, 0), (0, 16 * MIB), (8 * MIB, 8 * MIB)]);
-    thread::scope(|scope| {
-        for (seed, (up, down)) in (1..).zip(exchanges) {
-            let order = Order::AtOnce;
-            let exchange = Exchange {
-                up,
-                down,
-                seed,
-                order,
-            };
-            scope.spawn(move || exchange.run(entry).unwrap());
-        }
-    });
+    Exchange::run_all(entry, exchanges).unwrap();
 }

@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use tests::portal::{Engine, INLET_RULE, Node, OUTLET_RULE, Project, START};
+use tests::portal::{Engine, Node, Portal};
 use tests::process::{Failure, eventually};
-use tests::tcp::{self, Exchange, Order, Service};
+use tests::tcp::{Exchange, Order, Service};
 
 tests::on_both_engines!(bulk_and_queries_flow_while_keys_are_exchanged_every_second,);
 
@@ -25,34 +25,8 @@ fn counter(node: &Node, name: &str) -> u64 {
 
 fn bulk_and_queries_flow_while_keys_are_exchanged_every_second(engine: Engine) {
     let service = Service::exchanges().unwrap();
-    let project = Project::start(engine).unwrap();
-    let ticket = project.outlet_ticket("bank").unwrap();
-    let to = service.address().to_string();
-    let serve = [
-        "--at",
-        tests::portal::ADDRESS,
-        "--to",
-        &to,
-        "--allow",
-        INLET_RULE,
-    ];
-    let args = [&serve[..], &EVERY].concat();
-    let mut outlet = project.node("bank", "outlet", &ticket, &args).unwrap();
-    outlet.wait_ready(START).unwrap();
-    let ticket = project.inlet_ticket("analysis").unwrap();
-    let entry = tcp::own_address().unwrap();
-    let from = entry.to_string();
-    let connect = [
-        "--via",
-        tests::portal::ADDRESS,
-        "--from",
-        &from,
-        "--allow",
-        OUTLET_RULE,
-    ];
-    let args = [&connect[..], &EVERY].concat();
-    let mut inlet = project.node("analysis", "inlet", &ticket, &args).unwrap();
-    inlet.wait_ready(START).unwrap();
+    let portal = Portal::with_flags(engine, service.address(), &EVERY, &EVERY).unwrap();
+    let (inlet, outlet, entry) = (&portal.inlet, &portal.outlet, portal.entry());
 
     let enough = AtomicBool::new(false);
     let run = |up: u64, down: u64, seed: u64| {
@@ -78,7 +52,7 @@ fn bulk_and_queries_flow_while_keys_are_exchanged_every_second(engine: Engine) {
         scope.spawn(|| until_enough(4 * MIB, 4 * MIB));
         scope.spawn(|| until_enough(100, 5_000));
         let exchanged = eventually("keys are exchanged at both ends", LONG, || {
-            for node in [&inlet, &outlet] {
+            for node in [inlet, outlet] {
                 let exchanges = counter(node, "key_exchanges");
                 if exchanges < 4 {
                     return Err(Failure(format!("{exchanges} exchanges")));
@@ -89,7 +63,7 @@ fn bulk_and_queries_flow_while_keys_are_exchanged_every_second(engine: Engine) {
         enough.store(true, Ordering::Relaxed);
         exchanged.unwrap();
     });
-    for node in [&inlet, &outlet] {
+    for node in [inlet, outlet] {
         assert_eq!(counter(node, "lane_violations"), 0);
         println!(
             "{engine:?}: {} exchanges, {} lanes",

@@ -4,11 +4,10 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::net::TcpStream;
-use std::thread;
 
 use tests::portal::{Engine, Part, Portal, START};
 use tests::process::{Failure, eventually};
-use tests::tcp::{self, Ending, Exchange, Order, PATIENCE, Service};
+use tests::tcp::{self, Ending, Exchange, PATIENCE, Service};
 
 tests::on_both_engines!(
     streams_on_several_lanes_are_kept_apart_and_bulk_arrives_whole,
@@ -43,18 +42,7 @@ fn streams_on_several_lanes_are_kept_apart_and_bulk_arrives_whole(engine: Engine
     let sizes = [0, 1, 100, 16_364, 70_000, 300_000];
     let small = (0..60_usize).map(|number| (sizes[number % 6], sizes[number / 6 % 6]));
     let exchanges = small.chain([(16 * MIB, 0), (0, 16 * MIB), (8 * MIB, 8 * MIB)]);
-    thread::scope(|scope| {
-        for (seed, (up, down)) in (1..).zip(exchanges) {
-            let order = Order::AtOnce;
-            let exchange = Exchange {
-                up,
-                down,
-                seed,
-                order,
-            };
-            scope.spawn(move || exchange.run(entry).unwrap());
-        }
-    });
+    Exchange::run_all(entry, exchanges).unwrap();
 }
 
 fn a_revocation_cuts_the_streams_of_every_lane(engine: Engine) {

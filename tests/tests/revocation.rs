@@ -10,7 +10,7 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tests::portal::{Engine, INLET_RULE, Node, OUTLET_RULE, Project, SHORTLY, START};
+use tests::portal::{Engine, INLET_RULE, Node, OUTLET_RULE, Portal, Project, SHORTLY, START};
 use tests::process::{eventually, long};
 use tests::tcp::{self, Ending, Exchange, Order, PATIENCE, Service};
 
@@ -197,43 +197,28 @@ fn a_revoked_outlet_is_cut_and_its_app_reset(engine: Engine) {
 
 fn an_authority_that_falls_silent_ends_streams_at_the_age_allowed(engine: Engine) {
     let service = Service::echo().unwrap();
-    let project = Project::start(engine).unwrap();
-    let ticket = project.outlet_ticket("bank").unwrap();
-    let to = service.address().to_string();
     let age = ["--revocation-max-age", "5s"];
-    let serve = [
-        "--at",
-        tests::portal::ADDRESS,
-        "--to",
-        &to,
-        "--allow",
-        INLET_RULE,
-    ];
-    let args = [&serve[..], &age].concat();
-    let mut outlet = project.node("bank", "outlet", &ticket, &args).unwrap();
-    outlet.wait_ready(START).unwrap();
-    let ticket = project.inlet_ticket("analysis").unwrap();
-    let entry = tcp::own_address().unwrap();
-    let mut inlet = project
-        .inlet("analysis", &ticket, entry, OUTLET_RULE)
-        .unwrap();
-    inlet.wait_ready(START).unwrap();
+    let mut portal = Portal::with_flags(engine, service.address(), &age, &[]).unwrap();
+    let entry = portal.entry();
     let app = tcp::connect(entry).unwrap();
     tcp::ping(&app, b"hello").unwrap();
-    let mut project = project;
-    project.serve.process().stop().unwrap();
+    portal.project.serve.process().stop().unwrap();
     let began = Instant::now();
     // The outlet ends the stream at its side, by its own clock.
     let stale = ["ADIT-3004"];
-    outlet.process().wait_for_line(&stale, PATIENCE).unwrap();
+    portal
+        .outlet
+        .process()
+        .wait_for_line(&stale, PATIENCE)
+        .unwrap();
     let took = began.elapsed();
     println!("{engine:?}: cut {took:?} after the authority fell silent");
     assert!(took >= Duration::from_secs(3), "{took:?}");
     assert!(took <= Duration::from_secs(5) + promised(), "{took:?}");
     assert!(!matches!(service.report(SHORTLY), Ok(Ending::Fin)));
     // What relies on the default age still has its lane; with the authority all is well again.
-    project.serve.process().resume();
-    outlet.wait_ready(START).unwrap();
+    portal.project.serve.process().resume();
+    portal.outlet.wait_ready(START).unwrap();
     eventually("an app is served again", START, || {
         tcp::connect(entry).and_then(|app| tcp::ping(&app, b"again"))
     })

@@ -6,41 +6,13 @@
 use std::io::Write;
 use std::net::SocketAddr;
 
-use tests::portal::{ADDRESS, Engine, INLET_RULE, Node, OUTLET_RULE, Project, START};
+use tests::portal::{Engine, Portal};
 use tests::tcp::{self, Ending, Service};
 
 tests::on_both_engines!(
     the_next_place_serves_while_the_first_does_not_answer,
     a_target_is_told_the_apps_address_and_the_inlets_id,
 );
-
-/// A portal whose outlet has these flags.
-struct World {
-    entry: SocketAddr,
-    inlet: Node,
-    _outlet: Node,
-    _project: Project,
-}
-
-fn portal(engine: Engine, flags: &[&str]) -> World {
-    let project = Project::start(engine).unwrap();
-    let ticket = project.outlet_ticket("bank").unwrap();
-    let args = [&["--at", ADDRESS, "--allow", INLET_RULE], flags].concat();
-    let mut outlet = project.node("bank", "outlet", &ticket, &args).unwrap();
-    outlet.wait_ready(START).unwrap();
-    let ticket = project.inlet_ticket("analysis").unwrap();
-    let entry = tcp::own_address().unwrap();
-    let mut inlet = project
-        .inlet("analysis", &ticket, entry, OUTLET_RULE)
-        .unwrap();
-    inlet.wait_ready(START).unwrap();
-    World {
-        entry,
-        inlet,
-        _outlet: outlet,
-        _project: project,
-    }
-}
 
 /// A service that says a word and ends.
 fn saying(word: &'static [u8]) -> Service {
@@ -58,20 +30,20 @@ fn who_answers(entry: SocketAddr) -> Vec<u8> {
 
 fn the_next_place_serves_while_the_first_does_not_answer(engine: Engine) {
     let (primary, standby) = (saying(b"primary"), saying(b"standby"));
-    let places = [primary.address(), standby.address()].map(|to| to.to_string());
-    let world = portal(engine, &["--to", &places[0], "--to", &places[1]]);
-    assert_eq!(who_answers(world.entry), b"primary");
+    let second = standby.address().to_string();
+    let portal = Portal::with_flags(engine, primary.address(), &["--to", &second], &[]).unwrap();
+    assert_eq!(who_answers(portal.entry()), b"primary");
     drop(primary);
     for _ in 0..3 {
-        assert_eq!(who_answers(world.entry), b"standby");
+        assert_eq!(who_answers(portal.entry()), b"standby");
     }
 }
 
 fn a_target_is_told_the_apps_address_and_the_inlets_id(engine: Engine) {
     let service = Service::echo().unwrap();
-    let to = service.address().to_string();
-    let world = portal(engine, &["--to", &to, "--send-proxy-v2"]);
-    let mut app = tcp::connect(world.entry).unwrap();
+    let header = ["--send-proxy-v2"];
+    let portal = Portal::with_flags(engine, service.address(), &header, &[]).unwrap();
+    let mut app = tcp::connect(portal.entry()).unwrap();
     app.write_all(b"after the header").unwrap();
     app.shutdown(std::net::Shutdown::Write).unwrap();
     let told = tcp::read_to_fin(&app).unwrap();
@@ -86,7 +58,7 @@ fn a_target_is_told_the_apps_address_and_the_inlets_id(engine: Engine) {
     };
     assert_eq!(about[..4], source.ip().octets());
     assert_eq!(about[8..10], source.port().to_be_bytes());
-    let id = world.inlet.status().unwrap()["id"].to_string();
+    let id = portal.inlet.status().unwrap()["id"].to_string();
     let id = id.trim_matches('"').as_bytes();
     assert!(about.windows(id.len()).any(|window| window == id));
 }

@@ -4,12 +4,11 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::net::TcpStream;
-use std::thread;
 
 use serde_json::Value;
 use tests::portal::{Engine, Part, Portal, SHORTLY, START};
 use tests::process::{Failure, eventually};
-use tests::tcp::{self, Exchange, Order, PATIENCE, Service};
+use tests::tcp::{self, Exchange, PATIENCE, Service};
 
 tests::on_both_engines!(
     two_hundred_streams_are_kept_apart_and_bulk_arrives_whole,
@@ -60,18 +59,7 @@ fn two_hundred_streams_are_kept_apart_and_bulk_arrives_whole(engine: Engine) {
         (at(number), at(number / 6))
     });
     let exchanges = small.chain([(32 * MIB, 0), (0, 32 * MIB), (16 * MIB, 16 * MIB)]);
-    thread::scope(|scope| {
-        for (seed, (up, down)) in (1..).zip(exchanges) {
-            let order = Order::AtOnce;
-            let exchange = Exchange {
-                up,
-                down,
-                seed,
-                order,
-            };
-            scope.spawn(move || exchange.run(entry).unwrap());
-        }
-    });
+    Exchange::run_all(entry, exchanges).unwrap();
     for part in Part::ALL {
         let counter = if part == Part::Serve {
             "bytes_relayed"

@@ -146,6 +146,30 @@ impl Exchange {
         Pattern::new(!self.seed)
     }
 
+    /// Makes exchanges of so many bytes up and down, all at once, each over a connection and with a seed of
+    /// its own. Fails as the first of them that does.
+    pub fn run_all(to: SocketAddr, sizes: impl IntoIterator<Item = (u64, u64)>) -> Outcome<()> {
+        thread::scope(|scope| {
+            let running: Vec<_> = (1..)
+                .zip(sizes)
+                .map(|(seed, (up, down))| {
+                    let exchange = Exchange {
+                        up,
+                        down,
+                        seed,
+                        order: Order::AtOnce,
+                    };
+                    scope.spawn(move || exchange.run(to))
+                })
+                .collect();
+            let panicked = |_| Err(Failure("an exchange panicked".into()));
+            let mut ended = running
+                .into_iter()
+                .map(|it| it.join().unwrap_or_else(panicked));
+            ended.try_for_each(|outcome| outcome)
+        })
+    }
+
     /// Makes a connection and this exchange over it: all bytes each way, and both ends of data.
     pub fn run(&self, to: SocketAddr) -> Outcome<()> {
         let stream = connect(to)?;
