@@ -17,10 +17,7 @@ const MIB: u64 = 1024 * 1024;
 const STREAMS: u64 = 8;
 
 fn portal(engine: Engine, service: &Service) -> Portal {
-    let mut portal = Portal::start(engine, service.address()).unwrap();
-    portal.inlet.restart_with(&["--dedicated"]).unwrap();
-    portal.inlet.wait_ready(START).unwrap();
-    portal
+    Portal::with_flags(engine, service.address(), &[], &["--dedicated"]).unwrap()
 }
 
 fn counter(portal: &mut Portal, part: Part, name: &str) -> u64 {

@@ -19,12 +19,11 @@ const MIB: u64 = 1024 * 1024;
 
 /// A portal whose inlet has so many lanes.
 fn portal(engine: Engine, service: &Service) -> Portal {
-    let mut portal = Portal::start(engine, service.address()).unwrap();
-    portal.inlet.restart_with(&["--lanes", "3"]).unwrap();
+    let lanes = ["--lanes", "3"];
+    let mut portal = Portal::with_flags(engine, service.address(), &[], &lanes).unwrap();
     for part in [Part::Inlet, Part::Outlet] {
         eventually(&format!("{LANES} lanes of {part:?}"), START, || {
             let status = portal.node(part).status()?;
-            // A lane of the process before may still be there.
             match status["counters"]["lanes_open"].as_u64() {
                 Some(lanes) if lanes == LANES => Ok(()),
                 lanes => Err(Failure(format!("{lanes:?}"))),

@@ -10,12 +10,8 @@ tests::on_both_engines!(a_portal_that_spins_answers_and_finds_work_without_sleep
 
 fn a_portal_that_spins_answers_and_finds_work_without_sleeping(engine: Engine) {
     let service = Service::echo().unwrap();
-    let mut portal = Portal::start(engine, service.address()).unwrap();
-    for part in [Part::Outlet, Part::Inlet] {
-        let node = portal.node(part);
-        node.restart_with(&["--spin", "1000"]).unwrap();
-        node.wait_ready(START).unwrap();
-    }
+    let spin = ["--spin", "1000"];
+    let mut portal = Portal::with_flags(engine, service.address(), &spin, &spin).unwrap();
     let entry = portal.entry();
     let open = || {
         let app = tcp::connect(entry)?;
