@@ -23,6 +23,7 @@
 //! | [`log`] | the cores' log records as `tracing` events |
 
 pub mod admin;
+pub mod callers;
 pub mod clock;
 pub mod driver;
 pub mod failure;

@@ -4,17 +4,17 @@
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 
 use super::wire::{self, Call};
+use crate::control::callers;
 use crate::control::failure::{Exit, Failure, codes};
 use crate::control::files::{SOCKET, unusable};
-use crate::limits::{ADMIN_CALLERS_MAX, ADMIN_LINE_MAX, ADMIN_QUEUE_MAX, ADMIN_WAIT};
+use crate::limits::{ADMIN_CALLERS_MAX, ADMIN_LINE_MAX, ADMIN_QUEUE_MAX};
 
 /// A call on its way to the driver, with the way back.
 pub struct Asked {
@@ -62,27 +62,13 @@ impl AdminSocket {
 
     /// Answers callers until this task is dropped. Runs on a local task set.
     pub async fn serve(self, calls: mpsc::Sender<Asked>) {
-        let room = Arc::new(Semaphore::new(ADMIN_CALLERS_MAX));
-        loop {
-            let Ok(permit) = Arc::clone(&room).acquire_owned().await else {
-                return;
-            };
-            let stream = match self.listener.accept().await {
-                Ok((stream, _)) => stream,
-                // Descriptors are used up: the next one waits, nothing spins.
-                Err(_) => {
-                    tokio::time::sleep(ADMIN_WAIT).await;
-                    continue;
-                }
-            };
-            let calls = calls.clone();
-            tokio::task::spawn_local(async move {
-                let _permit = permit;
-                if may_call(&stream) {
-                    let _ = converse(stream, &calls).await;
-                }
-            });
-        }
+        let accept = async || self.listener.accept().await.map(|(stream, _)| stream);
+        let serve = async move |stream| {
+            if may_call(&stream) {
+                let _ = converse(stream, &calls).await;
+            }
+        };
+        callers::serve(ADMIN_CALLERS_MAX, accept, serve).await;
     }
 }
 

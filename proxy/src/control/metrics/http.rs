@@ -11,19 +11,19 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 
 use crate::control::admin::server::Asked;
 use crate::control::admin::wire::Call;
+use crate::control::callers;
 use crate::control::failure::Failure;
 use crate::control::worker_thread::cant_listen;
 use crate::limits::{
-    ADMIN_WAIT, METRICS_CALLERS_MAX, METRICS_HEADERS_MAX, METRICS_REQUEST_MAX, METRICS_TIMEOUT,
+    METRICS_CALLERS_MAX, METRICS_HEADERS_MAX, METRICS_REQUEST_MAX, METRICS_TIMEOUT,
 };
 
 /// The media type of the text format.
@@ -59,25 +59,11 @@ impl MetricsListener {
         let Ok(listener) = TcpListener::from_std(self.listener) else {
             return;
         };
-        let room = Arc::new(Semaphore::new(METRICS_CALLERS_MAX));
-        loop {
-            let Ok(permit) = Arc::clone(&room).acquire_owned().await else {
-                return;
-            };
-            let stream = match listener.accept().await {
-                Ok((stream, _)) => stream,
-                // Descriptors are used up: the next one waits, nothing spins.
-                Err(_) => {
-                    tokio::time::sleep(ADMIN_WAIT).await;
-                    continue;
-                }
-            };
-            let calls = calls.clone();
-            tokio::task::spawn_local(async move {
-                let _permit = permit;
-                let _ = tokio::time::timeout(METRICS_TIMEOUT, converse(stream, &calls)).await;
-            });
-        }
+        let accept = async || listener.accept().await.map(|(stream, _)| stream);
+        let serve = async move |stream| {
+            let _ = tokio::time::timeout(METRICS_TIMEOUT, converse(stream, &calls)).await;
+        };
+        callers::serve(METRICS_CALLERS_MAX, accept, serve).await;
     }
 }
 

@@ -10,7 +10,7 @@ use super::value::{integer, values};
 use super::{Database, SqlStore, audit, enroll, revocation, rows};
 use crate::limits::STORE_PAGE_MAX;
 use crate::protocol::audit::{AuditPage, AuditQuery};
-use crate::protocol::store::rules::judge_renew;
+use crate::protocol::store::rules::{judge_admit, judge_renew};
 use crate::protocol::store::{
     Admit, Issue, IssuedRow, MemberKey, MemberRow, NewTicket, ProjectRow, Redeem, RedeemAnswer,
     Renew, RenewAnswer, Revoke, RevokeAnswer, RevokeTicket, RevokeTicketAnswer, Stamp, Stamped,
@@ -103,39 +103,10 @@ impl<D: Database> Store for SqlStore<D> {
     fn admit(&mut self, admit: &Admit) -> Result<Issue, StoreError> {
         self.change(|db| {
             let owner = rows::member_by_name(db, admit.name.as_str())?;
-            if owner.is_some_and(|owner| owner.id != admit.id) {
-                return Err(StoreError::Refused(format!(
-                    "a member has the name {}",
-                    admit.name
-                )));
-            }
             let before = rows::member_by_id(db, &admit.id)?;
-            if before
-                .as_ref()
-                .is_some_and(|member| member.revoked.is_some())
-            {
-                return Err(StoreError::Refused(format!(
-                    "member {} is revoked",
-                    admit.id
-                )));
-            }
-            let changed = before
-                .as_ref()
-                .is_none_or(|member| member.name != admit.name || member.grants != admit.grants);
-            enroll::put_member(
-                db,
-                &MemberRow {
-                    id: admit.id,
-                    name: admit.name.clone(),
-                    grants: admit.grants.clone(),
-                    identity: admit.identity.clone(),
-                    ticket: None,
-                    enrolled: before.map_or(admit.now, |member| member.enrolled),
-                    serial: 0,
-                    issued: admit.now,
-                    revoked: None,
-                },
-            )?;
+            let owner = owner.map(|owner| owner.id);
+            let (member, changed) = judge_admit(owner, before.as_ref(), admit)?;
+            enroll::put_member(db, &member)?;
             let project = project_id(db)?;
             if changed {
                 audit::append(db, told::member_admitted(admit, project))?;

@@ -15,7 +15,7 @@ use super::request::{
 };
 use super::rows::{Issue, IssuedRow, MemberRow, NewTicket, ProjectRow, Redemption, TicketRow};
 use super::rules::{
-    RedeemPlan, entry_ends, is_issued_already, judge_redeem, judge_renew, judge_revoke,
+    RedeemPlan, entry_ends, is_issued_already, judge_admit, judge_redeem, judge_renew, judge_revoke,
 };
 use super::{Store, StoreError, expiry, told};
 use crate::limits::{REFUSALS_AUDITED_EVERY, STORE_PAGE_MAX};
@@ -309,35 +309,9 @@ impl Store for MemoryStore {
     }
 
     fn admit(&mut self, admit: &Admit) -> Result<Issue, StoreError> {
-        if self
-            .live_by_name(&admit.name)
-            .is_some_and(|owner| owner != admit.id)
-        {
-            return Err(StoreError::Refused(format!(
-                "a member has the name {}",
-                admit.name
-            )));
-        }
+        let owner = self.live_by_name(&admit.name);
         let before = self.members.get(&admit.id);
-        if before.is_some_and(|member| member.revoked.is_some()) {
-            return Err(StoreError::Refused(format!(
-                "member {} is revoked",
-                admit.id
-            )));
-        }
-        let changed =
-            before.is_none_or(|member| member.name != admit.name || member.grants != admit.grants);
-        let member = MemberRow {
-            id: admit.id,
-            name: admit.name.clone(),
-            grants: admit.grants.clone(),
-            identity: admit.identity.clone(),
-            ticket: None,
-            enrolled: before.map_or(admit.now, |member| member.enrolled),
-            serial: 0,
-            issued: admit.now,
-            revoked: None,
-        };
+        let (member, changed) = judge_admit(owner, before, admit)?;
         self.members.insert(admit.id, member);
         let actor = self.project_id();
         if changed {

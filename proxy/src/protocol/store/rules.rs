@@ -6,7 +6,8 @@ use crypto::identity::Identity;
 use crypto::names::Name;
 use crypto::{Id, UnixTime};
 
-use super::request::{Redeem, RedeemAnswer, Renew, RenewAnswer, Revoke, RevokeAnswer};
+use super::StoreError;
+use super::request::{Admit, Redeem, RedeemAnswer, Renew, RenewAnswer, Revoke, RevokeAnswer};
 use super::rows::{MemberRow, TicketRow};
 use crate::limits::{ISSUE_INTERVAL, REDEEM_REPEAT, REVOCATION_KEPT};
 use crate::time::Duration;
@@ -121,6 +122,42 @@ pub fn is_issued_already(
     let moment = ISSUE_INTERVAL.min(life / 6).as_secs();
     let begun = now >= member.issued && member.serial > 0;
     begun && now.since(member.issued) < moment && member.identity == identity
+}
+
+/// The row of a member that is admitted without a ticket, and whether that changes what it is. `owner` is
+/// whose the name is, `before` the member's row.
+///
+/// # Errors
+/// Another member has the name, or this one is revoked.
+pub fn judge_admit(
+    owner: Option<Id>,
+    before: Option<&MemberRow>,
+    admit: &Admit,
+) -> Result<(MemberRow, bool), StoreError> {
+    if owner.is_some_and(|owner| owner != admit.id) {
+        let why = format!("a member has the name {}", admit.name);
+        return Err(StoreError::Refused(why));
+    }
+    if before.is_some_and(|member| member.revoked.is_some()) {
+        return Err(StoreError::Refused(format!(
+            "member {} is revoked",
+            admit.id
+        )));
+    }
+    let changed =
+        before.is_none_or(|member| member.name != admit.name || member.grants != admit.grants);
+    let member = MemberRow {
+        id: admit.id,
+        name: admit.name.clone(),
+        grants: admit.grants.clone(),
+        identity: admit.identity.clone(),
+        ticket: None,
+        enrolled: before.map_or(admit.now, |member| member.enrolled),
+        serial: 0,
+        issued: admit.now,
+        revoked: None,
+    };
+    Ok((member, changed))
 }
 
 /// Judges a revocation. `live_admins`: live members of the role `admin`; `project`: the authority,

@@ -6,7 +6,6 @@ use crypto::identity::IdentitySecret;
 use super::super::world::{HostNo, Portal, Seat, World};
 use super::super::{Input, MembershipStatus};
 use crate::error::Problem;
-use crate::ids::BundleId;
 use crate::time::Duration;
 use zeroize::Zeroizing;
 
@@ -36,10 +35,6 @@ pub(super) fn serial(world: &World, host: HostNo) -> u64 {
     }
 }
 
-fn bundles(world: &World) -> Vec<BundleId> {
-    world.lanes().into_iter().map(|lane| lane.0).collect()
-}
-
 #[test]
 fn lanes_stay_and_both_ends_show_the_new_key_from_then_on() {
     for seed in 1..=3 {
@@ -51,7 +46,7 @@ fn lanes_stay_and_both_ends_show_the_new_key_from_then_on() {
         } = World::portal(seed);
         world.busy = true;
         world.checked = true;
-        let (before, ids) = (bundles(&world), [outlet, inlet].map(|h| world.status(h).id));
+        let (before, ids) = (world.bundles(), [outlet, inlet].map(|h| world.status(h).id));
         let sessions = world.host(server).relay_worker.sessions.clone();
         for host in [outlet, inlet] {
             let serial_before = serial(&world, host);
@@ -59,7 +54,7 @@ fn lanes_stay_and_both_ends_show_the_new_key_from_then_on() {
             world.run(Duration::from_secs(10));
             assert!(serial(&world, host) > serial_before, "a credential for it");
         }
-        assert_eq!(bundles(&world), before, "no lane was lost");
+        assert_eq!(world.bundles(), before, "no lane was lost");
         assert_eq!([outlet, inlet].map(|h| world.status(h).id), ids);
         let now = &world.host(server).relay_worker.sessions;
         assert!(

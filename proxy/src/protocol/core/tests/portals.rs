@@ -3,7 +3,7 @@
 use super::super::admin::AdminCall;
 use super::super::world::{HostNo, Plan, Portal, World};
 use super::super::{Input, Reconfigured};
-use crate::ids::{BundleId, PortalNo};
+use crate::ids::PortalNo;
 use crate::protocol::store::MemberKey;
 use crate::time::Duration;
 
@@ -41,11 +41,6 @@ fn portal(seed: u64) -> Portal {
 fn ready(world: &World, hosts: &[HostNo], lanes: usize) -> bool {
     let ready = |host: &HostNo| world.status(*host).ready();
     hosts.iter().all(ready) && world.lanes().len() == lanes
-}
-
-fn bundles(world: &World) -> Vec<BundleId> {
-    let lanes = world.lanes().into_iter();
-    lanes.map(|(bundle, ..)| bundle).collect()
 }
 
 /// Adds portals with the number 1.
@@ -88,7 +83,7 @@ fn a_portal_that_is_added_opens_and_the_one_before_keeps_its_lane() {
             inlet,
             ..
         } = portal(1);
-        let before = bundles(&world);
+        let before = world.bundles();
         let mut plans = vec![
             (outlet, Plan::outlet("reports", TO_INLETS)),
             (inlet, Plan::inlet("reports", TO_OUTLETS)),
@@ -101,7 +96,7 @@ fn a_portal_that_is_added_opens_and_the_one_before_keeps_its_lane() {
             world.run(Duration::from_secs(1));
         }
         world.run_until(BACK, |world| ready(world, &[outlet, inlet], 2));
-        assert!(bundles(&world).contains(&before[0]));
+        assert!(world.bundles().contains(&before[0]));
         assert_eq!(world.status(outlet).portals.len(), 2);
     }
 }

@@ -306,6 +306,12 @@ impl World {
         })
     }
 
+    /// The bundles of the lanes that both ends have.
+    pub fn bundles(&self) -> Vec<BundleId> {
+        let lanes = self.lanes().into_iter();
+        lanes.map(|(bundle, ..)| bundle).collect()
+    }
+
     /// The lanes that both ends have: bundle and the permit of each end, the inlet's first.
     pub fn lanes(&self) -> Vec<(BundleId, Permit, Permit)> {
         let ends = |role: Role| {
